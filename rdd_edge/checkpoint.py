@@ -1,0 +1,146 @@
+"""Checkpoints: folders in the diffusers layout, hash-checked, with a card that says what the network was trained to do.
+
+config.json                            UNet2DModel's own
+diffusion_pytorch_model.safetensors
+scheduler_config.json                  DDIMScheduler's, so that diffusers samples what we sample
+rdd_edge.json                          the card; a foreign folder has none
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from .errors import CorruptError, MissingError, UsageError
+from .files import new_folder, read_model, sha256_of, write_bytes, write_model
+from .results import Frozen, Sha256
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = ["CARD", "STUDENT", "WEIGHTS", "Card", "Checkpoint", "one_step", "read_checkpoint", "save_checkpoint"]
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CARD = "rdd_edge.json"
+STUDENT = "student-1"  # what a command takes when it is given a whole training run
+
+
+class Card(Frozen):
+    """What a checkpoint is, and the hashes it is checked by."""
+
+    schema_version: Literal[1] = 1
+    role: Literal["teacher", "student"]
+    method: str  # of its last training stage
+    sampling_steps: int | None = Field(ge=1)  # it was trained to be sampled in; None: any
+    config_sha256: Sha256
+    weights_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that was found whole. `sha256` is that of its weights file."""
+
+    folder: Path
+    config: dict[str, Any]
+    card: Card | None
+    sha256: str
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images."""
+        size = self.config["sample_size"]
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(self.config["out_channels"]), int(height), int(width)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes of a conditional model, or None."""
+        value = self.config.get("num_class_embeds")
+        return None if value is None else int(value)
+
+    def load(self) -> nn.Module:
+        """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
+        from .quiet import import_diffusers
+
+        diffusers = import_diffusers()
+        try:
+            model = diffusers.UNet2DModel.from_pretrained(
+                str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
+            )
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {reason}") from None
+        result: nn.Module = model.float().eval()
+        return result
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Find and verify a checkpoint: a diffusers folder, or a training run, which means its one-step student.
+
+    Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
+    """
+    if not path.exists():
+        raise MissingError(f"there is no checkpoint {path}")
+    folder = path
+    if (path / "run.json").is_file() and not (path / "config.json").is_file():
+        folder = path / STUDENT
+        if not folder.is_dir():
+            raise MissingError(f"the run {path} has no {STUDENT} yet: finish it with rdd-edge distill")
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        known = isinstance(config, dict) and config["_class_name"] == "UNet2DModel"
+    except (ValueError, KeyError):
+        known = False
+    if not known:
+        raise CorruptError(f"{folder / 'config.json'} is not the configuration of a diffusers UNet2DModel")
+    weights = sha256_of(folder / WEIGHTS)
+    card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
+    if card and card.weights_sha256 != weights:
+        raise CorruptError(
+            f"{folder / WEIGHTS} is not the file its card names: truncated or changed, its SHA-256 differs"
+        )
+    if card and card.config_sha256 != sha256_of(folder / "config.json"):
+        raise CorruptError(f"{folder / 'config.json'} is not the file its card names: its SHA-256 differs")
+    return Checkpoint(folder, config, card, weights)
+
+
+def save_checkpoint(
+    path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None
+) -> Checkpoint:
+    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one."""
+    from .distill.schedule import scheduler_config
+
+    with new_folder(path) as folder:
+        model.save_pretrained(str(folder), safe_serialization=True)
+        write_bytes(folder / "scheduler_config.json", json.dumps(scheduler_config(), indent=2).encode() + b"\n")
+        card = Card(
+            role=role,
+            method=method,
+            sampling_steps=sampling_steps,
+            config_sha256=sha256_of(folder / "config.json"),
+            weights_sha256=sha256_of(folder / WEIGHTS),
+        )
+        write_model(folder / CARD, card)
+    return read_checkpoint(path)
+
+
+def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
+    """x of a one-step student: θ(z_1, 1) clipped to [-1, 1], the function that every artifact computes.
+
+    z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
+    """
+    if (label is None) != (getattr(model, "class_embedding", None) is None):
+        raise UsageError("a class-conditional model needs a label for each image, and only such a model takes one")
+    x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
+    return x.clamp(-1.0, 1.0)

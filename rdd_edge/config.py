@@ -1,0 +1,189 @@
+"""Presets as values: everything a training run is told, frozen, in and out of JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .errors import UsageError
+from .results import Frozen
+
+__all__ = [
+    "METHODS", "PRESETS", "ClassifierTraining", "Extractor", "Losses", "Memory", "Network", "Preset", "Taus",
+    "Training", "preset",
+]  # fmt: skip
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Network(Frozen):
+    """A UNet2DModel in the few numbers that matter; `unet` gives diffusers' own arguments."""
+
+    channels: tuple[int, ...] = Field(min_length=1)  # of each level, from full resolution down
+    blocks: int = Field(ge=1)  # residual blocks a level
+    attention: tuple[int, ...] = ()  # levels with self-attention, 0 the full resolution
+    middle_attention: bool = True
+    head_channels: int | None = None  # channels of an attention head; None: one head
+    groups: int = 32  # of group normalisation
+    dropout: NonNegative = 0.0  # while the teacher trains; distillation runs without
+
+    def unet(self, image_shape: tuple[int, int, int], classes: int | None) -> dict[str, Any]:
+        """Keyword arguments of UNet2DModel for images (C, H, W)."""
+        channels, height, width = image_shape
+        levels = range(len(self.channels))
+        return {
+            "sample_size": height if height == width else (height, width),
+            "in_channels": channels,
+            "out_channels": channels,
+            "block_out_channels": self.channels,
+            "layers_per_block": self.blocks,
+            "down_block_types": tuple("AttnDownBlock2D" if i in self.attention else "DownBlock2D" for i in levels),
+            "up_block_types": tuple("AttnUpBlock2D" if i in self.attention else "UpBlock2D" for i in reversed(levels)),
+            "add_attention": self.middle_attention,
+            "attention_head_dim": self.head_channels,
+            "norm_num_groups": self.groups,
+            "dropout": self.dropout,
+            "num_class_embeds": classes,
+        }
+
+
+class Extractor(Frozen):
+    """The shape of a classifier before the data set is known (see distill.extractor.ExtractorConfig)."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    architecture: Literal["densenet", "cnn"]
+    widths: tuple[int, ...]
+    growth: int = 12
+    stem: int = 24
+
+
+class ClassifierTraining(Frozen):
+    """SGD with momentum .9 and a cosine rate, the best epoch on a held-out part kept."""
+
+    epochs: int = Field(ge=1)
+    batch: int = Field(ge=2)
+    rate: Positive = 0.1
+    decay: NonNegative = 5e-4
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    shift: int = Field(default=1, ge=0)  # pixels of random translation
+    cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
+    flip: bool = False
+
+
+class Training(Frozen):
+    """Adam steps of one stage."""
+
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    rate: Positive
+    warmup: int = Field(default=0, ge=0)
+    cosine: bool = True  # the rate falls to 0; False: it stays
+    clip: Positive = 1.0  # of the gradient's norm
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher only: distillation runs without
+    flip: bool = False
+
+
+class Taus(Frozen):
+    """Temperatures. `cfd` by the student's step count, since the paper's differ by fold."""
+
+    cfd: dict[int, Positive] = Field(default={4: 0.9, 2: 1.0, 1: 0.85})
+    relation: Positive = 1.0  # of II_P2P and IS_P2P
+    memory: Positive = 0.1  # of M_P2P
+
+
+class Losses(Frozen):
+    """Weights of the terms; a term of weight 0 is not computed. Eq. 10 is cfd 1, is_p2p α, m_p2p β."""
+
+    pd: NonNegative = 0.0
+    cfd: NonNegative = 0.0
+    ii_p2p: NonNegative = 0.0
+    is_p2p: NonNegative = 0.0
+    m_p2p: NonNegative = 0.0
+
+    @property
+    def uses_features(self) -> bool:
+        return any((self.cfd, self.ii_p2p, self.is_p2p, self.m_p2p))
+
+    @model_validator(mode="after")
+    def _some(self) -> Losses:
+        if not any(self.model_dump().values()):
+            raise ValueError("at least one loss needs a weight above 0")
+        return self
+
+
+class Memory(Frozen):
+    """The pixel queue of M_P2P."""
+
+    capacity: int = Field(default=20_000, ge=1)  # N_q
+    draw: int = Field(default=2048, ge=1)  # V
+    per_image: int = Field(default=1, ge=1)  # K
+    head_rate: Positive | None = None  # of the projection head's own Adam; None: the student's rate, held constant
+
+
+class Preset(Frozen):
+    """A whole training run. Stages: extractor, judge, teacher, one halving after another down to one step."""
+
+    name: str
+    data: str  # what `--data` takes
+    image_size: int | None = None
+    conditional: bool = False
+    seed: int = Field(default=0, ge=0)
+    network: Network
+    extractor: Extractor
+    extractor_training: ClassifierTraining
+    judge: Extractor | None = None  # a second classifier that no loss sees, for evaluation
+    judge_training: ClassifierTraining | None = None
+    teacher: Training
+    first_steps: int  # the teacher's sampling steps where halving begins
+    base_steps: int = 8  # halvings above it are PD, below it `losses`
+    pd: Training
+    method: str
+    losses: Losses
+    taus: Taus = Taus()
+    memory: Memory = Memory()
+    distillation: Training
+
+    @model_validator(mode="after")
+    def _fits(self) -> Preset:
+        for steps in (self.first_steps, self.base_steps):
+            if steps < 1 or steps & (steps - 1):
+                raise ValueError(f"{steps} sampling steps cannot be halved down to 1: use a power of two")
+        if self.first_steps < self.base_steps:
+            raise ValueError("first_steps must be at least base_steps")
+        if (self.judge is None) != (self.judge_training is None):
+            raise ValueError("judge and judge_training come together")
+        return self
+
+
+METHODS: dict[str, Losses] = {
+    "pd": Losses(pd=1.0),
+    "rcfd": Losses(cfd=1.0),
+    "rdd": Losses(cfd=1.0, is_p2p=1.0, m_p2p=0.1),
+}
+
+DIGITS = Preset(
+    name="digits",
+    data="digits",
+    network=Network(channels=(32, 64), blocks=1, groups=8),
+    extractor=Extractor(name="digits_densenet", architecture="densenet", widths=(4, 4), growth=12, stem=24),
+    extractor_training=ClassifierTraining(epochs=30, batch=64, shift=1),
+    judge=Extractor(name="digits_cnn", architecture="cnn", widths=(32, 64)),
+    judge_training=ClassifierTraining(epochs=30, batch=64, shift=1),
+    teacher=Training(steps=2000, batch=128, rate=1e-3, warmup=100, ema=0.995),
+    first_steps=32,
+    pd=Training(steps=500, batch=128, rate=5e-4),
+    method="rdd",
+    losses=METHODS["rdd"],
+    distillation=Training(steps=400, batch=128, rate=5e-4),
+)
+
+PRESETS: dict[str, Preset] = {value.name: value for value in (DIGITS,)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises UsageError for an unknown one."""
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]

@@ -1,0 +1,74 @@
+"""A data set as one uint8 array, whatever it was read from."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError
+from ..noise import philox4x32
+
+__all__ = ["ImageSet", "content_sha256", "split"]
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images and, where the source has them, labels.
+
+    images: (N, H, W, C) uint8, an array or a memory map.  labels: (N,) int64, each an index into `classes`.
+    sha256: of the pixels, labels and classes (see `content_sha256`): equal for equal data, wherever it was read from.
+    """
+
+    name: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+    classes: tuple[str, ...] | None
+    sha256: str
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W), the order in which networks take them."""
+        height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
+    def require_labels(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Labels and class names. Raises DataError where the source has none."""
+        if self.labels is None or self.classes is None:
+            raise DataError(
+                f"the data set {self.name} has no labels: a conditional model or a classifier needs them, "
+                f"for example from a folder with one folder per class"
+            )
+        return self.labels, self.classes
+
+
+def content_sha256(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, classes: tuple[str, ...] | None) -> str:
+    """SHA-256 of a data set: its shape, its pixels, its labels, its class names, in this order."""
+    digest = hashlib.sha256(repr(tuple(int(side) for side in images.shape)).encode())
+    for start in range(0, len(images), 4096):
+        digest.update(np.ascontiguousarray(images[start : start + 4096]).data)
+    if labels is not None:
+        digest.update(labels.astype("<i8").tobytes())
+    digest.update(repr(classes).encode())
+    return digest.hexdigest()
+
+
+def split(images: ImageSet, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sorted indices of a random part to keep and of the part of `fraction` that is held out.
+
+    Both are the same for a seed on every machine, and neither is empty. Indices, not images: a memory map stays one.
+    Raises UsageError for a fraction outside (0, 1) or for fewer than two images.
+    """
+    count = len(images.images)
+    if not 0.0 < fraction < 1.0:
+        raise UsageError(f"the held-out fraction {fraction} is not between 0 and 1")
+    if count < 2:
+        raise UsageError(f"{images.name} has {count} image: a held-out part needs at least two")
+    held = min(max(round(count * fraction), 1), count - 1)
+    counter = np.zeros((count, 4), dtype=np.uint64)
+    counter[:, 0] = np.arange(count, dtype=np.uint64)
+    words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
+    order = np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
+    return np.sort(order[held:]), np.sort(order[:held])

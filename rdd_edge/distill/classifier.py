@@ -1,0 +1,112 @@
+"""The stage that trains a classifier: SGD with momentum, augmentation, the best epoch on a held-out part kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..config import ClassifierTraining
+from .batches import Batches
+from .draws import generator
+from .extractor import Classifier, ExtractorConfig, save_classifier
+from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
+
+__all__ = ["ClassifierStage", "augment"]
+
+
+def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator) -> Tensor:
+    """Random translation (reflected edges), flip and an erased square, drawn per image.
+
+    x: (N, C, H, W) in [-1, 1].
+    """
+    n, _, height, width = x.shape
+    device = x.device
+    if training.shift:
+        span, pad = 2 * training.shift + 1, training.shift
+        offset = torch.randint(span, (n, 2), generator=draws).to(device)
+        padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        rows = offset[:, 0, None] + torch.arange(height, device=device)  # (N, H)
+        columns = offset[:, 1, None] + torch.arange(width, device=device)  # (N, W)
+        image = torch.arange(n, device=device)[:, None, None]
+        x = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if training.flip:
+        flipped = (torch.rand(n, generator=draws) < 0.5).to(device)
+        x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+    if training.cutout:
+        corner = torch.rand(n, 2, generator=draws).to(device) * torch.tensor([height, width], device=device)
+        half = training.cutout / 2
+        rows = (torch.arange(height, device=device)[None] + 0.5 - corner[:, :1]).abs() < half  # (N, H)
+        columns = (torch.arange(width, device=device)[None] + 0.5 - corner[:, 1:]).abs() < half  # (N, W)
+        x = x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    return x
+
+
+class ClassifierStage:
+    """Trains one classifier; its loss is the cross-entropy of the labels."""
+
+    def __init__(
+        self, name: str, config: ExtractorConfig, training: ClassifierTraining, data: Batches, seed: int
+    ) -> None:
+        self.name, self.training, self.data, self.seed = name, training, data, seed
+        torch.manual_seed(int(generator(seed, name, -1).initial_seed()))
+        self.model = Classifier(config).to(data.device)
+        self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.best_accuracy = torch.tensor(-1.0)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), training.rate, momentum=0.9, weight_decay=training.decay, nesterov=True
+        )
+        order = torch.randperm(data.count, generator=generator(seed, f"{name}/split", 0))
+        held = max(1, round(data.count * training.held_out))
+        self.held_out, self.train = order[:held], order[held:]
+        self.epoch_steps = max(1, len(self.train) // training.batch)
+        self.steps = self.epoch_steps * training.epochs
+
+    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
+        epoch, place = divmod(index, self.epoch_steps)
+        order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, f"{self.name}/epoch", epoch))]
+        rows = order[place * self.training.batch : (place + 1) * self.training.batch]
+        x = augment(self.data.images(rows), self.training, generator(self.seed, self.name, index))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.rate * 0.5 * (1 + math.cos(math.pi * index / self.steps))
+        self.model.train()
+        loss = F.cross_entropy(self.model(x), self.data.labels(rows))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if place == self.epoch_steps - 1:
+            self._keep_best()
+        return {"loss": loss.detach(), "held_out_accuracy": self.best_accuracy} if log else None
+
+    @torch.no_grad()
+    def _keep_best(self) -> None:
+        self.model.eval()
+        right = [
+            (self.model(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
+            for rows in torch.split(self.held_out, 512)
+        ]
+        accuracy = torch.cat(right).mean().cpu()
+        if accuracy >= self.best_accuracy:  # of equals the later, which has trained longer
+            self.best_accuracy = accuracy
+            self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            **modules_tensors({"model": self.model}),
+            **prefixed("best", self.best),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(select("model", state))
+        self.best = {key: value.to(self.data.device) for key, value in select("best", state).items()}
+        restore_optimizer(self.optimizer, select("optimizer", state))
+        self.best_accuracy = state["best_accuracy"]
+
+    def finish(self, path: Path) -> None:
+        self.model.load_state_dict(self.best)
+        save_classifier(path, self.model.cpu())

@@ -1,0 +1,106 @@
+"""The stage that halves the sampling steps: student of M steps from a teacher of 2M, by PD, RCFD or RDD."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import save_checkpoint
+from ..config import Training
+from .batches import Batches
+from .draws import generator
+from .network import denoiser
+from .optimizer import Optimizer
+from .schedule import add_noise, snr_weight
+from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
+from .targets import two_step_target
+from .terms import Terms
+
+__all__ = ["HalvingStage"]
+
+
+class HalvingStage:
+    """One fold. Runs without dropout and without EMA; t is drawn from the student's own grid."""
+
+    def __init__(
+        self, teacher: nn.Module, student: nn.Module, student_steps: int, method: str, terms: Terms,
+        training: Training, data: Batches, seed: int, conditional: bool,
+    ) -> None:  # fmt: skip
+        self.name, self.steps, self.student_steps, self.method = (
+            f"student-{student_steps}",
+            training.steps,
+            student_steps,
+            method,
+        )
+        self.training, self.terms, self.data = training, terms, data
+        self.seed, self.conditional = seed, conditional
+        self.teacher = teacher.to(data.device).eval().requires_grad_(False)
+        self.student = student.to(data.device).eval()  # eval switches dropout off and nothing else
+        self.optimizer = Optimizer(self.student.parameters(), training)
+        # The head's rate is constant and its gradient is not clipped, so it has an Adam of its own.
+        head = terms.head
+        self.head_adam = torch.optim.Adam(head.parameters(), terms.memory.head_rate or training.rate) if head else None
+
+    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
+        draws = generator(self.seed, self.name, index)
+        z, t, label = self._noisy_batch(draws)
+        target = two_step_target(denoiser(self.teacher, label), z, t, self.student_steps)
+        student = denoiser(self.student, label)(z, t)
+        terms = self.terms.compute(student, target, snr_weight(t), draws)
+        loss = self.terms.total(terms)
+        values = {"loss": loss.detach(), **_values(terms, student)} if log else None
+        if self.head_adam:
+            self.head_adam.zero_grad(set_to_none=True)
+        norm = self.optimizer.step(loss, index)
+        if self.head_adam and terms.get("m_p2p") is not None:
+            self.head_adam.step()
+        return None if values is None else {**values, "grad_norm": norm}
+
+    def _noisy_batch(self, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
+        """z_t (N, C, H, W), t (N,), label (N,) or None."""
+        n = self.training.batch
+        rows = torch.randint(self.data.count, (n,), generator=draws)
+        t = torch.randint(1, self.student_steps + 1, (n,), generator=draws) / self.student_steps
+        flip = torch.rand(n, generator=draws) < 0.5
+        x = self.data.images(rows)
+        if self.training.flip:
+            x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
+        noise = torch.randn(x.shape, generator=draws).to(x.device)
+        t = t.to(x.device)
+        return add_noise(x, noise, t), t, self.data.labels(rows) if self.conditional else None
+
+    def _modules(self) -> dict[str, nn.Module]:
+        return {"student": self.student, **({"head": self.terms.head} if self.terms.head else {})}
+
+    def state(self) -> dict[str, Tensor]:
+        tensors = modules_tensors(self._modules()) | prefixed("optimizer", self.optimizer.tensors())
+        if self.terms.queue:
+            tensors |= prefixed("queue", self.terms.queue.state())
+        if self.head_adam:
+            tensors |= prefixed("head_adam", optimizer_tensors(self.head_adam))
+        return tensors
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        for name, module in self._modules().items():
+            module.load_state_dict(select(name, state))
+        self.optimizer.load(select("optimizer", state))
+        if self.terms.queue:
+            self.terms.queue.load(select("queue", state))
+        if self.head_adam:
+            restore_optimizer(self.head_adam, select("head_adam", state))
+
+    def finish(self, path: Path) -> None:
+        save_checkpoint(path, self.student, role="student", method=self.method, sampling_steps=self.student_steps)
+
+
+def _values(terms: dict[str, Tensor | None], student: Tensor) -> dict[str, Tensor | None]:
+    """Each term and the norm of its gradient with respect to x̂, the one point all terms share."""
+    values: dict[str, Tensor | None] = {}
+    for name, value in terms.items():
+        values[name] = None if value is None else value.detach()
+        if value is not None:
+            (gradient,) = torch.autograd.grad(value, student, retain_graph=True)
+            values[f"{name}_grad_norm"] = gradient.norm()
+    return values

@@ -1,0 +1,34 @@
+"""The diffusers U-Net as θ(z_t, t) in continuous time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..quiet import import_diffusers
+from .schedule import network_time
+from .targets import Denoiser
+
+__all__ = ["build_unet", "denoiser"]
+
+
+def build_unet(arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """A UNet2DModel with weights drawn from `seed`."""
+    diffusers = import_diffusers()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet: nn.Module = diffusers.UNet2DModel(**arguments)
+    return unet
+
+
+def denoiser(unet: nn.Module, label: Tensor | None = None) -> Denoiser:
+    """x̂ = θ(z_t, t) of an x-predicting network, for images of these class labels (N,)."""
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        x: Tensor = unet(z, network_time(t), class_labels=label).sample
+        return x
+
+    return predict

@@ -1,0 +1,46 @@
+"""Adam with warm-up, cosine decay and clipping, its rate a function of the step alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Training
+from .state import optimizer_tensors, restore_optimizer
+
+__all__ = ["Optimizer", "rate_at"]
+
+
+def rate_at(training: Training, index: int) -> float:
+    """Learning rate of step `index`: linear warm-up, then constant or a cosine to 0."""
+    warm = min(1.0, (index + 1) / training.warmup) if training.warmup else 1.0
+    fall = 0.5 * (1 + math.cos(math.pi * index / training.steps)) if training.cosine else 1.0
+    return training.rate * warm * fall
+
+
+class Optimizer:
+    """Adam over one network's parameters."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], training: Training) -> None:
+        self.parameters = list(parameters)
+        self.training = training
+        self.adam = torch.optim.Adam(self.parameters, training.rate, fused=True)
+
+    def step(self, loss: Tensor, index: int) -> Tensor:
+        """Backward, clip, update. Returns the gradient's norm before clipping."""
+        for group in self.adam.param_groups:
+            group["lr"] = rate_at(self.training, index)
+        self.adam.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.training.clip)
+        self.adam.step()
+        return norm
+
+    def tensors(self) -> dict[str, Tensor]:
+        return optimizer_tensors(self.adam)
+
+    def load(self, tensors: dict[str, Tensor]) -> None:
+        restore_optimizer(self.adam, tensors)

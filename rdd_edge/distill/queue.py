@@ -1,0 +1,47 @@
+"""The memory of M_P2P: a ring of single pixels of past teacher feature maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .losses import unit_pixels
+
+__all__ = ["PixelQueue"]
+
+
+class PixelQueue:
+    """Unit vectors (capacity, C), oldest out first. An entry is one pixel's C-vector of one teacher map."""
+
+    def __init__(self, capacity: int, channels: int, device: torch.device | str = "cpu") -> None:
+        self.entries = torch.zeros(capacity, channels, device=device)
+        self.pushed = 0  # in all; the ring's next place is this modulo the capacity
+
+    def __len__(self) -> int:
+        return min(self.pushed, len(self.entries))
+
+    def push(self, maps: Tensor, per_image: int, generator: torch.Generator) -> None:
+        """Append `per_image` pixels of each teacher map, drawn at random without repetition.
+
+        maps: (N, C, h, w).  A map of fewer pixels gives all it has.
+        """
+        pixels = unit_pixels(maps.detach())  # (N, A, C)
+        n, a, c = pixels.shape
+        order = torch.rand(n, a, generator=generator).argsort(1)[:, :per_image].to(pixels.device)  # (N, K)
+        chosen = pixels.gather(1, order.unsqueeze(-1).expand(-1, -1, c)).reshape(-1, c)[-len(self.entries) :]
+        places = (torch.arange(len(chosen)) + self.pushed) % len(self.entries)
+        self.entries[places.to(self.entries.device)] = chosen.to(self.entries.dtype)
+        self.pushed += len(chosen)
+
+    def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """`count` different entries at random, (count, C); None while the queue holds fewer."""
+        if len(self) < count:
+            return None
+        return self.entries[torch.randperm(len(self), generator=generator)[:count].to(self.entries.device)]
+
+    def state(self) -> dict[str, Tensor]:
+        return {"entries": self.entries, "pushed": torch.tensor(self.pushed)}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.entries.copy_(state["entries"])
+        self.pushed = int(state["pushed"])

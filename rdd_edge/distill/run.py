@@ -1,0 +1,184 @@
+"""A whole training run: extractor and judge, teacher, halvings down to one step, each a folder and each resumable.
+
+RUN/{extractor,judge,teacher,student-…,student-8,student-4,student-2,student-1}/   finished stages
+RUN/run.json       what the run was told, with versions and the data's hash
+RUN/logs/*.jsonl   one line a logged step
+RUN/.state/        the unfinished stage
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from ..checkpoint import read_checkpoint
+from ..config import METHODS, Extractor, Preset
+from ..data import ImageSet, load_images
+from ..errors import MissingError, UsageError
+from ..files import new_folder, read_model, write_model
+from ..results import Frozen, Sha256
+from .batches import Batches
+from .classifier import ClassifierStage
+from .draws import generator
+from .extractor import ExtractorConfig, load_feature_network
+from .halving import HalvingStage
+from .loop import Reporter, Stage, run_stage
+from .network import build_unet
+from .teacher import TeacherStage
+from .terms import Terms
+
+__all__ = ["RUN_FILE", "RunFile", "distill", "read_run", "stage_names"]
+
+RUN_FILE = "run.json"
+
+
+class RunFile(Frozen):
+    """run.json."""
+
+    schema_version: Literal[1] = 1
+    preset: Preset  # resolved: the values that were used
+    data: str
+    data_sha256: Sha256
+    data_count: int = Field(ge=1)
+    started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
+    versions: dict[str, str]
+
+
+def read_run(run: Path) -> RunFile:
+    """run.json of a run. Raises MissingError or CorruptError."""
+    return read_model(run / RUN_FILE, RunFile)
+
+
+def stage_names(preset: Preset) -> tuple[str, ...]:
+    """Folders of the run's stages in order."""
+    judge = ("judge",) if preset.judge else ()
+    folds = int(math.log2(preset.first_steps))
+    return ("extractor", *judge, "teacher", *(f"student-{2**i}" for i in reversed(range(folds))))
+
+
+def distill(
+    preset: Preset,
+    out: Path,
+    reporter: Reporter,
+    *,
+    data: ImageSet | None = None,
+    start_from: Path | None = None,
+    deadline: float = math.inf,
+    device: str | None = None,
+) -> None:
+    """Train everything that `out` does not hold yet, ending with out/student-1.
+
+    start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
+    deadline: on time.monotonic's clock; OutOfTime past it. Raises UsageError where `out` was told other things.
+    """
+    torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    data = data or load_images(preset.data, preset.image_size)
+    _claim(out, preset, data, start_from)
+    _Run(preset, out, data, torch_device).train(reporter, deadline)
+
+
+def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None) -> None:
+    """Write run.json, or check that the one there asks for the same; copy what another run has trained."""
+    wanted = RunFile(
+        preset=preset,
+        data=preset.data,
+        data_sha256=data.sha256,
+        data_count=len(data.images),
+        started_from=None if start_from is None else str(start_from),
+        versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
+    )
+    if (out / RUN_FILE).exists():
+        found = read_run(out)
+        for field in ("preset", "data_sha256", "started_from"):
+            if getattr(found, field) != getattr(wanted, field):
+                raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
+        return
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty and is not a run: choose another --out")
+    if start_from is not None:
+        _copy_base(start_from, out, wanted)
+    write_model(out / RUN_FILE, wanted)
+
+
+def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
+    """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
+    theirs = read_run(source)
+    shared = ("network", "extractor", "judge", "conditional", "first_steps", "base_steps", "image_size")
+    for field in shared:
+        if getattr(theirs.preset, field) != getattr(wanted.preset, field):
+            raise UsageError(f"{source} cannot be started from: its {field} differs from this run's")
+    if theirs.data_sha256 != wanted.data_sha256:
+        raise UsageError(f"{source} cannot be started from: it was trained on other data")
+    names = stage_names(wanted.preset)
+    base = f"student-{wanted.preset.base_steps}" if wanted.preset.base_steps < wanted.preset.first_steps else "teacher"
+    for name in names[: names.index(base) + 1]:
+        if name in ("extractor", "judge", "teacher", base):
+            if not (source / name).is_dir():
+                raise MissingError(f"{source} has no {name} yet: finish it with rdd-edge distill")
+            with new_folder(out / name) as folder:
+                shutil.copytree(source / name, folder, dirs_exist_ok=True)
+
+
+class _Run:
+    """The stages of one run, made one after the other from what the run's folder holds."""
+
+    def __init__(self, preset: Preset, out: Path, data: ImageSet, device: torch.device) -> None:
+        self.preset, self.out, self.device = preset, out, device
+        self.batches = Batches(data, device)
+        height, width, channels = data.images.shape[1:]
+        self.image_shape = (channels, height, width)
+        self.classes = None if data.classes is None else len(data.classes)
+
+    def train(self, reporter: Reporter, deadline: float) -> None:
+        p = self.preset
+        if self.classes is None:
+            raise UsageError(f"the data {p.data} has no labels, and the extractor is trained on labels")
+        names = stage_names(p)
+        base = names.index(f"student-{p.base_steps}") if p.base_steps < p.first_steps else names.index("teacher")
+        have_base = (self.out / names[base]).is_dir()
+        for place, name in enumerate(names):
+            done = (self.out / name).is_dir() or (have_base and names.index("teacher") < place < base)
+            if not done:
+                run_stage(self._stage(name), self.out, reporter, deadline)
+
+    def _stage(self, name: str) -> Stage:
+        p = self.preset
+        if name == "extractor":
+            return ClassifierStage(name, self._classifier(p.extractor), p.extractor_training, self.batches, p.seed)
+        if name == "judge":
+            assert p.judge is not None and p.judge_training is not None
+            return ClassifierStage(name, self._classifier(p.judge), p.judge_training, self.batches, p.seed)
+        if name == "teacher":
+            arguments = p.network.unet(self.image_shape, self.classes if p.conditional else None)
+            unet = build_unet(arguments, int(generator(p.seed, "teacher/weights", 0).initial_seed()))
+            return TeacherStage(unet, p.teacher, self.batches, p.seed, p.conditional)
+        return self._halving(int(name.removeprefix("student-")))
+
+    def _halving(self, steps: int) -> HalvingStage:
+        """The student of `steps` steps: it starts from the weights of its teacher of twice as many."""
+        p = self.preset
+        teacher = self.out / ("teacher" if 2 * steps == p.first_steps else f"student-{2 * steps}")
+        by_pd = steps >= p.base_steps
+        losses = METHODS["pd"] if by_pd else p.losses
+        terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None)
+        if terms.extractor is not None:
+            channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.device)).shape[1])
+            terms.prepare(channels, self.device, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
+        return HalvingStage(
+            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method, terms,
+            p.pd if by_pd else p.distillation, self.batches, p.seed, p.conditional,
+        )  # fmt: skip
+
+    def _features(self) -> nn.Module:
+        return load_feature_network(self.out / "extractor")[1].to(self.device)
+
+    def _classifier(self, shape: Extractor) -> ExtractorConfig:
+        return ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)

@@ -1,0 +1,73 @@
+"""The stage that trains the teacher: x-prediction at continuous times, with EMA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoint import save_checkpoint
+from ..config import Training
+from .batches import Batches
+from .draws import generator
+from .losses import pd_loss
+from .network import denoiser
+from .optimizer import Optimizer
+from .schedule import add_noise, snr_weight
+from .state import modules_tensors, prefixed, select
+
+__all__ = ["TeacherStage"]
+
+
+class TeacherStage:
+    """E‖x - θ(z_t, t)‖² weighted by the truncated SNR, t uniform on (0, 1]."""
+
+    def __init__(self, unet: nn.Module, training: Training, data: Batches, seed: int, conditional: bool) -> None:
+        self.name, self.steps = "teacher", training.steps
+        self.training, self.data, self.seed, self.conditional = training, data, seed, conditional
+        self.unet = unet.to(data.device).train()
+        self.ema = {key: value.clone() for key, value in self.unet.state_dict().items()}
+        self.optimizer = Optimizer(self.unet.parameters(), training)
+
+    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
+        draws = generator(self.seed, self.name, index)
+        n = self.training.batch
+        rows = torch.randint(self.data.count, (n,), generator=draws)
+        t = 1.0 - torch.rand(n, generator=draws)  # (0, 1]
+        flip = torch.rand(n, generator=draws) < 0.5
+        x = self.data.images(rows)
+        noise = torch.randn(x.shape, generator=draws).to(x.device)
+        t = t.to(x.device)
+        if self.training.flip:
+            x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
+        label = self.data.labels(rows) if self.conditional else None
+        with torch.random.fork_rng(devices=[]):  # dropout alone draws from the global generator
+            torch.manual_seed(int(generator(self.seed, "teacher/dropout", index).initial_seed()))
+            loss = pd_loss(denoiser(self.unet, label)(add_noise(x, noise, t), t), x, snr_weight(t))
+        norm = self.optimizer.step(loss, index)
+        self._average(index)
+        return {"loss": loss.detach(), "grad_norm": norm} if log else None
+
+    @torch.no_grad()
+    def _average(self, index: int) -> None:
+        """EMA with the early steps weighted as (1 + k)/(10 + k), so that the random start is forgotten."""
+        decay = min(self.training.ema, (1 + index) / (10 + index))
+        for name, value in self.unet.state_dict().items():
+            self.ema[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.ema[name].copy_(value)
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            **modules_tensors({"unet": self.unet}),
+            **prefixed("ema", self.ema),
+            **prefixed("optimizer", self.optimizer.tensors()),
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.unet.load_state_dict(select("unet", state))
+        self.ema = {key: value.to(self.data.device) for key, value in select("ema", state).items()}
+        self.optimizer.load(select("optimizer", state))
+
+    def finish(self, path: Path) -> None:
+        self.unet.load_state_dict(self.ema)
+        save_checkpoint(path, self.unet.eval(), role="teacher", method="teacher", sampling_steps=None)

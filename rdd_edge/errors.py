@@ -1,0 +1,96 @@
+"""The exceptions a user can meet: one sentence and one exit code per kind.
+
+RddEdgeError            1
+├── UsageError          2   an argument is wrong, or two do not fit together
+├── MissingError        3   a file or folder that a command needs is not there
+├── CorruptError        4   a file is there but is truncated, foreign, or not what its hash says
+├── DataError           5   images or labels that cannot be used
+├── DependencyError     6   a package, a runtime or a tool is not installed
+├── ExportError         7   a model that a target cannot take
+├── ArtifactError       8   an artifact that its runtime cannot load or that kills it
+├── TrainingError       9   a run that diverged
+├── StorageError       10   the disk is full or not writable
+└── ThresholdError     11   a measurement that misses what was asked of it
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArtifactError",
+    "CorruptError",
+    "DataError",
+    "DependencyError",
+    "ExportError",
+    "MissingError",
+    "RddEdgeError",
+    "StorageError",
+    "ThresholdError",
+    "TrainingError",
+    "UsageError",
+]
+
+
+class RddEdgeError(Exception):
+    """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for a person."""
+
+    exit_code = 1
+
+
+class UsageError(RddEdgeError):
+    """An argument is wrong, or two do not fit together."""
+
+    exit_code = 2
+
+
+class MissingError(RddEdgeError):
+    """A file or folder that a command needs is not there."""
+
+    exit_code = 3
+
+
+class CorruptError(RddEdgeError):
+    """A file is there but is truncated, foreign, or not what its hash says."""
+
+    exit_code = 4
+
+
+class DataError(RddEdgeError):
+    """Images or labels that cannot be used."""
+
+    exit_code = 5
+
+
+class DependencyError(RddEdgeError):
+    """A package, a runtime or a tool is not installed."""
+
+    exit_code = 6
+
+
+class ExportError(RddEdgeError):
+    """A model that a target cannot take."""
+
+    exit_code = 7
+
+
+class ArtifactError(RddEdgeError):
+    """An artifact that its runtime cannot load, or that kills the process it runs in."""
+
+    exit_code = 8
+
+
+class TrainingError(RddEdgeError):
+    """A run that diverged: a loss is NaN or infinite."""
+
+    exit_code = 9
+
+
+class StorageError(RddEdgeError):
+    """The disk is full, or a path cannot be written."""
+
+    exit_code = 10
+
+
+class ThresholdError(RddEdgeError):
+    """A measurement that misses what was asked of it."""
+
+    exit_code = 11

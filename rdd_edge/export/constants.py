@@ -1,0 +1,51 @@
+"""Constants of an exported graph: reading them, adding them, and asking whether a node is one."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+__all__ = ["add_constant", "constant", "is_constant", "layer_name", "same_rows"]
+
+
+def is_constant(node: object) -> bool:
+    """Whether an argument of a node is a weight or another tensor that was fixed at export."""
+    return isinstance(node, Node) and node.op == "get_attr"
+
+
+def constant(gm: GraphModule, node: Node) -> Tensor:
+    """The tensor of a get_attr node."""
+    value = reduce(getattr, str(node.target).split("."), gm)
+    assert isinstance(value, Tensor)
+    return value.detach()
+
+
+def add_constant(gm: GraphModule, name: str, value: Tensor, before: Node) -> Node:
+    """A new get_attr node in front of `before`. `name` is a dotted path; a free one is made of it."""
+    *path, leaf = name.split(".")
+    owner: nn.Module = gm
+    for part in path:
+        if not hasattr(owner, part):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    free = next(f"{leaf}{suffix}" for suffix in ("", *map(str, range(2, 10**6))) if not hasattr(owner, f"{leaf}{suffix}"))
+    owner.register_parameter(free, nn.Parameter(value.detach().clone(), requires_grad=False)) if (
+        value.is_floating_point()
+    ) else owner.register_buffer(free, value.detach().clone())
+    with gm.graph.inserting_before(before):
+        node = gm.graph.get_attr(".".join([*path, free]))
+    node.meta["val"] = value.detach()
+    return node
+
+
+def layer_name(weight: Node) -> str:
+    """Name of the layer that owns a weight, as in the network: "down_blocks.0.resnets.0.conv1"."""
+    return str(weight.target).rpartition(".")[0].removeprefix("unet.")
+
+
+def same_rows(value: Tensor) -> Tensor | None:
+    """The one row (1, ...) of a tensor (N, ...) whose rows are all equal, or None where they differ."""
+    return value[:1] if torch.equal(value, value[:1].expand_as(value)) else None

@@ -1,0 +1,56 @@
+"""Operators that compute nothing: dropout in evaluation, division by one, conversions to the type a tensor has."""
+
+from __future__ import annotations
+
+import torch
+from torch.fx import GraphModule, Node
+
+__all__ = ["remove_dead", "simplify"]
+
+aten = torch.ops.aten
+
+
+def simplify(gm: GraphModule) -> None:
+    """Remove every operator that returns a tensor already there, checks of a tensor's type included."""
+    for node in list(gm.graph.nodes):
+        if node.target == aten._assert_tensor_metadata.default:
+            gm.graph.erase_node(node)
+        elif node.op == "call_function" and (same := _equal_to(node)) is not None:
+            node.replace_all_uses_with(same)
+            gm.graph.erase_node(node)
+
+
+def remove_dead(gm: GraphModule) -> None:
+    """Remove every node that nothing uses. A network in evaluation has no side effects worth keeping but its checks."""
+    for node in reversed(list(gm.graph.nodes)):
+        check = node.target == aten._assert_tensor_metadata.default
+        if node.op not in ("placeholder", "output") and not node.users and not check:
+            gm.graph.erase_node(node)
+
+
+def _equal_to(node: Node) -> Node | None:
+    """The earlier node whose value `node` repeats, or None."""
+    source, target, args = node.args[0] if node.args else None, node.target, node.args
+    if not isinstance(source, Node):
+        return None
+    if target == aten.dropout.default and (args[1] == 0.0 or args[2] is False):
+        return source
+    if target in (aten.div.Tensor, aten.mul.Tensor) and args[1] == 1 and _same(node, source):
+        return source
+    if target in (aten.to.dtype, aten.view.default, aten.reshape.default) and _same(node, source):
+        return source
+    if target == aten.transpose.int and source.target == target and _dims(source) == _dims(node):
+        return source.args[0]  # type: ignore[return-value]
+    return None
+
+
+def _same(node: Node, source: Node) -> bool:
+    """Whether both have one type and one shape."""
+    before, after = source.meta["val"], node.meta["val"]
+    return bool(before.dtype == after.dtype and before.shape == after.shape)
+
+
+def _dims(node: Node) -> set[int]:
+    """The two dimensions that a transposition swaps."""
+    rank = node.meta["val"].dim()
+    return {int(dim) % rank for dim in node.args[1:3]}  # type: ignore[arg-type]

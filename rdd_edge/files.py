@@ -1,0 +1,111 @@
+"""Files written beside and renamed, hashed, and read back with a sentence when they are not what they should be."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from .errors import CorruptError, MissingError, StorageError
+
+__all__ = ["new_folder", "read_model", "sha256_of", "storage_errors", "tree_sha256", "write_bytes", "write_model"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to write `path` into a StorageError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise StorageError(f"the disk is full: {path} was not written, and what stood there is untouched") from None
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
+            raise StorageError(f"cannot write {path}: {error.strerror}") from None
+        raise
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that at any moment `path` is the old file or the whole new one."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o644)  # mkstemp makes the file private; what we deliver is not
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+
+
+def write_model(path: Path, model: BaseModel) -> None:
+    """Write a record as indented JSON, NaN and infinity refused."""
+    write_bytes(path, (model.model_dump_json(indent=2) + "\n").encode())
+
+
+def read_model(path: Path, kind: type[Model]) -> Model:
+    """Read and validate a record. Raises MissingError or CorruptError with the first thing that is wrong."""
+    try:
+        text = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise MissingError(f"there is no {path}") from None
+    try:
+        return kind.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise CorruptError(
+            f"{path} is not a valid {kind.__name__}: {where + ': ' if where else ''}{first['msg']}"
+        ) from None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file below `folder`, by its POSIX path relative to it, sorted."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A folder built beside `path` that takes its place only when the block ends without an error.
+
+    What stood at `path` before is replaced, so callers that must not overwrite check first.
+    """
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            os.chmod(beside, 0o755)
+            yield beside
+            old = None
+            if path.exists():
+                old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))
+                os.replace(path, old / path.name)
+            os.replace(beside, path)
+            if old is not None:
+                shutil.rmtree(old)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise

@@ -1,0 +1,68 @@
+"""Pooled features of images by a trained classifier, batch after batch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..files import tree_sha256
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["Extractor", "FeatureExtractor", "load_extractor"]
+
+BATCH = 256
+
+
+class Extractor(Protocol):
+    """What turns images into the features that a distance compares; it gives the metric `fd_<name>`."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def sha256(self) -> str:
+        """Of its weights: cached statistics are found by it."""
+        ...
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """Features (n, D) of successive batches of images (N, H, W, C)."""
+        ...
+
+
+class FeatureExtractor:
+    """The spatial mean of a network's last feature map."""
+
+    def __init__(self, name: str, network: nn.Module, sha256: str, device: str = "cpu") -> None:
+        self.name, self.sha256, self.device = name, sha256, device
+        self.network = network.eval().requires_grad_(False).to(device)
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """Features (n, D) float32 of successive batches of images (N, H, W, C) uint8."""
+        import torch
+
+        for start in range(0, len(images), BATCH):
+            pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.device)
+            with torch.inference_mode():
+                x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # (n, C, H, W)
+                pooled = self.network(x).mean((2, 3))  # (n, D)
+            yield pooled.float().cpu().numpy()
+
+    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Features (N, D) float32 of images (N, H, W, C) uint8, N at least 1."""
+        return np.concatenate(list(self.batches(images)))
+
+
+def load_extractor(folder: Path, device: str = "cpu") -> FeatureExtractor:
+    """The extractor of a checkpoint folder. Raises MissingError or CorruptError."""
+    from ..distill.extractor import load_feature_network
+
+    name, network = load_feature_network(folder)
+    digest = hashlib.sha256(repr(tree_sha256(folder)).encode()).hexdigest()
+    return FeatureExtractor(name, network, digest, device)

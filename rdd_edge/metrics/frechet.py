@@ -1,0 +1,125 @@
+"""Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, Eq. 6).
+
+Mean and covariance are accumulated in one pass over batches, in float64, by the update of Chan, Golub and LeVeque
+(1979), which loses no digits to cancellation and whose partial results merge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError
+
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor"]
+
+Features = NDArray[np.float32] | NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean (D,) and unbiased covariance (D, D) of `count` feature vectors, float64."""
+
+    mean: NDArray[np.float64]
+    cov: NDArray[np.float64]
+    count: int
+
+    @staticmethod
+    def of(features: Features) -> Statistics:
+        """Statistics of features (N, D). Raises DataError for fewer than two or for values that are not finite."""
+        return StatisticsAccumulator().add_all(features[i : i + 4096] for i in range(0, len(features), 4096)).result()
+
+    def caution(self) -> str | None:
+        """What to tell the reader of a distance made from these: None, or a sentence on too few samples."""
+        if self.count > len(self.mean):
+            return None
+        return (
+            f"{self.count} samples give a covariance of {len(self.mean)} features at most rank {self.count - 1}: "
+            f"the distance is biased upwards, and compares only with others of the same number of samples"
+        )
+
+
+class StatisticsAccumulator:
+    """Count, mean and sum of outer products of deviations, of all the batches added so far."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._mean: NDArray[np.float64] = np.zeros(0)
+        self._scatter: NDArray[np.float64] = np.zeros((0, 0))
+
+    def add(self, batch: Features) -> None:
+        """Take in features (n, D). Raises DataError where one is NaN or infinite, UsageError for another D."""
+        if len(batch) == 0:
+            return
+        x = batch.astype(np.float64)
+        mean = x.mean(axis=0)
+        if not np.isfinite(mean).all():
+            raise DataError(f"features {self.count} … {self.count + len(x) - 1} hold NaN or infinity")
+        x -= mean
+        self._join(len(x), mean, x.T @ x)  # NumPy makes one symmetric product of it
+
+    def add_all(self, batches: Iterable[Features]) -> StatisticsAccumulator:
+        for batch in batches:
+            self.add(batch)
+        return self
+
+    def merge(self, other: StatisticsAccumulator) -> None:
+        """Take in what another accumulator has seen, as if its batches had been added here."""
+        if other.count:
+            self._join(other.count, other._mean, other._scatter)
+
+    def result(self) -> Statistics:
+        """Raises DataError for fewer than two samples."""
+        if self.count < 2:
+            raise DataError(f"{self.count} samples have no covariance: give at least two, better more than features")
+        return Statistics(self._mean.copy(), self._scatter / (self.count - 1), self.count)
+
+    def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
+        if self.count == 0:
+            self.count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
+            return
+        if len(mean) != len(self._mean):
+            raise UsageError(f"features of {len(mean)} dimensions do not join statistics of {len(self._mean)}")
+        total = self.count + count
+        delta = mean - self._mean
+        self._scatter += scatter
+        self._scatter += np.outer(delta, delta) * (self.count * count / total)
+        self._mean += delta * (count / total)
+        self.count = total
+
+
+def frechet_distance(a: Statistics, b: Statistics) -> float:
+    """|μ_a - μ_b|² + tr(Σ_a) + tr(Σ_b) - 2 tr((Σ_a Σ_b)^½), at least 0.
+
+    With Σ_a = R Rᵀ the last trace is that of the root of Rᵀ Σ_b R, which is symmetric: two symmetric eigenproblems, no
+    root of an unsymmetric matrix, no complex residue, and singular covariances are as good as others.
+    Raises UsageError for different dimensions.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
+    first, second = (a, b) if a.count <= b.count else (b, a)  # of the two the root of lower rank
+    root = _root(first.cov)
+    cross = np.sqrt(np.linalg.eigvalsh(root.T @ second.cov @ root).clip(min=0.0)).sum()
+    delta = a.mean - b.mean
+    return max(float(delta @ delta + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross), 0.0)
+
+
+def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
+    """R (D, r) with R Rᵀ = Σ, r the numerical rank: what lies below rounding would enter as its square root."""
+    values, vectors = np.linalg.eigh(cov)
+    keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
+    root: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
+    return root
+
+
+def real_floor(features: Features, seed: int) -> float:
+    """Distance of a random half of real features (N, D) to the other half: what no model of these data can beat.
+
+    Raises DataError for fewer than four.
+    """
+    order = np.random.default_rng(seed).permutation(len(features))
+    half = len(features) // 2
+    return frechet_distance(Statistics.of(features[order[:half]]), Statistics.of(features[order[half:]]))

@@ -1,0 +1,143 @@
+"""What a bench run is asked (Plan) and what it answers (RunRecord): raw facts, one schema for every device.
+
+A bench run is a folder: plan.json, record.json, samples.u8 (uint8 N, H, W, C) and, where the plan asks for floats,
+samples.f32 (little-endian float32 N', H, W, C of the first N' samples, before rounding). Statistics are not stored;
+`summary` computes them, once, here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+__all__ = [
+    "AccuracyPlan", "Device", "PerformancePlan", "Plan", "RunRecord", "Runtime", "Samples", "Summary", "summary",
+]  # fmt: skip
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+UInt64 = Annotated[int, Field(ge=0, lt=2**64)]
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PerformancePlan(Frozen):
+    """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`."""
+
+    warmup: int = Field(default=10, ge=0)
+    runs: int = Field(default=128, ge=1)
+    seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+
+
+class AccuracyPlan(Frozen):
+    """Samples with indices 0 … samples - 1 of the noise of `seed`."""
+
+    samples: int = Field(default=2000, ge=0)
+    seed: UInt64 = 0
+    floats: int = Field(default=256, ge=0)  # of the first samples, kept before rounding
+
+
+class Plan(Frozen):
+    """What a harness is asked to do with a bundle."""
+
+    schema_version: Literal[1] = 1
+    performance: PerformancePlan = PerformancePlan()
+    accuracy: AccuracyPlan = AccuracyPlan()
+    threads: int = Field(default=2, ge=1)
+
+
+class Device(Frozen):
+    """The machine that ran. None: the machine does not tell."""
+
+    name: str
+    system: str  # operating system and release
+    machine: str  # instruction set, as uname -m
+    processor: str | None
+    cores: int | None
+    memory_bytes: int | None
+
+
+class Runtime(Frozen):
+    """What executed the artifact."""
+
+    name: str  # executorch, onnxruntime, coreml, tensorrt, torch
+    version: str
+    backend: str | None  # xnnpack, CPUExecutionProvider, …
+
+
+class Samples(Frozen):
+    """The images of the accuracy run."""
+
+    count: int = Field(ge=0)
+    height: int = Field(ge=1)
+    width: int = Field(ge=1)
+    channels: int = Field(ge=1)
+    seed: UInt64
+    u8_sha256: Sha256
+    floats: int = Field(ge=0)
+    f32_sha256: Sha256 | None
+
+
+MEASURED = (
+    "runtime", "threads", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "peak_memory_bytes",
+    "samples",
+)  # fmt: skip
+
+
+class RunRecord(Frozen):
+    """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
+
+    schema_version: Literal[1] = 1
+    target: str  # a target's folder name, or "server" for the student itself in PyTorch
+    precision: str
+    bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
+    checkpoint_sha256: Sha256  # the student that the bundle was made from, or the server's own
+    checkpoint: str | None  # its folder, where the run that trained it can be found; only the server knows it
+    where: Literal["device", "simulator", "host"]
+    device: Device
+    runtime: Runtime | None
+    threads: int | None
+    batch: int = Field(ge=1)
+    started_at: str  # ISO 8601, UTC
+    artifact_bytes: int | None = Field(ge=0)
+    load_ms: Milliseconds | None
+    second_load_ms: Milliseconds | None
+    first_inference_ms: Milliseconds | None
+    latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock
+    peak_memory_bytes: int | None = Field(ge=0)
+    samples: Samples | None
+    missing: dict[str, str]
+
+    @model_validator(mode="after")
+    def _explained(self) -> RunRecord:
+        for name in MEASURED:
+            if getattr(self, name) is None and not self.missing.get(name):
+                raise ValueError(f"{name} is null and `missing` gives no reason")
+        return self
+
+
+class Summary(Frozen):
+    """Statistics of the timed runs of one record, in milliseconds."""
+
+    runs: int
+    minimum: float
+    p5: float
+    median: float
+    p90: float
+    p99: float
+    maximum: float
+
+
+def summary(record: RunRecord) -> Summary | None:
+    """Statistics of a record's latencies, or None where it has none."""
+    if not record.latency_ms:
+        return None
+    times = np.asarray(record.latency_ms, dtype=np.float64)
+    p5, median, p90, p99 = np.percentile(times, [5, 50, 90, 99])
+    return Summary(
+        runs=len(times), minimum=times.min(), p5=p5, median=median, p90=p90, p99=p99, maximum=times.max()
+    )  # fmt: skip

@@ -1,0 +1,51 @@
+"""The student itself in PyTorch: the reference that every artifact is held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import one_step, read_checkpoint
+from .quiet import import_or_explain
+from .results import Runtime
+from .targets.base import ExportSpec
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["StudentRunner"]
+
+
+class StudentRunner:
+    """A one-step checkpoint behind the Runner protocol: float32, on a CUDA device where there is one.
+
+    Convolutions and products keep full float32 there (no TF32), since the reference is what rounding is measured by.
+    """
+
+    any_batch = True  # an accuracy run need not go one image at a time
+
+    def __init__(self, checkpoint: Path, spec: ExportSpec, threads: int) -> None:
+        torch = import_or_explain("torch", "the server reference", "distill")
+        self._torch, self._checkpoint = torch, checkpoint
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        backend = f"cuda: {torch.cuda.get_device_name()}" if self.device == "cuda" else "cpu"
+        self.runtime = Runtime(name="torch", version=str(torch.__version__), backend=backend)
+        self._model: nn.Module | None = None
+
+    def load(self) -> None:
+        self._model = read_checkpoint(self._checkpoint).load().to(self.device)
+
+    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        torch = self._torch
+        assert self._model is not None
+        with torch.inference_mode():
+            classes = None if label is None else torch.from_numpy(label).to(self.device)
+            x = one_step(self._model, torch.from_numpy(z).to(self.device), classes)
+            result: NDArray[np.float32] = x.cpu().numpy()
+        return result

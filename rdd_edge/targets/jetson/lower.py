@@ -1,0 +1,47 @@
+"""Write the `.onnx` file of a precision."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ...errors import ExportError
+from ...files import write_bytes
+from ..base import Artifact, ExportSpec, Quantized
+from .graph import convert, tidy, to_proto
+from .half import to_half
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["NORMS", "lower"]
+
+# Their sums of squares overflow float16 once an activation passes 255.
+NORMS = frozenset({"InstanceNormalization", "ReduceMean", "Pow", "Sqrt", "Reciprocal"})
+_PROTOBUF_LIMIT = 2**31 - 1
+
+
+def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+    """model.onnx in the folder `out`. Raises ExportError for a model that ONNX cannot hold in one file."""
+    if isinstance(program, Quantized):
+        model = program.program
+    else:
+        model = convert(program)
+        if spec.precision == "fp16":
+            model = to_half(model, NORMS)
+    content = _serialized(model)
+    write_bytes(out / "model.onnx", content)
+    packages = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
+    return Artifact(out / "model.onnx", {name: version(name) for name in packages})
+
+
+def _serialized(model: object) -> bytes:
+    import onnx
+
+    proto = to_proto(tidy(model))  # type: ignore[arg-type]
+    if proto.ByteSize() > _PROTOBUF_LIMIT:
+        raise ExportError("the model is over 2 GiB, more than one ONNX file holds: choose fp16 or a smaller network")
+    onnx.checker.check_model(proto, full_check=True)
+    content: bytes = proto.SerializeToString(deterministic=True)
+    return content

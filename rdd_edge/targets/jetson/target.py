@@ -1,0 +1,58 @@
+"""The Jetson target. An engine is good only for the GPU and the TensorRT that built it, so what ships is ONNX."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...quiet import import_or_explain
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["JetsonTarget"]
+
+
+class JetsonTarget:
+    """ONNX opset 20, strongly typed: precision lives in the file, as TensorRT 11 demands and 10 allows.
+
+    fp32  one type throughout.
+    fp16  weights and activations float16, group normalisation in float32 between casts, z and x float32.
+    int8  symmetric Q/DQ around every convolution and linear, per channel for weights; all else float16.
+    """
+
+    name = "jetson"
+    precisions = ("fp32", "fp16", "int8")
+    quantized = ("int8",)
+    parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "fp16": 45.0, "int8": 35.0}
+    # TensorRT fuses Resize, InstanceNormalization and MatMul-Softmax-MatMul itself; only t = 1 is ours to fold.
+    rewrites = ("fold_time",)
+
+    def require(self) -> None:
+        for module in ("torch", "onnx", "onnxruntime", "onnxscript"):
+            import_or_explain(module, "the jetson target", "jetson")
+
+    def quantize(
+        self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
+    ) -> Quantized:
+        """The int8 graph, its activation ranges measured on the float32 graph in ONNX Runtime."""
+        from .quantize import quantize
+
+        self.require()
+        return quantize(program, spec, calibration, keep)
+
+    def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+        from .lower import lower
+
+        self.require()
+        return lower(program, spec, out)
+
+    def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
+        """ONNX Runtime on the CPU: the same file that TensorRT reads, and no statement about a Jetson's speed."""
+        from .runner import OnnxRunner
+
+        return OnnxRunner(artifact, threads)
+
+    def cannot_run(self) -> str:
+        return "ONNX Runtime runs on every machine that rdd-edge runs on"
