@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from .errors import UsageError
 from .results import Frozen
 
 __all__ = [
     "METHODS", "PRESETS", "ClassifierTraining", "Extractor", "Losses", "Memory", "Network", "Preset", "Taus",
-    "Training", "preset",
+    "Training", "preset", "resolve",
 ]  # fmt: skip
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -57,6 +59,7 @@ class Extractor(Frozen):
     widths: tuple[int, ...]
     growth: int = 12
     stem: int = 24
+    noise_head: bool = False
 
 
 class ClassifierTraining(Frozen):
@@ -70,6 +73,7 @@ class ClassifierTraining(Frozen):
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
     flip: bool = False
+    noise: NonNegative = 0.0  # greatest std of the noise that the noise head learns to tell
 
 
 class Training(Frozen):
@@ -187,3 +191,43 @@ def preset(name: str) -> Preset:
     if name not in PRESETS:
         raise UsageError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
     return PRESETS[name]
+
+
+def resolve(
+    name: str, *, data: str | None, method: str | None, seed: int | None, settings: Sequence[str] = ()
+) -> Preset:
+    """A preset with what the command line changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+
+    Raises UsageError for an unknown preset, method or key, and for a value that does not fit.
+    """
+    values = preset(name).model_dump()
+    if data is not None:
+        values["data"] = data
+    if seed is not None:
+        values["seed"] = seed
+    if method is not None:
+        if method not in METHODS:
+            raise UsageError(f"there is no method {method!r}: choose from {', '.join(METHODS)}")
+        values |= {"method": method, "losses": METHODS[method].model_dump()}
+    for setting in settings:
+        _set(values, setting)
+    try:
+        return Preset.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Change one value of a preset's dump in place."""
+    key, equals, text = setting.partition("=")
+    *parents, last = key.split(".")
+    place: Any = values
+    for parent in parents:
+        place = place.get(parent) if isinstance(place, dict) else None
+    if not equals or not isinstance(place, dict) or last not in place:
+        raise UsageError(f"--set {setting}: give KEY=VALUE with a key of the preset, as teacher.steps=100")
+    try:
+        place[last] = json.loads(text)
+    except ValueError:
+        place[last] = text

@@ -22,8 +22,8 @@ def small_unet(*, seed: int = 0, **changes: Any) -> Any:
         "block_out_channels": (32, 64),
         "norm_num_groups": 8,
         "attention_head_dim": None,
-        "down_block_types": ("DownBlock2D", "AttnDownBlock2D"),
-        "up_block_types": ("AttnUpBlock2D", "UpBlock2D"),
+        "down_block_types": ("DownBlock2D", "DownBlock2D"),
+        "up_block_types": ("UpBlock2D", "UpBlock2D"),
     } | changes
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

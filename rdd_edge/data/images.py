@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, UsageError
 from ..noise import philox4x32
 
-__all__ = ["ImageSet", "content_sha256", "split"]
+__all__ = ["ImageSet", "content_sha256", "shuffled", "split"]
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,13 @@ def split(images: ImageSet, fraction: float, seed: int) -> tuple[NDArray[np.int6
     if count < 2:
         raise UsageError(f"{images.name} has {count} image: a held-out part needs at least two")
     held = min(max(round(count * fraction), 1), count - 1)
+    order = shuffled(count, seed)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def shuffled(count: int, seed: int) -> NDArray[np.int64]:
+    """0 … count - 1 in a random order, the same for a seed on every machine."""
     counter = np.zeros((count, 4), dtype=np.uint64)
     counter[:, 0] = np.arange(count, dtype=np.uint64)
     words = philox4x32(counter, (seed & 0xFFFFFFFF, seed >> 32))
-    order = np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable")
-    return np.sort(order[held:]), np.sort(order[:held])
+    return np.argsort((words[:, 0] << np.uint64(32)) | words[:, 1], kind="stable").astype(np.int64)

@@ -76,7 +76,7 @@ class HalvingStage:
 
     def state(self) -> dict[str, Tensor]:
         tensors = modules_tensors(self._modules()) | prefixed("optimizer", self.optimizer.tensors())
-        if self.terms.queue:
+        if self.terms.queue is not None:  # an empty queue is falsy
             tensors |= prefixed("queue", self.terms.queue.state())
         if self.head_adam:
             tensors |= prefixed("head_adam", optimizer_tensors(self.head_adam))
@@ -86,7 +86,7 @@ class HalvingStage:
         for name, module in self._modules().items():
             module.load_state_dict(select(name, state))
         self.optimizer.load(select("optimizer", state))
-        if self.terms.queue:
+        if self.terms.queue is not None:  # an empty queue is falsy
             self.terms.queue.load(select("queue", state))
         if self.head_adam:
             restore_optimizer(self.head_adam, select("head_adam", state))

@@ -20,7 +20,7 @@ from ..errors import TrainingError
 from ..files import storage_errors
 from .state import load_latest, save_state
 
-__all__ = ["OutOfTime", "Reporter", "Stage", "run_stage"]
+__all__ = ["SAVE_SECONDS", "OutOfTime", "Reporter", "Stage", "run_stage"]
 
 SAVE_SECONDS = 30.0
 LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchronisation
@@ -61,10 +61,13 @@ class Reporter(Protocol):
     def note(self, sentence: str) -> None: ...
 
 
-def run_stage(stage: Stage, run: Path, reporter: Reporter, deadline: float = math.inf) -> None:
+def run_stage(
+    stage: Stage, run: Path, reporter: Reporter, deadline: float = math.inf, save_seconds: float = SAVE_SECONDS
+) -> None:
     """Run a stage to its end from wherever it stands, leaving RUN/<name>/ and RUN/logs/<name>.jsonl.
 
-    deadline: on time.monotonic's clock. Raises OutOfTime past it, TrainingError on a loss that is not finite.
+    deadline: on time.monotonic's clock.  save_seconds: how much work a kill may cost.
+    Raises OutOfTime past the deadline, TrainingError on a loss that is not finite.
     """
     folder = run / ".state" / stage.name
     done = 0
@@ -81,7 +84,7 @@ def run_stage(stage: Stage, run: Path, reporter: Reporter, deadline: float = mat
         if values is not None:
             log.write(index, _finite(values, stage.name, index))
         reporter.advance(log.loss)
-        if time.monotonic() >= deadline or time.monotonic() - saved >= SAVE_SECONDS:
+        if time.monotonic() >= deadline or time.monotonic() - saved >= save_seconds:
             save_state(folder, index + 1, stage.state())
             saved = time.monotonic()
             if saved >= deadline and index + 1 < stage.steps:

@@ -30,7 +30,7 @@ from .classifier import ClassifierStage
 from .draws import generator
 from .extractor import ExtractorConfig, load_feature_network
 from .halving import HalvingStage
-from .loop import Reporter, Stage, run_stage
+from .loop import SAVE_SECONDS, Reporter, Stage, run_stage
 from .network import build_unet
 from .teacher import TeacherStage
 from .terms import Terms
@@ -73,6 +73,7 @@ def distill(
     start_from: Path | None = None,
     deadline: float = math.inf,
     device: str | None = None,
+    save_seconds: float = SAVE_SECONDS,
 ) -> None:
     """Train everything that `out` does not hold yet, ending with out/student-1.
 
@@ -82,7 +83,7 @@ def distill(
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = data or load_images(preset.data, preset.image_size)
     _claim(out, preset, data, start_from)
-    _Run(preset, out, data, torch_device).train(reporter, deadline)
+    _Run(preset, out, data, torch_device).train(reporter, deadline, save_seconds)
 
 
 def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None) -> None:
@@ -137,7 +138,7 @@ class _Run:
         self.image_shape = (channels, height, width)
         self.classes = None if data.classes is None else len(data.classes)
 
-    def train(self, reporter: Reporter, deadline: float) -> None:
+    def train(self, reporter: Reporter, deadline: float, save_seconds: float) -> None:
         p = self.preset
         if self.classes is None:
             raise UsageError(f"the data {p.data} has no labels, and the extractor is trained on labels")
@@ -147,7 +148,7 @@ class _Run:
         for place, name in enumerate(names):
             done = (self.out / name).is_dir() or (have_base and names.index("teacher") < place < base)
             if not done:
-                run_stage(self._stage(name), self.out, reporter, deadline)
+                run_stage(self._stage(name), self.out, reporter, deadline, save_seconds)
 
     def _stage(self, name: str) -> Stage:
         p = self.preset

@@ -16,8 +16,9 @@ def is_constant(node: object) -> bool:
     return isinstance(node, Node) and node.op == "get_attr"
 
 
-def constant(gm: GraphModule, node: Node) -> Tensor:
-    """The tensor of a get_attr node."""
+def constant(gm: GraphModule, node: object) -> Tensor:
+    """The tensor of a constant, `is_constant(node)` being true."""
+    assert isinstance(node, Node)
     value = reduce(getattr, str(node.target).split("."), gm)
     assert isinstance(value, Tensor)
     return value.detach()
@@ -31,18 +32,18 @@ def add_constant(gm: GraphModule, name: str, value: Tensor, before: Node) -> Nod
         if not hasattr(owner, part):
             owner.add_module(part, nn.Module())
         owner = getattr(owner, part)
-    free = next(f"{leaf}{suffix}" for suffix in ("", *map(str, range(2, 10**6))) if not hasattr(owner, f"{leaf}{suffix}"))
-    owner.register_parameter(free, nn.Parameter(value.detach().clone(), requires_grad=False)) if (
-        value.is_floating_point()
-    ) else owner.register_buffer(free, value.detach().clone())
+    while hasattr(owner, leaf):
+        leaf += "_"
+    owner.register_buffer(leaf, value.detach().clone())
     with gm.graph.inserting_before(before):
-        node = gm.graph.get_attr(".".join([*path, free]))
+        node = gm.graph.get_attr(".".join([*path, leaf]))
     node.meta["val"] = value.detach()
     return node
 
 
-def layer_name(weight: Node) -> str:
+def layer_name(weight: object) -> str:
     """Name of the layer that owns a weight, as in the network: "down_blocks.0.resnets.0.conv1"."""
+    assert isinstance(weight, Node)
     return str(weight.target).rpartition(".")[0].removeprefix("unet.")
 
 

@@ -10,12 +10,12 @@ from torch.fx import GraphModule, Node
 
 from .constants import constant, is_constant, layer_name
 
-__all__ = ["Layer", "layers", "total_macs"]
+__all__ = ["PRODUCTS", "Layer", "layers", "total_macs"]
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)
 TRANSPOSED = (aten.conv_transpose2d.input,)
-LINEAR = (aten.linear.default,)
+PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, aten.linear.default)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layer:
 
 def layers(gm: GraphModule) -> list[Layer]:
     """The convolutions and linear layers with constant weights, in the order in which they run."""
-    found = [node for node in gm.graph.nodes if node.target in CONVOLUTIONS + TRANSPOSED + LINEAR]
+    found = [node for node in gm.graph.nodes if node.target in PRODUCTS]
     return [Layer(layer_name(node.args[1]), node, _macs(gm, node)) for node in found if is_constant(node.args[1])]
 
 
@@ -40,7 +40,7 @@ def total_macs(gm: GraphModule) -> int:
 
 def _macs(gm: GraphModule, node: Node) -> int:
     """Each output value needs weight.numel() / C_out products; in a transposed one, each input value numel() / C_in."""
-    weight = constant(gm, node.args[1])  # type: ignore[arg-type]
+    weight = constant(gm, node.args[1])
     per_value = weight.numel() // weight.shape[0]
     values = node.args[0] if node.target in TRANSPOSED else node
     return math.prod(values.meta["val"].shape) * per_value  # type: ignore[union-attr]

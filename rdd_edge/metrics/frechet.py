@@ -6,6 +6,7 @@ Mean and covariance are accumulated in one pass over batches, in float64, by the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor", "root"]
 
 Features = NDArray[np.float32] | NDArray[np.float64]
 
@@ -77,6 +78,20 @@ class StatisticsAccumulator:
             raise DataError(f"{self.count} samples have no covariance: give at least two, better more than features")
         return Statistics(self._mean.copy(), self._scatter / (self.count - 1), self.count)
 
+    def state(self) -> NDArray[np.float64]:
+        """Count, mean and scatter as one vector (1 + D + D²), for another process; empty before the first batch."""
+        return np.concatenate([[float(self.count)], self._mean, self._scatter.ravel()]) if self.count else np.zeros(0)
+
+    @staticmethod
+    def of_state(state: NDArray[np.float64]) -> StatisticsAccumulator:
+        """The accumulator that `state` came from."""
+        made = StatisticsAccumulator()
+        if len(state):
+            size = math.isqrt(len(state) - 1)  # D + D² = (D + ½)² - ¼
+            made.count, made._mean = int(state[0]), state[1 : 1 + size].copy()
+            made._scatter = state[1 + size :].reshape(size, size).copy()
+        return made
+
     def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
         if self.count == 0:
             self.count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
@@ -101,18 +116,18 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     if a.mean.shape != b.mean.shape:
         raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
     first, second = (a, b) if a.count <= b.count else (b, a)  # of the two the root of lower rank
-    root = _root(first.cov)
-    cross = np.sqrt(np.linalg.eigvalsh(root.T @ second.cov @ root).clip(min=0.0)).sum()
+    r = root(first.cov)
+    cross = np.sqrt(np.linalg.eigvalsh(r.T @ second.cov @ r).clip(min=0.0)).sum()
     delta = a.mean - b.mean
     return max(float(delta @ delta + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross), 0.0)
 
 
-def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
+def root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
     """R (D, r) with R Rᵀ = Σ, r the numerical rank: what lies below rounding would enter as its square root."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    root: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
-    return root
+    factor: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
+    return factor
 
 
 def real_floor(features: Features, seed: int) -> float:

@@ -84,15 +84,15 @@ def _grow_table(gm: GraphModule, lookup: Node) -> None:
 
 
 def _next_table(gm: GraphModule, user: Node, lookup: Node) -> Tensor | None:
-    """The table of `user`, which follows `lookup`, or None where it is not row-wise or would be larger than its weight."""
-    rows = constant(gm, lookup.args[0])  # type: ignore[arg-type]  # (classes, D)
+    """The table of `user`, which follows `lookup`; None where it is not row-wise or is larger than its layer."""
+    rows = constant(gm, lookup.args[0])  # (classes, D)
     others = [arg for arg in user.args[1:] if isinstance(arg, Node)]
     with torch.no_grad():
         if user.target in ROWWISE and not others:
-            return user.target(rows, *user.args[1:])  # type: ignore[operator, no-any-return]
+            return user.target(rows, *user.args[1:])  # type: ignore[no-any-return]
         if user.target == aten.add.Tensor and not user.kwargs:
             other = user.args[1] if user.args[0] is lookup else user.args[0]
-            row = same_rows(constant(gm, other)) if is_constant(other) else None  # type: ignore[arg-type]
+            row = same_rows(constant(gm, other)) if is_constant(other) else None
             return None if row is None or row.dim() != 2 else rows + row
         if user.target == aten.linear.default and user.args[0] is lookup and rows.shape[0] <= rows.shape[1]:
             return aten.linear.default(rows, *(constant(gm, arg) for arg in others))  # type: ignore[no-any-return]
@@ -105,22 +105,25 @@ def _fold_into_source(gm: GraphModule, node: Node) -> None:
     source, other = (left, right) if is_constant(right) else (right, left)
     if not is_constant(other) or not isinstance(source, Node) or len(source.users) != 1:
         return
-    row = same_rows(constant(gm, other))  # type: ignore[arg-type]
-    if row is None or row.shape != (1, node.meta["val"].shape[1], 1, 1):
+    row = same_rows(constant(gm, other))
+    if row is None or row.dim() != 4 or row.shape != (1, node.meta["val"].shape[1], 1, 1):
         return
-    value, add = row.flatten(), node.target == aten.add.Tensor
-    if source.target == aten.group_norm.default:
-        names = {2: "weight", 3: "bias"}
-        changes = {3: lambda b: b + value} if add else {2: lambda w: w * value, 3: lambda b: b * value}
-    elif source.target == aten.conv2d.default and add:
-        names, changes = {2: "bias"}, {2: lambda b: b + value}
-    else:
+    changed = _parameters_to_change(source, node)
+    if not all(len(source.args) > index and is_constant(source.args[index]) for index in changed):
         return
-    if len(source.args) <= max(names) or not all(is_constant(source.args[i]) for i in names):
-        return
-    for index, change in changes.items():
+    for index in changed:
         old = source.args[index]
-        new = change(constant(gm, old).double()).float()  # type: ignore[arg-type]
+        value, by = constant(gm, old).double(), row.flatten().double()
+        new = (value + by if node.target == aten.add.Tensor else value * by).float()
         source.update_arg(index, add_constant(gm, f"{old.target}_folded", new, source))  # type: ignore[union-attr]
-    node.replace_all_uses_with(source)
-    gm.graph.erase_node(node)
+    if changed:
+        node.replace_all_uses_with(source)
+        gm.graph.erase_node(node)
+
+
+def _parameters_to_change(source: Node, node: Node) -> tuple[int, ...]:
+    """Arguments of `source` that change when `node` follows it: a sum the bias, a product the bias and the weight."""
+    add = node.target == aten.add.Tensor
+    if source.target == aten.group_norm.default:
+        return (3,) if add else (2, 3)
+    return (2,) if source.target == aten.conv2d.default and add else ()

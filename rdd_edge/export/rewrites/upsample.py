@@ -45,7 +45,7 @@ def _matches(gm: GraphModule, conv: Node) -> bool:
     source = conv.args[0]
     if not isinstance(source, Node) or source.target != aten.upsample_nearest2d.vec or len(source.users) != 1:
         return False
-    if not is_constant(conv.args[1]) or constant(gm, conv.args[1]).shape[2:] != (3, 3):  # type: ignore[arg-type]
+    if not is_constant(conv.args[1]) or constant(gm, conv.args[1]).shape[2:] != (3, 3):
         return False
     small, large = source.args[0].meta["val"].shape, source.meta["val"].shape  # type: ignore[union-attr]
     doubles = large[2] == 2 * small[2] and large[3] == 2 * small[3]

@@ -55,7 +55,11 @@ def convert(program: ExportedProgram) -> ir.Model:
 
 def tidy(model: ir.Model) -> ir.Model:
     """Drop what nothing uses: dead nodes, identities, copies of the same constant."""
-    for rewrite in (common.IdentityEliminationPass(), common.RemoveUnusedNodesPass(), common.DeduplicateInitializersPass()):
+    for rewrite in (
+        common.IdentityEliminationPass(),
+        common.RemoveUnusedNodesPass(),
+        common.DeduplicateInitializersPass(),
+    ):
         rewrite(model)
     return model
 
@@ -68,18 +72,21 @@ def to_proto(model: ir.Model) -> Any:
     return ir.to_proto(model)
 
 
-def products(model: ir.Model) -> list[Product]:
-    """Every convolution and linear, in the order of the graph."""
-    return list(_products(model))
+def products(model: ir.Model, names: dict[str, str]) -> list[Product]:
+    """Every convolution and linear, in the order of the graph.
+
+    names: the layer of each node of the program that the graph was converted from.
+    """
+    return list(_products(model, names))
 
 
-def _products(model: ir.Model) -> Iterator[Product]:
+def _products(model: ir.Model, names: dict[str, str]) -> Iterator[Product]:
     for node in model.graph:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or constant(node.inputs[1]) is None:
             continue
         transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
         axis = _OUTPUT_CHANNEL.get(node.op_type, 0 if transposed else 1)
-        yield Product(_layer(node), node, axis, _macs(node, axis))
+        yield Product(_layer(node, names), node, axis, _macs(node, axis))
 
 
 def _macs(node: ir.Node, channel_axis: int) -> int:
@@ -95,9 +102,10 @@ def _shape(value: ir.Value | None) -> list[int]:
     return [int(d) for d in value.shape]  # type: ignore[arg-type]  # export_program fixes every dimension
 
 
-def _layer(node: ir.Node) -> str:
-    scopes = node.metadata_props.get(_SCOPES)
-    return str(ast.literal_eval(scopes)[-1]) if scopes else str(node.name)
+def _layer(node: ir.Node, names: dict[str, str]) -> str:
+    """The exporter notes at each node which node of the program it came from, as the last of its scopes."""
+    source = ast.literal_eval(node.metadata_props[_SCOPES])[-1]
+    return names[source]
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -110,7 +118,7 @@ def constant(value: ir.Value | None) -> NDArray[Any] | None:
 def add_initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value:
     """A new constant of the graph."""
     tensor = ir.tensor(array, name=name)
-    value = ir.Value(name=name, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
     model.graph.register_initializer(value)
     return value
 

@@ -6,17 +6,20 @@ are float16, so that what leaves a quantized product is float16 and no float32 i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ...errors import UsageError
+from ...quiet import import_or_explain
 from ..base import CalibrationSet, ExportSpec, Quantized
+from ..layers import check_keep, layer_names
+from ..observers import LEVELS, Threshold, batches, histograms, least_squares
 from .graph import Product, add_initializer, constant, convert, products, to_proto
 from .half import to_half
-from .ranges import LEVELS, Threshold, histograms, least_squares
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,13 +41,14 @@ def quantize(
     calibration: at least one batch of spec.input_shape[0] samples.  keep: the program's names of layers.
     Raises UsageError for a layer that the program does not have.
     """
+    names = layer_names(program)
+    check_keep(keep, names.values())
     model = convert(program)
-    every = products(model)
-    if unknown := sorted(set(keep) - {product.layer for product in every}):
-        raise UsageError(f"there is no convolution or linear named {unknown[0]} to keep in higher precision")
+    every = products(model, names)
     chosen = [product for product in every if product.layer not in keep]
     tensors = sorted({_name(product.node.inputs[0]) for product in chosen})
-    found = histograms(to_proto(model.clone()), tensors, calibration, spec.input_shape[0])
+    session = _watching(to_proto(model.clone()), tensors)
+    found = histograms(partial(_observe, session, tensors, calibration, spec.input_shape[0]))
     clips = {name: threshold(*found[name]) for name in tensors}
     share = sum(p.macs for p in chosen) / max(sum(p.macs for p in every), 1)
     for product in chosen:
@@ -52,6 +56,27 @@ def quantize(
     for name in tensors:
         _quantize_activation(model, [p for p in chosen if _name(p.node.inputs[0]) == name], clips[name])
     return Quantized(to_half(model, ()), share, keep)
+
+
+def _watching(proto: Any, tensors: Sequence[str]) -> Any:
+    """A session that gives these tensors out. The graph's own outputs need no adding."""
+    import onnx
+
+    ort = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
+    present = {value.name for value in proto.graph.output}
+    proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def _observe(
+    session: Any, tensors: Sequence[str], calibration: CalibrationSet, batch: int
+) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    names = [value.name for value in session.get_inputs()]
+    for z, label in batches(calibration, batch):
+        feeds = dict(zip(names, (z, label), strict=False))  # an unconditional graph has no second input
+        yield from zip(tensors, session.run(list(tensors), feeds), strict=True)
 
 
 def _name(value: ir.Value | None) -> str:

@@ -1,66 +1,51 @@
 """Where to clip an activation before it becomes int8: observers over the calibration noise.
 
-Two passes over the float32 graph in ONNX Runtime: the largest magnitude of each tensor, then a histogram of its
+Two passes: the largest magnitude of each tensor, then a histogram of its
 magnitudes below it. The clipping threshold is the one whose int8 grid has the least squared error on that histogram;
-on trained one-step students it beats the range itself, percentiles and TensorRT's entropy rule (benchmarks of PSNR).
+on a trained digits student it gave 44.9 dB, where the whole range gave 44.0, the 99.999th percentile 44.5 and the
+entropy rule of TensorRT's former calibrator 37.4 (median PSNR of the int8 ONNX graph, 64 images).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ...quiet import import_or_explain
-from ..base import CalibrationSet
+from ..errors import UsageError
+from .base import CalibrationSet
 
-__all__ = ["LEVELS", "Threshold", "entropy", "histograms", "least_squares", "percentile", "whole_range"]
+__all__ = ["LEVELS", "Threshold", "batches", "entropy", "histograms", "least_squares", "percentile", "whole_range"]
 
 LEVELS = 127  # symmetric: -127 … 127, zero point 0
 BINS = 2048
 Counts = NDArray[np.int64]
+Observed = tuple[str, NDArray[np.float32]]
 Threshold = Callable[[Counts, float], float]  # (BINS,) counts of |x| up to a largest value → where to clip
 
 
-def histograms(
-    proto: Any, tensors: Sequence[str], calibration: CalibrationSet, batch: int
-) -> dict[str, tuple[Counts, float]]:
-    """For each tensor, the counts of its magnitudes in BINS equal bins and the largest magnitude."""
-    largest = dict.fromkeys(tensors, 0.0)
-    for name, value in _observe(proto, tensors, calibration, batch):
-        largest[name] = max(largest[name], float(np.abs(value).max()))
-    counts = {name: np.zeros(BINS, dtype=np.int64) for name in tensors}
-    for name, value in _observe(proto, tensors, calibration, batch):
+def histograms(observe: Callable[[], Iterator[Observed]]) -> dict[str, tuple[Counts, float]]:
+    """For each tensor, the counts of its magnitudes in BINS equal bins and the largest magnitude.
+
+    observe: starts a pass over the calibration set, giving (tensor's name, values) of every batch.
+    """
+    largest: dict[str, float] = {}
+    for name, value in observe():
+        largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max()))
+    counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
+    for name, value in observe():
         counts[name] += np.histogram(np.abs(value), BINS, (0.0, largest[name] or 1.0))[0]
-    return {name: (counts[name], largest[name]) for name in tensors}
+    return {name: (counts[name], largest[name]) for name in largest}
 
 
-def _observe(
-    proto: Any, tensors: Sequence[str], calibration: CalibrationSet, batch: int
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    session = _session(proto, tensors)
-    names = [value.name for value in session.get_inputs()]
-    for start in range(0, len(calibration.z) - batch + 1, batch):
-        feeds = {names[0]: calibration.z[start : start + batch]}
-        if calibration.label is not None:
-            feeds[names[1]] = calibration.label[start : start + batch]
-        yield from zip(tensors, session.run(list(tensors), feeds), strict=True)
-
-
-def _session(proto: Any, tensors: Sequence[str]) -> Any:
-    """A session that also gives these tensors out. The graph's own inputs need no adding."""
-    import onnx
-
-    ort = import_or_explain("onnxruntime", "calibration", "jetson")
-    watched = onnx.ModelProto()
-    watched.CopyFrom(proto)
-    present = {value.name for value in watched.graph.output}
-    watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return ort.InferenceSession(watched.SerializeToString(), options, providers=["CPUExecutionProvider"])
+def batches(calibration: CalibrationSet, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    """z and label of each whole batch. Raises UsageError where there is not even one."""
+    if len(calibration.z) < size:
+        raise UsageError(f"a calibration set of {len(calibration.z)} samples is less than one batch of {size}")
+    for start in range(0, len(calibration.z) - size + 1, size):
+        rows = slice(start, start + size)
+        yield calibration.z[rows], None if calibration.label is None else calibration.label[rows]
 
 
 def whole_range(counts: Counts, largest: float) -> float:
@@ -89,7 +74,7 @@ def least_squares(counts: Counts, largest: float) -> float:
 
 
 def entropy(counts: Counts, largest: float) -> float:
-    """The clip with the least Kullback-Leibler divergence of the rounded from the clipped distribution (8-bit TensorRT)."""
+    """The clip with the least Kullback-Leibler divergence of the rounded from the clipped distribution."""
     best, result = np.inf, largest
     for stop in range(LEVELS + 1, BINS + 1, 8):
         clipped = counts[:stop].astype(np.float64)

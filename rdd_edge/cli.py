@@ -1,0 +1,248 @@
+"""The commands. Each reads its arguments, calls one function of the library and prints; heavy imports stay inside."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .errors import RddEdgeError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="rdd-edge",
+    help="Distil a diffusion model to one step, export it to phones and Jetson boards, and measure it there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Checkpoint = Annotated[
+    Path, typer.Argument(help="a training run (its one-step student) or a diffusers UNet2DModel folder")
+]
+Data = Annotated[str | None, typer.Option(help='"digits" or a path to images; default: what the run was trained on')]
+Extractor = Annotated[Path | None, typer.Option(help="folder of an extractor; default: the run's judge")]
+Seed = Annotated[int, typer.Option(min=0, help="of the portable noise")]
+
+
+@app.command()
+def distill(
+    out: Annotated[Path, typer.Option(help="folder of the run; the same command continues it")],
+    preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
+    data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
+    start_from: Annotated[
+        Path | None, typer.Option(help="a run whose extractor, judge, teacher and base are taken")
+    ] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset, as teacher.steps=100")
+    ] = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,
+    save_seconds: Annotated[float, typer.Option(min=0, help="how much work a kill may cost")] = 30.0,
+    threads: Annotated[int | None, typer.Option(min=1, help="of the CPU")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
+) -> None:
+    """Train extractor, teacher, and students of fewer and fewer steps, down to one."""
+    from .config import resolve
+    from .console import ConsoleReporter
+    from .quiet import import_or_explain
+
+    chosen = resolve(preset, data=data, method=method, seed=seed, settings=set_ or [])
+    torch = import_or_explain("torch", "distillation", "distill")
+    from .distill.loop import OutOfTime
+    from .distill.run import distill as run
+
+    if threads:
+        torch.set_num_threads(threads)
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
+    try:
+        with ConsoleReporter() as reporter:
+            run(
+                chosen, out, reporter,
+                start_from=start_from, deadline=deadline, device=device, save_seconds=save_seconds,
+            )  # fmt: skip
+    except OutOfTime as stop:
+        typer.echo(f"{stop}: the same command continues it")
+        return
+    typer.echo(f"{out}: the one-step student is {out / 'student-1'}")
+
+
+@app.command()
+def sample(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(help="PNG of a grid of the images")],
+    n: Annotated[int, typer.Option(help="number of images")] = 64,
+    seed: Seed = 0,
+    steps: Annotated[int | None, typer.Option(help="sampling steps; default: what it was trained for")] = None,
+) -> None:
+    """Draw images of a checkpoint."""
+    from .checkpoint import read_checkpoint
+    from .console import counter
+    from .grid import save_grid
+    from .sampling import sample_images, sampling_steps
+
+    found = read_checkpoint(checkpoint)
+    with counter("sampling", n) as done:
+        images = sample_images(found, n, sampling_steps(found, steps), seed, done)
+    save_grid(images, out)
+    typer.echo(f"{out}: {n} images")
+
+
+@app.command()
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="a checkpoint, a training run, or a bench run")],
+    out: Annotated[Path | None, typer.Option(help="JSON of the result")] = None,
+    n: Annotated[int, typer.Option(help="number of samples of a checkpoint")] = 2000,
+    steps: Annotated[list[int] | None, typer.Option(help="sampling steps of a checkpoint; may be given again")] = None,
+    seed: Seed = 0,
+    reference: Annotated[Path | None, typer.Option(help="of a bench run: the server's, on the same noise")] = None,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:
+    """Measure quality: a checkpoint's samples against real images, or a bench run's against the server's too."""
+    if (path / "record.json").is_file():
+        _evaluate_bench(path, reference, data, extractor, out)
+    elif reference is not None:
+        raise UsageError("--reference goes with a bench run, and a checkpoint needs none")
+    else:
+        _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out)
+
+
+def _evaluate_checkpoint(
+    path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: Path | None, out: Path | None
+) -> None:
+    from .checkpoint import read_checkpoint
+    from .console import counter
+    from .evaluate import evaluate as run
+    from .metrics.sources import evaluation_sources
+
+    if n < 2:
+        raise UsageError(f"--n {n} is too few images for a distance: give at least 2")
+    folder = read_checkpoint(path).folder
+    real, judge = evaluation_sources(folder, data, extractor)
+    with counter("sampling", n) as done:
+        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count))
+    for row in result.rows:
+        typer.echo(f"{row.method or 'checkpoint':<8} {row.steps:>4} steps  {result.metric} {row.distance:.3f}")
+    typer.echo(f"{'real':<8} {'':>10}  {result.metric} {result.floor:.3f}  (half of the data against the other half)")
+    if result.caution:
+        typer.echo(f"note: {result.caution}")
+
+
+def _evaluate_bench(
+    path: Path, reference: Path | None, data: str | None, extractor: Path | None, out: Path | None
+) -> None:
+    from .metrics.sources import evaluation_sources
+    from .runs import read_run
+    from .scores import score
+
+    if reference is None:
+        raise UsageError("a bench run is held against the server's: give --reference SERVER_BENCH")
+    trained = read_run(reference).record.checkpoint
+    real, judge = evaluation_sources(Path(trained) if trained else None, data, extractor)
+    for line in score(path, reference, real.images, judge, out).lines():
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    checkpoint: Checkpoint,
+    target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be given again")],
+    out: Annotated[Path, typer.Option(help="folder that gets one bundle per target and precision")],
+    precision: Annotated[str | None, typer.Option(help="one that every target has; default: all of each")] = None,
+) -> None:
+    """Build a bundle per target and precision, each proven on its artifact."""
+    from .console import stages
+    from .quiet import import_or_explain
+
+    import_or_explain("torch", "export", "distill")
+    from .export.pipeline import Event, export_bundles
+
+    with stages("export") as stage:
+
+        def show(event: Event) -> None:
+            name = "-".join(part for part in (event.target, event.precision) if part)
+            stage(f"{name} {event.stage}".strip())
+            if event.stage == "done":
+                typer.echo(f"{out / name}: {event.detail}")
+
+        export_bundles(checkpoint, tuple(target), precision, out, show)
+
+
+@app.command()
+def bench(
+    source: Annotated[Path, typer.Argument(help="a bundle, or for --device server a checkpoint")],
+    out: Annotated[Path, typer.Option(help="folder of the bench run")],
+    device: Annotated[str, typer.Option(help="host, or server for a checkpoint in PyTorch")] = "host",
+    n: Annotated[int | None, typer.Option(help="samples of the accuracy run")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the samples' noise")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="least number of timed runs")] = None,
+    seconds: Annotated[float | None, typer.Option(min=0, help="least time of timed runs")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of the CPU")] = None,
+) -> None:
+    """Run an artifact as a device would: record and samples."""
+    from .bench import bench as run
+    from .bench import default_plan
+    from .console import stages
+    from .results import summary
+
+    plan = default_plan(source).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
+    with stages(f"bench {source.name}") as stage:
+        record = run(source, device, out, plan, lambda name, done: stage(f"{name} {done or ''}"))
+    found = summary(record)
+    if found is None:
+        typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")
+    else:
+        typer.echo(f"{out}: {found.median:.3f} ms median, {found.p90:.3f} ms p90 of {found.runs} runs")
+
+
+@app.command()
+def report(
+    benches: Annotated[list[Path], typer.Argument(help="bench runs")],
+    out: Annotated[Path, typer.Option(help="the page to write: .html or .md")] = Path("report.html"),
+    baseline: Annotated[
+        Path | None, typer.Option(help="the server's bench run that the others are held against")
+    ] = None,
+) -> None:
+    """Make one self-contained page of bench runs and their scores."""
+    from .report import report as run
+
+    run(benches, out, baseline)
+    typer.echo(f"{out}: {len(benches)} bench runs")
+
+
+@app.command()
+def quickstart(
+    out: Annotated[Path, typer.Option(help="folder for everything it makes")] = Path("runs/quickstart"),
+) -> None:
+    """Train on digits, export to every target, bench, score, and make the page: all on this machine."""
+    from .quickstart import quickstart as run
+
+    run(out)
+
+
+@app.command()
+def doctor() -> None:
+    """Say which targets, runtimes and tools this machine has, and how to get the others."""
+    from .doctor import doctor as run
+
+    for line in run():
+        typer.echo(line)
+
+
+def main() -> None:
+    """Run the command line: errors of ours become one sentence on stderr and the exit code of their kind."""
+    try:
+        app()
+    except RddEdgeError as error:
+        typer.echo(f"rdd-edge: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("rdd-edge: interrupted", err=True)
+        sys.exit(130)

@@ -1,0 +1,199 @@
+"""Decoded data sets as memory-mapped files, made once.
+
+$RDD_EDGE_CACHE (by default ~/.cache/rdd-edge, or below $XDG_CACHE_HOME)
+    images/<key>/   images.u8 (N, H, W, C), labels.i64 and meta.json; the key is a hash of the source files' content
+    index/*.json    the key of a path, found again by the files' times and sizes without reading them
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import CorruptError, DataError, MissingError, StorageError
+from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
+from ..results import Frozen, Sha256
+from .decode import Batch, same_shape
+from .images import ImageSet, content_sha256
+from .source import Source
+
+__all__ = ["cache_root", "cached", "locked"]
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of the decoded pixels: a change of decoding or resizing counts it up
+IMAGES, LABELS, META = "images.u8", "labels.i64", "meta.json"
+
+
+class Index(Frozen):
+    """The content hash of a source as it stood when its files had these names, sizes and times."""
+
+    stat_sha256: Sha256
+    content_sha256: Sha256
+
+
+class Meta(Frozen):
+    """meta.json of an entry. The time is that of images.u8 when its hash was last known to be right."""
+
+    schema_version: Literal[1] = 1
+    shape: tuple[int, int, int, int]
+    labelled: bool
+    classes: tuple[str, ...] | None
+    sha256: Sha256  # as ImageSet has it
+    images_mtime_ns: int
+
+
+def cache_root() -> Path:
+    """$RDD_EDGE_CACHE, or rdd-edge below $XDG_CACHE_HOME or ~/.cache."""
+    if own := os.environ.get("RDD_EDGE_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdd-edge"
+
+
+def cached(source: Source, image_size: int | None) -> ImageSet:
+    """The decoded source, from the cache where it is there and whole; else decoded into it.
+
+    Raises DataError or CorruptError for what cannot be read, StorageError where the cache cannot be written.
+    """
+    root = cache_root()
+    try:
+        key = _key(root / "index", source, image_size)
+        folder = root / "images" / key
+        with locked(root / "images" / f".{key}.lock"):
+            entry = _read(folder)
+            if entry is None:
+                with new_folder(folder) as beside:
+                    _decode_into(beside, source, image_size)
+                entry = _read(folder)
+    except StorageError as error:
+        raise StorageError(f"{error} (the cache of decoded images: RDD_EDGE_CACHE names another folder)") from None
+    if entry is None:
+        raise StorageError(f"{folder} changed while it was written: set RDD_EDGE_CACHE to another folder")
+    return ImageSet(source.name, entry.images, entry.labels, entry.meta.classes, entry.meta.sha256)
+
+
+@dataclass(frozen=True)
+class _Entry:
+    meta: Meta
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+
+def _key(index: Path, source: Source, image_size: int | None) -> str:
+    """Hash of the content of the source's files, their names below its root, the size asked for, and our format."""
+    place = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
+    stat = _stat_sha256(source)
+    try:
+        known = read_model(place, Index)
+    except (MissingError, CorruptError):
+        known = None
+    if known is None or known.stat_sha256 != stat:
+        known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
+        write_model(place, known)
+    return hashlib.sha256(repr((FORMAT, known.content_sha256, image_size)).encode()).hexdigest()
+
+
+def _stat_sha256(source: Source) -> str:
+    digest = hashlib.sha256()
+    for file in source.files:
+        stat = file.stat()
+        digest.update(repr((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)).encode())
+    return digest.hexdigest()
+
+
+def _content_sha256(source: Source) -> str:
+    digest = hashlib.sha256(repr(source.classes).encode())
+    for file in source.files:
+        relative = file.relative_to(source.root).as_posix() if file != source.root else ""
+        digest.update(repr((relative, sha256_of(file))).encode())
+    return digest.hexdigest()
+
+
+def _read(folder: Path) -> _Entry | None:
+    """The entry, or None where there is none or it is broken. Its hash is taken again when its time has changed."""
+    if not folder.exists():
+        return None
+    try:
+        meta = read_model(folder / META, Meta)
+        images = _mapped(folder / IMAGES, meta.shape)
+        labels = np.fromfile(folder / LABELS, "<i8").astype(np.int64) if meta.labelled else None
+        whole = labels is None or len(labels) == meta.shape[0]
+        if whole and (folder / IMAGES).stat().st_mtime_ns != meta.images_mtime_ns:
+            whole = content_sha256(images, labels, meta.classes) == meta.sha256
+    except (MissingError, CorruptError, OSError, ValueError):
+        whole = False
+    if not whole:
+        log.warning("the cached images in %s are broken and are decoded again", folder)
+        return None
+    return _Entry(meta, images, labels)
+
+
+def _mapped(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Copy on write, so that the file cannot change. Raises ValueError or OSError for a file of another size."""
+    if path.stat().st_size != int(np.prod(shape)):
+        raise ValueError("another size")
+    return np.memmap(path, np.uint8, "c", shape=shape)
+
+
+def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
+    """Stream the source's batches to disk. Written, not mapped: a full disk is then an error and not a signal."""
+    first: tuple[str, tuple[int, ...]] | None = None
+    labels: list[NDArray[np.int64]] = []
+    count = 0
+    with (folder / IMAGES).open("wb") as file:
+        for batch in source.batches(image_size):
+            first = first or (batch.where, batch.images.shape[1:])
+            same_shape(first, (batch.where, batch.images.shape[1:]))
+            file.write(np.ascontiguousarray(batch.images).data)
+            labels += [] if batch.labels is None else [_checked(batch, source.classes)]
+            count += len(batch.images)
+        file.flush()
+        os.fsync(file.fileno())
+    if first is None or count == 0:
+        raise DataError(f"{source.root} holds no images")
+    joined = np.concatenate(labels) if labels else None
+    classes = source.classes if joined is None else source.classes or _numbered(joined)
+    height, width, channels = first[1]
+    shape = (count, height, width, channels)
+    if joined is not None:
+        joined.astype("<i8").tofile(folder / LABELS)
+    mtime = (folder / IMAGES).stat().st_mtime_ns
+    sha256 = content_sha256(_mapped(folder / IMAGES, shape), joined, classes)
+    write_model(
+        folder / META,
+        Meta(shape=shape, labelled=joined is not None, classes=classes, sha256=sha256, images_mtime_ns=mtime),
+    )
+
+
+def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]:
+    assert batch.labels is not None
+    low, high = int(batch.labels.min()), int(batch.labels.max())
+    if low < 0 or (classes is not None and high >= len(classes)):
+        known = "" if classes is None else f" … {len(classes) - 1}"
+        raise DataError(f"{batch.where} and what follows it: a label is {low if low < 0 else high}, outside 0{known}")
+    return batch.labels
+
+
+def _numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
+    return tuple(str(label) for label in range(int(labels.max()) + 1))
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """One process at a time: of several that start together, one decodes and the others wait for it."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,125 @@
+"""Encoded images to uint8 arrays of one shape, a chunk at a time on all cores (Pillow releases the interpreter)."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError
+from ..quiet import import_or_explain
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Batch", "Encoded", "decode_all", "fit_array", "same_shape"]
+
+CHUNK = 512
+GRAY_MODES = ("1", "L", "LA", "La")
+DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One image before it is decoded. `where` names it in an error."""
+
+    where: str
+    content: bytes | Path
+    label: int | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some images (n, H, W, C) uint8 with their labels (n,) int64, and the file or entry of the first."""
+
+    where: str
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64] | None
+
+
+def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Batch]:
+    """Batches in the order of `items`, cropped and resized where a size is given.
+
+    Raises DataError for the first image that is unreadable or has another shape than the first of all.
+    """
+    import_or_explain("PIL.Image", "reading images", "distill")
+    remaining, first = iter(items), None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(remaining, CHUNK)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, on odd metadata and on large photographs
+                images = list(pool.map(lambda item: _decode(item, image_size), chunk))
+            first = first or (chunk[0].where, images[0].shape)
+            for item, image in zip(chunk, images, strict=True):
+                same_shape(first, (item.where, image.shape))
+            labels = [item.label for item in chunk if item.label is not None]
+            yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
+
+
+def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
+    """Raise a DataError that names both where two images (H, W, C) do not go into one array."""
+    (here, (h, w, c)), (there, (h2, w2, c2)) = first, other
+    if c != c2:
+        kinds = {1: "grayscale", 3: "colour"}
+        raise DataError(
+            f"{here} is {kinds.get(c, c)} and {there} is {kinds.get(c2, c2)}: convert the images of one data set "
+            f"to the same kind"
+        )
+    if (h, w) != (h2, w2):
+        raise DataError(
+            f"images of mixed sizes: {here} is {w}×{h} and {there} is {w2}×{h2}: give --image-size to crop and "
+            f"resize them all"
+        )
+
+
+def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.uint8]:
+    """Images (n, H, W, C) cropped and resized to (n, image_size, image_size, C); as they are without a size."""
+    if image_size is None or images.shape[1:3] == (image_size, image_size):
+        return images
+    from PIL import Image
+
+    gray = images.shape[3] == 1
+    fitted = [_fit(Image.fromarray(image[..., 0] if gray else image), image_size) for image in images]
+    return np.stack([_pixels(image) for image in fitted])
+
+
+def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content) as opened:
+            if opened.mode in DEEP_MODES:
+                raise DataError(f"{item.where} has more than 8 bits a channel: convert it to 8")
+            upright = ImageOps.exif_transpose(opened)
+            image = upright.convert("L" if opened.mode in GRAY_MODES else "RGB")  # alpha is dropped
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise a dozen kinds for a broken file
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DataError(f"{item.where} is not a readable image: {reason}") from None
+    return _pixels(image if image_size is None else _fit(image, image_size))
+
+
+def _fit(image: Image, size: int) -> Image:
+    """The largest centred square, resized with Pillow's bicubic filter, which widens when it shrinks."""
+    from PIL import Image as pillow
+
+    width, height = image.size
+    side = min(width, height)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))  # resize's own box would blend in what lies outside
+    return square.resize((size, size), pillow.Resampling.BICUBIC)
+
+
+def _pixels(image: Image) -> NDArray[np.uint8]:
+    pixels = np.asarray(image, dtype=np.uint8)
+    return pixels[..., None] if pixels.ndim == 2 else pixels

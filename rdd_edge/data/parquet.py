@@ -1,0 +1,89 @@
+"""Hugging Face's parquet layout: an image column of encoded bytes (img or image), and a label column or none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import CorruptError, DataError
+from ..quiet import import_or_explain
+from .decode import Batch, Encoded, decode_all
+from .source import Source
+
+__all__ = ["parquet_source"]
+
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("label", "labels")
+ROWS = 512
+
+
+def parquet_source(path: Path) -> Source | None:
+    """The table at `path`, or the tables below it, of the training split where the names tell; None without any."""
+    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    files = [file for file in files if file.name.startswith("train")] or files
+    if not files:
+        return None
+    columns = [_columns(file) for file in files]
+    if len(set(columns)) > 1:
+        raise DataError(f"{files[0]} and {files[-1]} have other columns or classes: give one data set at a time")
+    image, label, classes = columns[0]
+
+    def batches(image_size: int | None) -> Iterator[Batch]:
+        return decode_all((item for file in files for item in _rows(file, image, label)), image_size)
+
+    return Source(path.stem if path.is_file() else path.resolve().name, path, tuple(files), batches, classes)
+
+
+def _columns(path: Path) -> tuple[str, str | None, tuple[str, ...] | None]:
+    """Names of the image and the label column, and of the classes where the file's metadata has them."""
+    with _opened(path) as table:
+        schema = table.schema_arrow
+        images = [name for name in IMAGE_COLUMNS if name in schema.names]
+        if not images:
+            raise DataError(f"{path} has no column img or image: its columns are {', '.join(schema.names)}")
+        labels = [name for name in LABEL_COLUMNS if name in schema.names]
+        label = labels[0] if labels else None
+        return images[0], label, _class_names((schema.metadata or {}).get(b"huggingface"), label)
+
+
+def _class_names(metadata: bytes | None, label: str | None) -> tuple[str, ...] | None:
+    try:
+        names = json.loads(metadata or b"")["info"]["features"][label]["names"]
+        return tuple(str(name) for name in names)
+    except (ValueError, KeyError, TypeError):
+        return None  # the file says nothing of its classes
+
+
+def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
+    with _opened(path) as table:
+        row = 0
+        for batch in table.iter_batches(ROWS, columns=[name for name in (image, label) if name]):
+            labels = batch.column(label).to_pylist() if label else [None] * len(batch)
+            for cell, value in zip(batch.column(image).to_pylist(), labels, strict=True):
+                where = f"{path}, row {row}"
+                if label and not isinstance(value, int):
+                    raise DataError(f"{where}: its {label} is {value!r}, not the number of a class")
+                yield Encoded(where, _bytes(cell, where, image), value)
+                row += 1
+
+
+def _bytes(cell: Any, where: str, column: str) -> bytes:
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(content, bytes):
+        raise DataError(f"{where}: its {column} holds no bytes of an image")
+    return content
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    parquet = import_or_explain("pyarrow.parquet", f"reading {path}", "cifar")
+    arrow = import_or_explain("pyarrow", f"reading {path}", "cifar")
+    try:
+        with parquet.ParquetFile(path) as table:
+            yield table
+    except (arrow.ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise CorruptError(f"{path} is not a readable parquet file: {reason}") from None

@@ -1,0 +1,203 @@
+"""From a checkpoint to bundles: export once, then for each target and precision rewrite, quantize, lower and prove."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.export import ExportedProgram
+
+from ..bundle import MANIFEST, Bundle, Calibration, Manifest, Parity, Quantization, TensorSpec, read_bundle
+from ..checkpoint import Checkpoint, read_checkpoint
+from ..errors import UsageError
+from ..files import new_folder, tree_sha256, write_model
+from ..quiet import quiet
+from ..results import Plan
+from ..targets import load_target
+from ..targets.base import Artifact, ExportSpec, Quantized, Target
+from .calibration import calibration_set
+from .graph import export_program
+from .parity import Vectors, make_vectors, measure, write_vectors
+from .rewrites import apply_rewrites
+
+__all__ = ["Event", "export_bundles", "plan_bundles"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A stage of the work begins, or, where `stage` is "done", a bundle is in place."""
+
+    target: str  # "" for the work that all bundles share
+    precision: str
+    stage: str  # export, rewrite, quantize, lower, parity, done
+    detail: str = ""
+
+
+Progress = Callable[[Event], None]
+
+
+def export_bundles(
+    checkpoint: Path,
+    targets: tuple[str, ...],
+    precision: str | None,
+    out: Path,
+    progress: Progress = lambda event: None,
+    batch: int = 1,
+) -> list[Bundle]:
+    """Build out/<target>-<precision> for each target: one precision, or, for None, all that the target has.
+
+    Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
+    installed, both before any work; ExportError where a target cannot take the model; ArtifactError where the artifact
+    does not run.
+    """
+    wanted = plan_bundles(targets, precision, out)
+    for target in {target.name: target for target, _ in wanted}.values():
+        target.require()
+    student = _Student(read_checkpoint(checkpoint), batch, progress)
+    return [_build(student, target, name, out / f"{target.name}-{name}") for target, name in wanted]
+
+
+def plan_bundles(targets: tuple[str, ...], precision: str | None, out: Path) -> list[tuple[Target, str]]:
+    """The targets and precisions that are asked for. Raises UsageError for one that cannot be."""
+    if not targets:
+        raise UsageError("name at least one target to export for")
+    loaded = [load_target(name) for name in dict.fromkeys(targets)]
+    for target in loaded:
+        if precision is not None and precision not in target.precisions:
+            has = ", ".join(target.precisions)
+            raise UsageError(f"the {target.name} target has no precision {precision!r}: it has {has}")
+    wanted = [(t, name) for t in loaded for name in ((precision,) if precision else t.precisions)]
+    for target, name in wanted:
+        folder = out / f"{target.name}-{name}"
+        if folder.exists() and not (folder / MANIFEST).is_file():
+            raise UsageError(f"{folder} exists and is not a bundle, so it will not be replaced: choose another --out")
+    return wanted
+
+
+@dataclass
+class _Student:
+    """The student and what several bundles share of it, each made when first wanted."""
+
+    checkpoint: Checkpoint
+    batch: int
+    progress: Progress
+    rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
+
+    @cached_property
+    def unet(self) -> nn.Module:
+        return self.checkpoint.load()
+
+    @cached_property
+    def vectors(self) -> Vectors:
+        return make_vectors(self.unet, self.checkpoint.image_shape, self.checkpoint.classes)
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        self.progress(Event("", "", "export"))
+        with quiet():
+            return export_program(self.unet, self.input_shape, self.checkpoint.classes)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int, int]:
+        return (self.batch, *self.checkpoint.image_shape)
+
+    def rewrite(self, target: Target, precision: str) -> ExportedProgram:
+        names = target.rewrites
+        if names not in self.rewritten:
+            program = self.program
+            self.progress(Event(target.name, precision, "rewrite", ", ".join(names)))
+            with quiet():
+                self.rewritten[names] = apply_rewrites(program, names)
+        return self.rewritten[names]
+
+
+def _build(student: _Student, target: Target, precision: str, out: Path) -> Bundle:
+    """One bundle, written beside and renamed once its parity is known and its hashes hold."""
+    spec = ExportSpec(precision, student.input_shape, student.checkpoint.classes)
+    program = student.rewrite(target, precision)
+    with new_folder(out) as folder:
+        lowered, quantization = _quantize(student, target, spec, program)
+        student.progress(Event(target.name, precision, "lower"))
+        with quiet():
+            artifact = target.lower(lowered, spec, folder)
+        student.progress(Event(target.name, precision, "parity"))
+        write_vectors(folder / "parity", student.vectors)
+        parity = measure(target.name, artifact.path, spec, student.vectors)
+        manifest = _manifest(student.checkpoint, target, spec, artifact, folder, quantization, parity)
+        write_model(folder / MANIFEST, manifest)
+        read_bundle(folder)  # before the rename: what takes the place of an older bundle is whole
+    bundle = read_bundle(out)
+    student.progress(Event(target.name, precision, "done", _verdict(target, bundle)))
+    return bundle
+
+
+def _quantize(
+    student: _Student, target: Target, spec: ExportSpec, program: ExportedProgram
+) -> tuple[ExportedProgram | Quantized, Quantization | None]:
+    if spec.precision not in target.quantized:
+        return program, None
+    calibration = calibration_set(student.checkpoint.image_shape, spec.classes)
+    student.progress(Event(target.name, spec.precision, "quantize", f"{len(calibration.z)} calibration samples"))
+    with quiet():
+        result = target.quantize(program, spec, calibration, ())
+    activations = result.int8_macs_share is not None
+    record = Calibration(samples=len(calibration.z), seed=calibration.seed) if activations else None
+    return result, Quantization(calibration=record, keep=result.keep, int8_macs_share=result.int8_macs_share)
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    target: Target,
+    spec: ExportSpec,
+    artifact: Artifact,
+    folder: Path,
+    quantization: Quantization | None,
+    parity: Parity,
+) -> Manifest:
+    label = None
+    if spec.classes is not None:
+        label = TensorSpec(name="label", shape=spec.input_shape[:1], dtype="int64", low=0, high=spec.classes - 1)
+    return Manifest(
+        target=target.name,
+        precision=spec.precision,
+        artifact=artifact.path.relative_to(folder).as_posix(),
+        input=TensorSpec(name="z", shape=spec.input_shape, dtype="float32"),
+        label=label,
+        output=TensorSpec(name="x", shape=spec.input_shape, dtype="float32", low=-1, high=1),
+        checkpoint_sha256=checkpoint.sha256,
+        quantization=quantization,
+        parity=parity,
+        rewrites=target.rewrites,
+        tool_versions=dict(sorted({**_tools(), **artifact.tool_versions}.items())),
+        default_plan=Plan(),
+        files=tree_sha256(folder),
+    )
+
+
+def _tools() -> dict[str, str]:
+    packages = {name: version(name) for name in ("rdd-edge", "diffusers")}
+    return {**packages, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _verdict(target: Target, bundle: Bundle) -> str:
+    """One clause for a person: parity against its threshold, the int8 share, the size."""
+    return ", ".join(_clauses(target, bundle))
+
+
+def _clauses(target: Target, bundle: Bundle) -> Iterator[str]:
+    m = bundle.manifest
+    least = target.parity_db[m.precision]
+    if m.parity.psnr_db is None:
+        yield f"parity not measured: {m.parity.reason}"
+    else:
+        short = "" if m.parity.psnr_db >= least else f", under the {least:g} dB of this precision"
+        yield f"parity {m.parity.psnr_db:.1f} dB, worst {m.parity.worst_psnr_db:.1f} dB{short}"
+    if m.quantization and m.quantization.int8_macs_share is not None:
+        yield f"{m.quantization.int8_macs_share:.1%} of the multiplications in int8"
+    yield f"{bundle.artifact_bytes / 1e6:.2f} MB"

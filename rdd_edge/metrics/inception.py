@@ -1,0 +1,118 @@
+"""The Inception network of FID and IS, with its original weights and no others.
+
+NVIDIA publishes TensorFlow's inception-2015-12-05 as TorchScript; the file is loaded only if its SHA-256 is the pinned
+one. The script takes uint8 images of any size, resizes them as TensorFlow 1 does and scales them itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.cache import cache_root
+from ..errors import CorruptError, MissingError
+from ..files import sha256_of, storage_errors
+from ..quiet import quiet
+
+__all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception"]
+
+FILE = "inception-2015-12-05.pt"
+URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
+SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as k-diffusion pins it
+VARIABLE = "RDD_EDGE_INCEPTION"
+BATCH = 64
+SECONDS = 30
+
+
+def find_weights(path: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
+    """The weights file: `path`, else $RDD_EDGE_INCEPTION, else the cache's, else downloaded into the cache.
+
+    Raises MissingError where there is none and none can be downloaded, CorruptError for a file of another hash.
+    """
+    named = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    place = named or cache_root() / FILE
+    if not place.is_file():
+        if named:
+            raise MissingError(f"there is no {named}: FID needs the Inception weights, from {url}")
+        _download(url, place, sha256)
+    if sha256_of(place) != sha256:
+        raise CorruptError(f"{place} is not the original Inception network: its SHA-256 differs; take it from {url}")
+    return place
+
+
+def _download(url: str, place: Path, sha256: str) -> None:
+    """Fetch beside `place`, and rename only what has the hash."""
+    with storage_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=place.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            digest = _fetch(url, file, place)
+        if digest != sha256:
+            raise CorruptError(f"what {url} delivers is not the original Inception network: its SHA-256 is {digest}")
+        os.chmod(name, 0o644)
+        os.replace(name, place)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _fetch(url: str, file: Any, place: Path) -> str:
+    digest = hashlib.sha256()
+    try:
+        with urllib.request.urlopen(url, timeout=SECONDS) as response:
+            while chunk := response.read(1 << 20):
+                digest.update(chunk)
+                with storage_errors(place):
+                    file.write(chunk)
+    except OSError as error:  # URLError and timeouts are among them
+        raise MissingError(
+            f"FID needs the Inception weights, and they cannot be downloaded ({getattr(error, 'reason', error)}): put "
+            f"{FILE} from {url} at {place}, or name it in {VARIABLE}"
+        ) from None
+    return digest.hexdigest()
+
+
+class Inception:
+    """Features (N, 2048) of the last pooling for FID, and class probabilities (N, 1008) for the Inception score."""
+
+    name = "inception"  # its distance is FID
+
+    def __init__(self, script: Any, sha256: str, device: str = "cpu") -> None:
+        self.script, self.sha256, self.device = script.eval().to(device), sha256, device
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        """Features (n, 2048) of successive batches of images (N, H, W, C) uint8; grayscale becomes three channels."""
+        import torch
+
+        for start in range(0, len(images), BATCH):
+            pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.device).permute(0, 3, 1, 2)
+            with torch.inference_mode():
+                features = self.script(pixels.expand(-1, 3, -1, -1), return_features=True)
+            yield features.float().cpu().numpy()
+
+    def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Class probabilities (n, 1008) of features (n, 2048), without the last bias: so did the score's authors."""
+        import torch
+
+        with torch.inference_mode():
+            logits = torch.from_numpy(features).to(self.device) @ self.script.output.weight.float().T
+            made: NDArray[np.float32] = torch.softmax(logits, dim=1).cpu().numpy()
+        return made
+
+
+def load_inception(path: Path | None = None, device: str = "cpu") -> Inception:
+    """The network of `find_weights`. Raises MissingError or CorruptError."""
+    import torch
+
+    weights = find_weights(path)
+    with quiet():  # torch deprecates TorchScript, and the original weights come in nothing else
+        script = torch.jit.load(str(weights), map_location=device)  # type: ignore[no-untyped-call]
+    return Inception(script, SHA256, device)

@@ -1,0 +1,60 @@
+"""How far a rise of the Fréchet distance is known: an interval over which samples happened to be drawn.
+
+To first order the distance of samples x_i to fixed real images is its value plus the mean of influences
+
+    φ_i = 2 (μ - μ_r)·y_i + y_iᵀ (I - T) y_i - tr((I - T) Σ),   y_i = x_i - μ,
+
+T = Σ^-½ (Σ^½ Σ_r Σ^½)^½ Σ^-½ being the optimal map between the two Gaussians, since the gradient of the Fréchet
+distance is 2 (μ - μ_r) by the mean and I - T by the covariance. The bootstrap then draws influences, not images: one
+pass of N·D² instead of hundreds of covariances, and no bias from repeated images. Two runs on the same noise are drawn
+in pairs, so what both have in common cancels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .frechet import Statistics
+
+__all__ = ["influences", "paired_interval"]
+
+DRAWS = 2000
+
+
+def paired_interval(
+    a: NDArray[np.float64], b: NDArray[np.float64], level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Interval of the difference of two distances about its measured value, by the percentile bootstrap.
+
+    a, b: influences (N,) of samples made from the same noise in the same order.  Returns (low, high), low <= 0 <= high.
+    """
+    rng = np.random.default_rng(seed)
+    difference = a - b
+    means = [rng.choice(difference, len(difference)).mean() for _ in range(DRAWS)]
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return min(float(low), 0.0), max(float(high), 0.0)
+
+
+def influences(features: NDArray[np.float32], own: Statistics, real: Statistics) -> NDArray[np.float64]:
+    """φ (N,) of features (N, D), whose statistics are `own`, in their distance to `real`; their mean is 0."""
+    gradient = np.eye(len(own.mean)) - _optimal_map(own, real)  # (D, D)
+    delta = own.mean - real.mean
+    phi = np.empty(len(features))
+    for start in range(0, len(features), 4096):
+        y = features[start : start + 4096].astype(np.float64) - own.mean
+        phi[start : start + 4096] = 2.0 * (y @ delta) + np.einsum("nd,nd->n", y @ gradient, y)
+    result: NDArray[np.float64] = phi - phi.mean()
+    return result
+
+
+def _optimal_map(own: Statistics, real: Statistics) -> NDArray[np.float64]:
+    """T on the space that the samples span: directions without variance have no map, and no sample moves in them."""
+    values, vectors = np.linalg.eigh(own.cov)
+    keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
+    root, basis = np.sqrt(values[keep]), vectors[:, keep]
+    inner = root[:, None] * (basis.T @ real.cov @ basis) * root
+    m, w = np.linalg.eigh(inner)
+    half = (w * np.sqrt(m.clip(min=0.0))) @ w.T
+    result: NDArray[np.float64] = basis @ (half / root[:, None] / root) @ basis.T
+    return result

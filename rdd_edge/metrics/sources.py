@@ -1,0 +1,38 @@
+"""Where an evaluation's real images and extractor come from when the user does not say: the run's own run.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..data import ImageSet, load_images
+from ..errors import UsageError
+from ..files import read_model
+from .extractors import FeatureExtractor, load_extractor
+
+__all__ = ["evaluation_sources"]
+
+
+def evaluation_sources(
+    checkpoint: Path | None, data: str | None, extractor: Path | None
+) -> tuple[ImageSet, FeatureExtractor]:
+    """Real images and extractor.
+
+    checkpoint: a run, or a folder in one; its run.json gives what `data` and `extractor` leave out. The extractor is
+    then the run's judge, which no loss has seen, where it has one. Raises UsageError where nothing says which.
+    """
+    from ..distill.run import RUN_FILE, RunFile
+
+    run = None
+    if checkpoint is not None:
+        run = next((path for path in (checkpoint, checkpoint.resolve().parent) if (path / RUN_FILE).is_file()), None)
+    if run is None and (data is None or extractor is None):
+        raise UsageError(f"{checkpoint or 'the reference'} lies in no training run: give --data and --extractor")
+    told = read_model(run / RUN_FILE, RunFile) if run is not None else None
+    if extractor is None:
+        assert run is not None and told is not None
+        extractor = run / ("judge" if told.preset.judge else "extractor")
+    size = told.preset.image_size if told else None
+    if data is None:
+        assert told is not None
+        data = told.data
+    return load_images(data, size), load_extractor(extractor)

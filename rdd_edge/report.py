@@ -1,0 +1,234 @@
+"""Bench runs and their scores as one self-contained page, as Markdown, or as JSON.
+
+Nothing is measured here. What a record does not know is a dash, with its reason in a note.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, Literal
+
+from .errors import UsageError
+from .figures import Figures, figures
+from .files import read_model, sha256_of, write_bytes
+from .quiet import import_or_explain
+from .results import Summary, summary
+from .runs import BenchRun, read_run
+from .scores import Scores
+from .table import COLUMNS, Cell, Notes, cells, milliseconds
+
+__all__ = ["Entry", "Format", "report"]
+
+Format = Literal["html", "md", "json"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One bench run with all that the report says of it."""
+
+    run: BenchRun
+    scores: Scores | None
+    stats: Summary | None
+
+    @property
+    def is_server(self) -> bool:
+        return self.run.record.target == "server"
+
+
+def report(
+    benches: Sequence[Path],
+    out: Path,
+    baseline: Path | None = None,
+    scores: Sequence[Path] = (),
+    form: Format = "html",
+) -> None:
+    """Write a report of bench runs to the file `out`.
+
+    baseline: a bench run that the others' medians are divided by.  scores: files of `scores.score`, each of one of the
+    runs.  Raises UsageError for scores of another run, MissingError and CorruptError as read_run does.
+    """
+    if not benches:
+        raise UsageError("a report needs at least one bench run")
+    if out.is_dir():
+        raise UsageError(f"{out} is a folder: --out takes the file to write")
+    entries = _entries(benches, scores)
+    base = read_run(baseline) if baseline else None
+    if base and not summary(base.record):
+        raise UsageError(f"the baseline {baseline} has no latencies: {base.record.missing['latency_ms']}")
+    writers = {"html": _html, "md": _markdown, "json": _json}
+    if form not in writers:
+        raise UsageError(f"there is no report format {form!r}: choose from {', '.join(writers)}")
+    write_bytes(out, writers[form](entries, base).encode())
+
+
+def _entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:
+    by_record: dict[str, tuple[Path, Scores]] = {}
+    for path in scores:
+        read = read_model(path, Scores)
+        by_record[read.record_sha256] = path, read
+    entries = []
+    for folder in benches:
+        run = read_run(folder)
+        _, mine = by_record.pop(sha256_of(folder / "record.json"), (None, None))
+        entries.append(Entry(run, mine, summary(run.record)))
+    if by_record:
+        path, _ = next(iter(by_record.values()))
+        raise UsageError(f"{path} scores none of the bench runs given: score them again, or give that run as well")
+    return sorted(entries, key=lambda e: (not e.is_server, e.run.record.target, e.run.record.precision))
+
+
+def _reference(entry: Entry, entries: Sequence[Entry]) -> BenchRun | None:
+    """The server's run on the same noise, if it is among the entries."""
+    mine = entry.run.record
+    for other in entries:
+        theirs = other.run.record
+        if not other.is_server or entry.is_server or mine.samples is None or theirs.samples is None:
+            continue
+        keys = ("seed", "count", "height", "width", "channels")
+        same = all(getattr(mine.samples, key) == getattr(theirs.samples, key) for key in keys)
+        if same and mine.checkpoint_sha256 == theirs.checkpoint_sha256:
+            return other.run
+    return None
+
+
+@dataclass(frozen=True)
+class Section:
+    """One record on the page."""
+
+    entry: Entry
+    anchor: str
+    figures: Figures
+    facts: list[tuple[str, str]]  # name, value
+    reasons: list[tuple[str, str]]  # what is missing, why
+    command: str
+    plan: str
+
+
+def _html(entries: list[Entry], baseline: BenchRun | None) -> str:
+    from .charts import Point, frontier
+    from .figures import overview
+
+    notes = Notes()
+    table = [cells(entry.run, entry.scores, entry.stats, baseline, notes) for entry in entries]
+    sections = [
+        Section(
+            entry=entry,
+            anchor=f"run-{i}",
+            figures=figures(entry.run, _reference(entry, entries), entry.scores),
+            facts=_facts(entry.run),
+            reasons=sorted(entry.run.record.missing.items()),
+            command=_command(entry.run),
+            plan=entry.run.plan.model_dump_json(indent=2),
+        )
+        for i, entry in enumerate(entries, 1)
+    ]
+    points = [
+        Point(e.stats.median, e.scores.distance.artifact, e.run.title, e.is_server)
+        for e in entries
+        if e.stats and e.scores and e.scores.distance
+    ]
+    metrics = {e.scores.distance.metric for e in entries if e.scores and e.scores.distance}
+    chart = frontier(points, next(iter(metrics))) if len(points) > 1 and len(metrics) == 1 else None
+    page: str = _environment().get_template("report.html.jinja").render(
+        columns=COLUMNS if baseline else [c for c in COLUMNS if c.name != "relative"],
+        table=table,
+        sections=sections,
+        notes=notes.texts,
+        frontier=chart,
+        metric=next(iter(metrics)) if len(metrics) == 1 else None,
+        floor=next((f"{e.scores.distance.floor:.3g}" for e in entries if e.scores and e.scores.distance), None),
+        overview=overview([(e.run.title, e.run.record.latency_ms or ()) for e in entries]),
+        baseline=baseline,
+        checkpoints=sorted({e.run.record.checkpoint_sha256 for e in entries}),
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )  # fmt: skip
+    return page
+
+
+def _markdown(entries: list[Entry], baseline: BenchRun | None) -> str:
+    notes = Notes()
+    columns = COLUMNS if baseline else [c for c in COLUMNS if c.name != "relative"]
+    lines = ["| " + " | ".join(c.title for c in columns) + " |"]
+    lines.append("|" + "|".join("---" if c.text else "---:" for c in columns) + "|")
+    for entry in entries:
+        row = cells(entry.run, entry.scores, entry.stats, baseline, notes)
+        lines.append("| " + " | ".join(_markdown_cell(row[c.name]) for c in columns) + " |")
+    lines += ["", *(f"{i}. {_escaped(text)}" for i, text in enumerate(notes.texts, 1))] if notes.texts else []
+    for entry in entries:
+        for fault in entry.scores.faults if entry.scores else ():
+            lines += ["", f"**{_escaped(entry.run.title)}: {_escaped(fault.name)}.** {_escaped(fault.sentence)}"]
+    for entry in entries:
+        facts = "; ".join(f"{name.lower()} {value}" for name, value in _facts(entry.run))
+        lines += ["", f"**{_escaped(entry.run.title)}**: {_escaped(facts)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    return _escaped(cell.value) + (f" [{cell.note}]" if cell.note else "")
+
+
+def _escaped(text: str) -> str:
+    """Text in which Markdown and the HTML inside it see no markup of their own."""
+    return " ".join(text.translate({ord(c): f"&#{ord(c)};" for c in "\\`*_[]<>|#~&"}).split())
+
+
+def _json(entries: list[Entry], baseline: BenchRun | None) -> str:
+    """For scripts: the table's figures, unrounded, and the scores as they are. Samples and raw times stay behind."""
+    base = summary(baseline.record) if baseline else None
+    rows: list[dict[str, Any]] = []
+    for entry in entries:
+        record = entry.run.record.model_dump(mode="json", exclude={"latency_ms"})
+        rows.append(
+            {
+                "folder": str(entry.run.folder),
+                "record": record,
+                "latency": entry.stats.model_dump() if entry.stats else None,
+                "relative_to_baseline": entry.stats.median / base.median if entry.stats and base else None,
+                "scores": entry.scores.model_dump(mode="json") if entry.scores else None,
+            }
+        )
+    return json.dumps({"schema_version": 1, "runs": rows}, indent=2, allow_nan=False) + "\n"
+
+
+def _facts(run: BenchRun) -> list[tuple[str, str]]:
+    """What ran where, in words."""
+    r, d = run.record, run.record.device
+    memory = f"{d.memory_bytes / 2**30:.1f} GiB" if d.memory_bytes else None
+    backend = f" ({r.runtime.backend})" if r.runtime and r.runtime.backend else ""
+    facts = [
+        ("Ran on", f"{d.name}, {r.where}"),
+        ("Processor", d.processor),
+        ("Cores, memory", ", ".join(str(v) for v in (d.cores, memory) if v) or None),
+        ("System", f"{d.system}, {d.machine}"),
+        ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
+        ("Threads, batch", f"{r.threads}, {r.batch}" if r.threads else None),
+        ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
+        ("Started", r.started_at),
+        ("Bundle", r.bundle_sha256),
+        ("Checkpoint", r.checkpoint_sha256),
+    ]
+    return [(name, value) for name, value in facts if value]
+
+
+def _command(run: BenchRun) -> str:
+    import shlex
+
+    r = run.record
+    if r.target == "server":
+        return f"rdd-edge bench {shlex.quote(r.checkpoint or 'CHECKPOINT')} --device server --out BENCH"
+    return f"rdd-edge bench BUNDLE --device {'host' if r.where == 'host' else 'DEVICE'} --out BENCH"
+
+
+def _environment() -> Any:
+    jinja2 = import_or_explain("jinja2", "a report", "report")
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(Path(__file__).parent / "templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

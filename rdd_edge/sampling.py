@@ -1,0 +1,63 @@
+"""Samples of a checkpoint from portable noise, in any number of DDIM steps, as the uint8 a device would deliver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .checkpoint import Checkpoint
+from .errors import UsageError
+from .noise import labels, normals, to_uint8
+
+__all__ = ["sample_images", "sampling_steps"]
+
+BATCH = 250
+
+
+def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
+    """The number of steps to sample in: what was asked, or what the checkpoint was trained for.
+
+    Raises UsageError for fewer than one, or where nothing says how many.
+    """
+    if asked is not None:
+        if asked < 1:
+            raise UsageError(f"--steps {asked} is not a number of sampling steps: give at least 1")
+        return asked
+    if checkpoint.card is None or checkpoint.card.sampling_steps is None:
+        raise UsageError(f"{checkpoint.folder} was not trained for a number of sampling steps: give --steps")
+    return checkpoint.card.sampling_steps
+
+
+def sample_images(
+    checkpoint: Checkpoint,
+    count: int,
+    steps: int,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> NDArray[np.uint8]:
+    """Samples 0 … count - 1 of the noise of `seed`, (count, H, W, C) uint8. progress: told the images done.
+
+    The label of a conditional model is the index modulo its classes. Raises UsageError for a count below 1.
+    """
+    import torch
+
+    from .distill.network import denoiser
+    from .distill.samplers import sample
+
+    if count < 1:
+        raise UsageError(f"--n {count} is not a number of images: give at least 1")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    unet = checkpoint.load().to(device)
+    channels, height, width = checkpoint.image_shape
+    images = np.empty((count, height, width, channels), dtype=np.uint8)
+    for start in range(0, count, BATCH):
+        indices = range(start, min(start + BATCH, count))
+        z = torch.from_numpy(normals(seed, indices, checkpoint.image_shape)).to(device)
+        classes = checkpoint.classes
+        label = None if classes is None else torch.from_numpy(labels(indices, classes)).to(device)
+        images[start : indices.stop] = to_uint8(sample(denoiser(unet, label), z, steps).cpu().numpy())
+        if progress:
+            progress(indices.stop)
+    return images

@@ -1,0 +1,56 @@
+"""The Android target: torch.export → XNNPACK → model.pte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...quiet import import_or_explain
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["AndroidTarget"]
+
+
+class AndroidTarget:
+    """ExecuTorch with XNNPACK.
+
+    fp32  one type throughout.
+    int8  every convolution and linear in int8, weights per channel, activations per tensor; the rest float32.
+    """
+
+    name = "android"
+    precisions = ("fp32", "int8")
+    quantized = ("int8",)
+    parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "int8": 35.0}
+    rewrites = ("simplify", "fold_time", "upsample", "attention", "group_norm")
+
+    def require(self) -> None:
+        for module in ("torch", "torchao", "executorch.exir"):
+            import_or_explain(module, "the android target", "android")
+
+    def quantize(
+        self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
+    ) -> Quantized:
+        """The int8 program, its activation ranges measured on the calibration noise."""
+        from .quantize import quantize
+
+        self.require()
+        return quantize(program, spec, calibration, keep)
+
+    def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+        from .lower import lower
+
+        self.require()
+        return lower(program.program if isinstance(program, Quantized) else program, out)
+
+    def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
+        """ExecuTorch's own runtime: the wheel brings the kernels that ship on a phone, built for this processor."""
+        from .runner import ExecuTorchRunner
+
+        return ExecuTorchRunner(artifact, threads)
+
+    def cannot_run(self) -> str:
+        return "executorch's runtime is in its wheel on every machine that exports for Android"

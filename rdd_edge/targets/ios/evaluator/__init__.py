@@ -1,0 +1,17 @@
+"""Computes a saved Core ML package where there is no Core ML: from the file alone, rounding as float16 does.
+
+    blob.py         weight.bin
+    package.py      the ML program: operations, their constants, what they declare their results to be
+    constexpr.py    compressed weights: affine, table, blockwise
+    operators.py    the operators, in float32
+    evaluate.py     the run, with every result rounded to its declared type and its largest magnitude kept
+
+It answers what a package computes and where float16 overflows. It says nothing about time.
+"""
+
+from __future__ import annotations
+
+from .evaluate import HALF_MAX, Evaluator, Run
+from .package import read_package
+
+__all__ = ["HALF_MAX", "Evaluator", "Run", "read_package"]

@@ -1,0 +1,40 @@
+"""Write the `.mlpackage` of a precision."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...files import storage_errors
+from ..base import Artifact, ExportSpec, Quantized
+from .compress import compress
+from .convert import convert
+from .silence import no_bars
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["lower"]
+
+
+def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+    """model.mlpackage in the folder `out`. Raises ExportError."""
+    model = convert(program.program if isinstance(program, Quantized) else program, spec)
+    if spec.precision not in ("fp32", "fp16"):
+        model = compress(model, spec.precision)
+    path = out / "model.mlpackage"
+    _save(model, path)
+    return Artifact(path, {name: version(name) for name in ("torch", "coremltools")})
+
+
+def _save(model: Any, path: Path) -> None:
+    with storage_errors(path), no_bars():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        model.save(str(path))
+        # Left by coremltools for ExecuTorch's debugger; Core ML does not read it, and a bundle hashes what it holds.
+        (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+        for file in path.rglob("*"):
+            if file.is_file():
+                os.chmod(file, 0o644)

@@ -1,0 +1,32 @@
+"""coremltools without its progress bars, warnings about a Mac's libraries, and notes on tested versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partialmethod
+from typing import Any
+
+from ...quiet import import_or_explain, quiet
+
+__all__ = ["import_coremltools", "no_bars"]
+
+
+def import_coremltools() -> Any:
+    """coremltools, with optimize.coreml loaded. Raises DependencyError."""
+    import_or_explain("coremltools.optimize.coreml", "the ios target", "ios")
+    return import_or_explain("coremltools", "the ios target", "ios")
+
+
+@contextmanager
+def no_bars() -> Iterator[None]:
+    """Silence warnings, loggers and tqdm, which has no switch that works after its import."""
+    from tqdm import tqdm
+
+    original = tqdm.__init__
+    tqdm.__init__ = partialmethod(original, disable=True)
+    try:
+        with quiet():
+            yield
+    finally:
+        tqdm.__init__ = original

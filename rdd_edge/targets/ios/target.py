@@ -1,0 +1,63 @@
+"""The iOS target: an ML program for iOS 17 and later."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ...quiet import import_or_explain
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+__all__ = ["IosTarget"]
+
+
+class IosTarget:
+    """Core ML packages.
+
+    fp32          for a comparison: the Neural Engine computes in float16 only.
+    fp16          weights and activations float16, the statistics of group normalisation in float32.
+    w8, w6, w4    fp16 with weights stored smaller: int8 per channel, or a table of 64 or 16 values per tensor.
+    int8          w8 with the inputs of the products in int8 as well; pays on an A17 Pro, M4 or later.
+    """
+
+    name = "ios"
+    precisions = ("fp32", "fp16", "w8", "w6", "w4", "int8")
+    quantized = ("int8",)
+    parity_db: ClassVar[dict[str, float]] = {
+        "fp32": 80.0, "fp16": 45.0, "w8": 35.0, "w6": 25.0, "w4": 15.0, "int8": 35.0,
+    }  # fmt: skip
+    rewrites = ("fold_time",)
+
+    def require(self) -> None:
+        for module in ("torch", "coremltools"):
+            import_or_explain(module, "the ios target", "ios")
+
+    def quantize(
+        self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
+    ) -> Quantized:
+        """The program with its products' inputs rounded to int8; `lower` does the weights."""
+        from .activations import quantize
+
+        self.require()
+        return quantize(program, spec, calibration, keep)
+
+    def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+        from .lower import lower
+
+        self.require()
+        return lower(program, spec, out)
+
+    def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
+        """Core ML itself on a Mac."""
+        if sys.platform != "darwin":
+            return None
+        from .runner import CoreMLRunner
+
+        return CoreMLRunner(artifact)
+
+    def cannot_run(self) -> str:
+        return "Core ML runs on macOS and iOS alone"

@@ -1,0 +1,90 @@
+"""Android: what the .pte computes, what is int8 in it, and what the runner says of a file it cannot run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rdd_edge.errors import ArtifactError, UsageError
+from rdd_edge.targets.android import target
+from rdd_edge.targets.base import CalibrationSet, ExportSpec
+
+RUN = (1, 1, 8, 8)
+
+
+def lowered(case: Any, precision: str, out: Path, keep: tuple[str, ...] = ()) -> tuple[Any, Any]:
+    spec, program = case.spec(precision), case.program
+    if precision in target.quantized:
+        program = target.quantize(program, spec, case.calibration(), keep)
+    artifact = target.lower(program, spec, out)
+    return program, target.runner(artifact.path, spec, 1)
+
+
+@pytest.fixture(scope="module", params=[{}, {"num_class_embeds": 10}], ids=["plain", "classes"])
+def fp32(
+    request: pytest.FixtureRequest, make_case: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, Any]:
+    """A network and its fp32 artifact in the runtime."""
+    case = make_case(target.rewrites, **request.param)
+    return case, lowered(case, "fp32", tmp_path_factory.mktemp("fp32"))[1]
+
+
+def test_fp32_is_exact(fp32: Any) -> None:
+    case, runner = fp32
+    assert case.psnr(runner) >= target.parity_db["fp32"]
+
+
+def test_a_wrong_input_is_a_sentence(fp32: Any) -> None:
+    case, runner = fp32
+    with pytest.raises(ArtifactError, match="ExecuTorch cannot run"):
+        runner.run(np.zeros((1, 1, 16, 16), dtype=np.float32), None if case.label is None else case.label[:1])
+
+
+def test_results_outlive_the_next_run(fp32: Any) -> None:
+    case, runner = fp32
+    labels = [None, None] if case.label is None else [case.label[i : i + 1] for i in (0, 1)]
+    first = runner.run(case.z[:1], labels[0])
+    before = first.copy()
+    assert not np.array_equal(runner.run(case.z[1:2], labels[1]), before)
+    np.testing.assert_array_equal(first, before)
+
+
+def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    from rdd_edge.export.macs import layers
+    from rdd_edge.targets.android.quantize import int8_names
+
+    case = make_case(target.rewrites)
+    keep = ("conv_in", "mid_block.attentions.0.to_q")
+    quantized, runner = lowered(case, "int8", tmp_path, keep)
+    every = layers(case.program.module(check_guards=False))
+    kept = sum(layer.macs for layer in every if layer.name in keep)
+    assert {layer.name for layer in every} >= set(keep)
+    assert len(int8_names(quantized.program.module(check_guards=False))) == len(every) - len(keep)
+    assert quantized.int8_macs_share == pytest.approx(1 - kept / sum(layer.macs for layer in every))
+    assert case.psnr(runner) >= 30  # random weights; trained students are held to parity_db
+
+
+def test_unknown_layer_to_keep_is_refused(make_case: Callable[..., Any]) -> None:
+    case = make_case(target.rewrites)
+    with pytest.raises(UsageError, match="no convolution or linear named conv_nowhere"):
+        target.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
+
+
+def test_calibration_smaller_than_a_batch_is_refused(make_case: Callable[..., Any]) -> None:
+    case = make_case(target.rewrites)
+    empty = CalibrationSet(np.zeros((0, 1, 8, 8), dtype=np.float32), None, 1)
+    with pytest.raises(UsageError, match="calibration set of 0 samples"):
+        target.quantize(case.program, case.spec("int8"), empty, ())
+
+
+def test_a_file_that_is_no_program_is_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "model.pte"
+    path.write_bytes(b"not a program" * 100)
+    runner = target.runner(path, ExportSpec("fp32", RUN, None), 1)
+    assert runner is not None
+    with pytest.raises(ArtifactError, match=f"ExecuTorch cannot load {path}"):
+        runner.load()

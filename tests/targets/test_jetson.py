@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, numpy_helper
+
+from rdd_edge.errors import ArtifactError, ExportError, UsageError
+from rdd_edge.targets import load_target
+
+TARGET: Any = load_target("jetson")
+
+
+def lowered(case: Any, precision: str, out: Path, keep: tuple[str, ...] = ()) -> Any:
+    spec = case.spec(precision)
+    program = case.program
+    if precision in TARGET.quantized:
+        program = TARGET.quantize(program, spec, case.calibration(), keep)
+    return TARGET.lower(program, spec, out)
+
+
+def operators(path: Path) -> list[str]:
+    return [node.op_type for node in onnx.load(path).graph.node]
+
+
+def types_of(path: Path) -> dict[str, int]:
+    graph = onnx.shape_inference.infer_shapes(onnx.load(path), strict_mode=True).graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    types = {value.name: value.type.tensor_type.elem_type for value in values}
+    return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
+
+
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 55.0), ("int8", 35.0)])
+def test_parity_of_the_file(make_case: Callable[..., Any], tmp_path: Path, precision: str, least: float) -> None:
+    case = make_case(TARGET.rewrites)
+    artifact = lowered(case, precision, tmp_path)
+    assert case.psnr(TARGET.runner(artifact.path, case.spec(precision), 1)) >= least
+    assert artifact.tool_versions["onnx"] == onnx.__version__
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_label_of_a_conditional_network(make_case: Callable[..., Any], tmp_path: Path, precision: str) -> None:
+    case = make_case(TARGET.rewrites, num_class_embeds=10, seed=1)
+    artifact = lowered(case, precision, tmp_path)
+    graph = onnx.load(artifact.path).graph
+    assert [(v.name, v.type.tensor_type.elem_type) for v in graph.input] == [
+        ("z", TensorProto.FLOAT), ("label", TensorProto.INT64),
+    ]  # fmt: skip
+    assert case.psnr(TARGET.runner(artifact.path, case.spec(precision), 1)) >= TARGET.parity_db[precision]
+
+
+def test_time_is_folded_and_nothing_is_left_of_it(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    found = operators(lowered(make_case(TARGET.rewrites), "fp32", tmp_path).path)
+    assert not {"Sin", "Cos", "Gemm", "Identity", "Cast", "Shape", "Gather"} & set(found)
+    unfolded = operators(lowered(make_case(()), "fp32", tmp_path / "unfolded").path)
+    assert "Gemm" in unfolded  # the time MLP, so the check above can fail
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_interface_is_float32_at_opset_20(make_case: Callable[..., Any], tmp_path: Path, precision: str) -> None:
+    model = onnx.load(lowered(make_case(TARGET.rewrites), precision, tmp_path).path)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
+    (z,), (x,) = model.graph.input, model.graph.output
+    for value, name in ((z, "z"), (x, "x")):
+        assert (value.name, value.type.tensor_type.elem_type) == (name, TensorProto.FLOAT)
+        assert [d.dim_value for d in value.type.tensor_type.shape.dim] == [1, 1, 8, 8]
+
+
+def test_file_names_no_path_of_this_machine(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    content = lowered(make_case(TARGET.rewrites), "fp32", tmp_path).path.read_bytes()
+    assert b"/home" not in content
+    assert str(Path(__file__).parents[2]).encode() not in content
+    assert b"site-packages" not in content
+
+
+def test_same_bytes_from_the_same_program(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    case = make_case(TARGET.rewrites)
+    first, second = (lowered(case, "int8", tmp_path / name).path.read_bytes() for name in ("a", "b"))
+    assert first == second
+
+
+def test_fp16_keeps_norms_in_float32_and_products_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    path = lowered(make_case(TARGET.rewrites), "fp16", tmp_path).path
+    types, nodes = types_of(path), onnx.load(path).graph.node
+    norms = [node for node in nodes if node.op_type == "InstanceNormalization"]
+    assert norms
+    assert all(types[name] == TensorProto.FLOAT for node in norms for name in [*node.input, *node.output])
+    products = [node for node in nodes if node.op_type in ("Conv", "MatMul", "Gemm")]
+    assert all(types[name] == TensorProto.FLOAT16 for node in products for name in [*node.input, *node.output])
+
+
+def test_fp16_refuses_a_weight_beyond_its_range(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    from rdd_edge.export.graph import export_program
+    from networks import small_unet
+
+    model = small_unet()
+    model.conv_in.weight.data[0, 0, 0, 0] = 7e4
+    case = make_case(TARGET.rewrites)
+    program = export_program(model, case.shape, None)
+    with pytest.raises(ExportError, match=r"conv_in.*70000.*fp16|conv_in.*70000.*float16"):
+        TARGET.lower(program, case.spec("fp16"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_int8_rounds_every_product_symmetrically(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    case = make_case(TARGET.rewrites)
+    quantized = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ())
+    assert quantized.int8_macs_share == 1.0
+    path = TARGET.lower(quantized, case.spec("int8"), tmp_path).path
+    graph, types = onnx.load(path).graph, types_of(path)
+    made_by = {name: node for node in graph.node for name in node.output}
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    products = [n for n in graph.node if n.op_type == "Conv" or (n.op_type == "MatMul" and _reads_weight(n, made_by))]
+    assert len([n for n in products if n.op_type == "MatMul"]) >= 4  # q, k, v, out
+    for node in products:
+        activation, weight = made_by[node.input[0]], made_by[node.input[1]]
+        assert activation.op_type == weight.op_type == "DequantizeLinear"
+        assert constants[activation.input[1]].shape == ()
+        out_channels = constants[weight.input[0]].shape[0 if node.op_type == "Conv" else -1]
+        assert constants[weight.input[0]].dtype == np.int8
+        assert constants[weight.input[1]].shape == (out_channels,)
+        assert not constants[activation.input[2]].any()
+        assert not constants[weight.input[2]].any()
+        assert {types[name] for name in (*node.input, *node.output)} == {TensorProto.FLOAT16}
+
+
+def _reads_weight(node: Any, made_by: dict[str, Any]) -> bool:
+    return node.input[1] in made_by and made_by[node.input[1]].op_type == "DequantizeLinear"
+
+
+def test_int8_weights_are_the_rounded_weights(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    from networks import small_unet
+
+    weight = small_unet().conv_in.weight.detach().numpy()
+    path = lowered(make_case(TARGET.rewrites), "int8", tmp_path).path
+    constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    integers = constants["conv_in_weight_int8"].astype(np.float32)
+    scale = next(v for k, v in constants.items() if k.startswith("conv_in_weight_scale")).astype(np.float32)
+    assert np.abs(integers).max() == 127
+    np.testing.assert_array_less(np.abs(integers * scale[:, None, None, None] - weight), 0.51 * scale.max())
+
+
+def test_keep_leaves_a_layer_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    case = make_case(TARGET.rewrites)
+    quantized = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in", "conv_out"))
+    assert quantized.keep == ("conv_in", "conv_out")
+    assert 0 < quantized.int8_macs_share < 1
+    graph = onnx.load(TARGET.lower(quantized, case.spec("int8"), tmp_path).path).graph
+    assert not any(tensor.name.startswith(("conv_in_weight_int8", "conv_out_weight_int8")) for tensor in graph.initializer)
+    with pytest.raises(UsageError, match="conv_nowhere"):
+        TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
+
+
+def test_calibration_smaller_than_a_batch(make_case: Callable[..., Any]) -> None:
+    case = make_case(TARGET.rewrites)
+    with pytest.raises(UsageError, match="calibration set of 0 samples"):
+        TARGET.quantize(case.program, case.spec("int8"), case.calibration(0), ())
+
+
+def test_runner_names_a_broken_file(tmp_path: Path, make_case: Callable[..., Any]) -> None:
+    case = make_case(TARGET.rewrites)
+    path = lowered(case, "fp32", tmp_path).path
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ArtifactError, match=r"cannot load .*model\.onnx"):
+        TARGET.runner(path, case.spec("fp32"), 1).load()
