@@ -9,7 +9,7 @@ import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
-from .bundle import MANIFEST, Bundle, read_bundle
+from .bundle import MANIFEST, Bundle, Manifest, read_bundle
 from .checkpoint import Checkpoint, read_checkpoint
 from .child import SERVER, ProgressCallback, Request, in_child
 from .errors import MissingError, UsageError
@@ -19,7 +19,7 @@ from .measure import Facts
 from .results import Plan, RunRecord
 from .targets.base import ExportSpec
 
-__all__ = ["HOST", "RECORD", "bench", "spec_of"]
+__all__ = ["HOST", "RECORD", "bench", "default_plan", "spec_of"]
 
 HOST = "host"
 PLAN, RECORD = "plan.json", "record.json"
@@ -47,6 +47,13 @@ def bench(
             raise UsageError(f"the server runs checkpoints and {source} is a bundle: take --device {HOST}")
         return _bench_student(read_checkpoint(source), out, plan or Plan(), progress)
     raise UsageError(f"there is no device {device!r}: choose {HOST} for a bundle or {SERVER} for a checkpoint")
+
+
+def default_plan(source: Path) -> Plan:
+    """The plan of a run that is told nothing: the bundle's own, or Plan's where the source is a checkpoint."""
+    if (source / MANIFEST).is_file():
+        return read_model(source / MANIFEST, Manifest).default_plan
+    return Plan()
 
 
 def spec_of(bundle: Bundle) -> ExportSpec:

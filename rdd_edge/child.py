@@ -10,6 +10,7 @@ Arrays cross as .npy without pickle. Errors of rdd_edge.errors cross by name and
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -26,7 +27,7 @@ from numpy.typing import NDArray
 
 from . import errors
 from .errors import ArtifactError, RddEdgeError
-from .files import storage_errors, write_model
+from .files import storage_errors, write_bytes, write_model
 from .results import Frozen, Plan, Runtime
 from .targets.base import ExportSpec, Runner
 
@@ -225,6 +226,8 @@ def _work(folder: Path) -> Outcome:
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec, z, label, report), allow_pickle=False)
+    if largest := getattr(runner, "largest", None):  # magnitudes of float16 tensors, which `verify` reports
+        write_bytes(folder / "largest.json", json.dumps(largest).encode())
     return Outcome(status="done")
 
 

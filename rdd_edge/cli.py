@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -206,6 +206,12 @@ def bench(
 def report(
     benches: Annotated[list[Path], typer.Argument(help="bench runs")],
     out: Annotated[Path, typer.Option(help="the page to write: .html or .md")] = Path("report.html"),
+    scores: Annotated[
+        list[Path] | None, typer.Option(help="files of `evaluate BENCH`; default: each BENCH/scores.json")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="html, md or json; default: by the file's ending")
+    ] = None,
     baseline: Annotated[
         Path | None, typer.Option(help="the server's bench run that the others are held against")
     ] = None,
@@ -213,7 +219,7 @@ def report(
     """Make one self-contained page of bench runs and their scores."""
     from .report import report as run
 
-    run(benches, out, baseline)
+    run(benches, out, baseline, scores or (), cast("Any", form))
     typer.echo(f"{out}: {len(benches)} bench runs")
 
 
@@ -232,8 +238,8 @@ def doctor() -> None:
     """Say which targets, runtimes and tools this machine has, and how to get the others."""
     from .doctor import doctor as run
 
-    for line in run():
-        typer.echo(line)
+    for row in run():
+        typer.echo(str(row))
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -202,7 +203,8 @@ def resolve(
     """
     values = preset(name).model_dump()
     if data is not None:
-        values["data"] = data
+        # Absolute, so that run.json still points there when it is read from another folder.
+        values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
     if seed is not None:
         values["seed"] = seed
     if method is not None:

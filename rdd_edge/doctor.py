@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from .machine import this_machine
+from .targets import load_target, target_names
 
 __all__ = ["Row", "doctor"]
 
+PACKAGE = "rdd-edge"
 Group = Literal["machine", "stages", "targets", "tools"]
 
 
@@ -27,30 +29,21 @@ class Row:
     present: bool
     detail: str  # versions where present, what to do where not
 
-
-@dataclass(frozen=True)
-class Need:
-    """Packages that a stage or a target imports, and the extra that installs them."""
-
-    group: Group
-    name: str
-    packages: tuple[str, ...]
-    extra: str
-
-
-NEEDS = (
-    Need("stages", "distil and sample", ("torch", "diffusers", "safetensors", "scikit-learn", "pillow"), "distill"),
-    Need("stages", "CIFAR-10 from parquet", ("pyarrow",), "cifar"),
-    Need("stages", "report", ("jinja2", "pillow"), "report"),
-    Need("targets", "android", ("torch", "executorch", "torchao"), "android"),
-    Need("targets", "ios", ("torch", "coremltools"), "ios"),
-    Need("targets", "jetson", ("torch", "onnx", "onnxruntime", "onnxscript"), "jetson"),
-)
+    def __str__(self) -> str:
+        return f"{'✓' if self.present else '–'} {self.name:<22} {self.detail}"
 
 
 def doctor() -> list[Row]:
     """Each thing in the order it is used: the machine, the stages, the targets and what runs them here, the tools."""
-    return [*_machine(), *(_packages(need) for need in NEEDS), *_runtimes(), *_tools()]
+    targets = target_names()
+    needs = _extras()
+    stages = [name for name in needs if name not in targets and name != "dev"]
+    return [
+        *_machine(),
+        *(_packages("stages", name, needs[name]) for name in stages),
+        *(row for name in targets for row in (_packages("targets", name, needs.get(name, [])), _runtime(name))),
+        *_tools(),
+    ]
 
 
 def _machine() -> list[Row]:
@@ -72,39 +65,29 @@ def _cuda() -> Row:
     return Row("machine", "CUDA device", True, "; ".join(found.splitlines()))
 
 
-def _packages(need: Need) -> Row:
-    versions, missing = [], []
-    for package in need.packages:
-        try:
-            versions.append(f"{package} {metadata.version(package)}")
-        except metadata.PackageNotFoundError:
-            missing.append(package)
+def _extras() -> dict[str, list[str]]:
+    """Packages of each extra, as the installed rdd-edge declares them; what one takes from another is not repeated."""
+    found: dict[str, list[str]] = {}
+    for line in metadata.requires(PACKAGE) or []:
+        match = re.match(r"(?P<name>[\w.-]+).*extra\s*==\s*['\"](?P<extra>\w+)['\"]", line)
+        if match and match["name"] != PACKAGE:
+            found.setdefault(match["extra"], []).append(match["name"])
+    return found
+
+
+def _packages(group: Group, extra: str, packages: list[str]) -> Row:
+    versions = {package: _version(package) for package in packages}
+    missing = [package for package, version in versions.items() if version is None]
     if missing:
-        return Row(need.group, need.name, False, f"needs {', '.join(missing)}: pip install 'rdd-edge[{need.extra}]'")
-    return Row(need.group, need.name, True, ", ".join(versions))
+        return Row(group, extra, False, f"needs {', '.join(missing)}: pip install '{PACKAGE}[{extra}]'")
+    return Row(group, extra, True, ", ".join(f"{package} {version}" for package, version in versions.items()))
 
 
-def _runtimes() -> list[Row]:
-    """Where each target's artifact can run on this machine."""
-    on_mac = sys.platform == "darwin"
-    core_ml = "Core ML" if on_mac else "runs on a Mac only"
-    tensorrt = _version("tensorrt")
-    return [
-        Row("targets", "android, run here", _version("executorch") is not None, _runs("executorch", "android")),
-        Row("targets", "ios, run here", on_mac, core_ml),
-        Row("targets", "jetson, run here", _version("onnxruntime") is not None, _runs("onnxruntime", "jetson")),
-        Row(
-            "targets",
-            "TensorRT",
-            tensorrt is not None,
-            tensorrt or "comes with JetPack: an engine is built on the board that runs it",
-        ),
-    ]
-
-
-def _runs(package: str, extra: str) -> str:
-    version = _version(package)
-    return f"{package} {version}" if version else f"needs {package}: pip install 'rdd-edge[{extra}]'"
+def _runtime(name: str) -> Row:
+    """Whether the target's artifacts run on this machine."""
+    target = load_target(name)
+    found = target.runtime_here()
+    return Row("targets", f"{name}, run here", found is not None, found or target.cannot_run())
 
 
 def _tools() -> list[Row]:

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .files import write_bytes
 from .quiet import import_or_explain
 
-__all__ = ["difference", "grid_png", "write_grid"]
+__all__ = ["difference", "grid_png", "save_grid"]
 
 GAP = 2  # pixels between images
 SIDE = 48  # pixels that an image's shorter side is magnified to, where it is smaller
@@ -33,7 +33,7 @@ def grid_png(images: NDArray[np.uint8], columns: int | None = None, side: int = 
     return buffer.getvalue()
 
 
-def write_grid(path: Path, images: NDArray[np.uint8], columns: int | None = None) -> None:
+def save_grid(images: NDArray[np.uint8], path: Path, columns: int | None = None) -> None:
     """Write `grid_png` to a file."""
     write_bytes(path, grid_png(images, columns))
 

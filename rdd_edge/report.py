@@ -12,7 +12,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Literal
 
-from .errors import UsageError
+from .errors import CorruptError, UsageError
 from .figures import Figures, figures
 from .files import read_model, sha256_of, write_bytes
 from .quiet import import_or_explain
@@ -21,7 +21,9 @@ from .runs import BenchRun, read_run
 from .scores import Scores
 from .table import COLUMNS, Cell, Notes, cells, milliseconds
 
-__all__ = ["Entry", "Format", "report"]
+__all__ = ["SCORES", "Entry", "Format", "report"]
+
+SCORES = "scores.json"  # of a run, in its folder
 
 Format = Literal["html", "md", "json"]
 
@@ -44,12 +46,13 @@ def report(
     out: Path,
     baseline: Path | None = None,
     scores: Sequence[Path] = (),
-    form: Format = "html",
+    form: Format | None = None,
 ) -> None:
     """Write a report of bench runs to the file `out`.
 
     baseline: a bench run that the others' medians are divided by.  scores: files of `scores.score`, each of one of the
-    runs.  Raises UsageError for scores of another run, MissingError and CorruptError as read_run does.
+    runs; a scores.json in a run's own folder is found by itself.  form: None for what the file's name ends in.
+    Raises UsageError for scores of another run, MissingError and CorruptError as read_run does.
     """
     if not benches:
         raise UsageError("a report needs at least one bench run")
@@ -60,9 +63,17 @@ def report(
     if base and not summary(base.record):
         raise UsageError(f"the baseline {baseline} has no latencies: {base.record.missing['latency_ms']}")
     writers = {"html": _html, "md": _markdown, "json": _json}
+    form = form or _form(out)
     if form not in writers:
         raise UsageError(f"there is no report format {form!r}: choose from {', '.join(writers)}")
     write_bytes(out, writers[form](entries, base).encode())
+
+
+def _form(out: Path) -> Format:
+    endings: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
+    if out.suffix.lower() not in endings:
+        raise UsageError(f"{out} ends in none of {', '.join(endings)}: name the file so, or give --format")
+    return endings[out.suffix.lower()]
 
 
 def _entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:
@@ -74,6 +85,10 @@ def _entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:
     for folder in benches:
         run = read_run(folder)
         _, mine = by_record.pop(sha256_of(folder / "record.json"), (None, None))
+        if mine is None and (folder / SCORES).is_file():
+            mine = read_model(folder / SCORES, Scores)
+            if mine.record_sha256 != sha256_of(folder / "record.json"):
+                raise CorruptError(f"{folder / SCORES} scores another record than the one beside it: score it again")
         entries.append(Entry(run, mine, summary(run.record)))
     if by_record:
         path, _ = next(iter(by_record.values()))
@@ -81,17 +96,17 @@ def _entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:
     return sorted(entries, key=lambda e: (not e.is_server, e.run.record.target, e.run.record.precision))
 
 
-def _reference(entry: Entry, entries: Sequence[Entry]) -> BenchRun | None:
-    """The server's run on the same noise, if it is among the entries."""
+def _reference(entry: Entry, runs: Sequence[BenchRun]) -> BenchRun | None:
+    """The server's run on the same noise, if it is among those given."""
     mine = entry.run.record
-    for other in entries:
-        theirs = other.run.record
-        if not other.is_server or entry.is_server or mine.samples is None or theirs.samples is None:
+    for other in runs:
+        theirs = other.record
+        if theirs.target != "server" or entry.is_server or mine.samples is None or theirs.samples is None:
             continue
         keys = ("seed", "count", "height", "width", "channels")
         same = all(getattr(mine.samples, key) == getattr(theirs.samples, key) for key in keys)
         if same and mine.checkpoint_sha256 == theirs.checkpoint_sha256:
-            return other.run
+            return other
     return None
 
 
@@ -113,12 +128,13 @@ def _html(entries: list[Entry], baseline: BenchRun | None) -> str:
     from .figures import overview
 
     notes = Notes()
+    runs = [*(entry.run for entry in entries), *([baseline] if baseline else [])]
     table = [cells(entry.run, entry.scores, entry.stats, baseline, notes) for entry in entries]
     sections = [
         Section(
             entry=entry,
             anchor=f"run-{i}",
-            figures=figures(entry.run, _reference(entry, entries), entry.scores),
+            figures=figures(entry.run, _reference(entry, runs), entry.scores),
             facts=_facts(entry.run),
             reasons=sorted(entry.run.record.missing.items()),
             command=_command(entry.run),
@@ -152,7 +168,7 @@ def _html(entries: list[Entry], baseline: BenchRun | None) -> str:
 def _markdown(entries: list[Entry], baseline: BenchRun | None) -> str:
     notes = Notes()
     columns = COLUMNS if baseline else [c for c in COLUMNS if c.name != "relative"]
-    lines = ["| " + " | ".join(c.title for c in columns) + " |"]
+    lines = ["| " + " | ".join(f"{c.title} {c.unit}".strip() for c in columns) + " |"]
     lines.append("|" + "|".join("---" if c.text else "---:" for c in columns) + "|")
     for entry in entries:
         row = cells(entry.run, entry.scores, entry.stats, baseline, notes)

@@ -10,7 +10,9 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UsageError
 
 __all__ = [
     "AccuracyPlan", "Device", "PerformancePlan", "Plan", "RunRecord", "Runtime", "Samples", "Summary", "summary",
@@ -48,6 +50,28 @@ class Plan(Frozen):
     performance: PerformancePlan = PerformancePlan()
     accuracy: AccuracyPlan = AccuracyPlan()
     threads: int = Field(default=2, ge=1)
+
+    def changed(
+        self,
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
+        runs: int | None = None,
+        seconds: float | None = None,
+        threads: int | None = None,
+    ) -> Plan:
+        """This plan with what is not None in place of its own. Raises UsageError for a number that does not fit."""
+        accuracy = {"samples": samples, "seed": seed}
+        performance = {"runs": runs, "seconds": seconds}
+        values = self.model_dump()
+        values["accuracy"] |= {name: value for name, value in accuracy.items() if value is not None}
+        values["performance"] |= {name: value for name, value in performance.items() if value is not None}
+        values["threads"] = self.threads if threads is None else threads
+        try:
+            return Plan.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{first['loc'][-1]} {first['input']}: {first['msg']}") from None
 
 
 class Device(Frozen):

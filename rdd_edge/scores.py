@@ -91,6 +91,22 @@ class Scores(Frozen):
     faults: tuple[Fault, ...]
     missing: dict[str, str]
 
+    def lines(self) -> list[str]:
+        """What to say of them at a terminal."""
+        name = f"{self.target} {self.precision}"
+        lines = [f"{name}: {field} not measured: {reason}" for field, reason in self.missing.items()]
+        if psnr := self.psnr_float or self.psnr_uint8:
+            median, low = (
+                f"{v:.1f} dB" if v < IDENTICAL_DB else "identical" for v in (psnr.median_db, psnr.worst_percent_db)
+            )
+            lines.append(f"{name}: PSNR to the student {median} median, {low} worst 1 %, over {psnr.images} images")
+        if d := self.distance:
+            spread = f" [{d.rise_low:+.4f} … {d.rise_high:+.4f}]" if d.rise_low is not None else ""
+            both = f"{d.artifact:.3f}, the student's {d.server:.3f}, floor {d.floor:.3f}"
+            lines.append(f"{name}: {d.metric} {both}; rise {d.rise:+.4f}{spread}")
+            lines += [f"note: {d.caution}"] if d.caution else []
+        return lines + [f"{name}: {fault.name}: {fault.sentence}" for fault in self.faults]
+
 
 def score(
     bench: Path,

@@ -34,6 +34,10 @@ def tiny_conditional_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """The target `fake` of tests/fakes is found, here and in child processes."""
+    add_fake_target(monkeypatch)
+
+
+def add_fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
     import rdd_edge.targets
 
     fakes = Path(__file__).parent / "fakes"
@@ -44,10 +48,10 @@ def fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def make_bundle(tmp_path: Path, fake_target: None) -> Callable[..., Path]:
     """make_bundle(word): a bundle of the target `fake` whose artifact does what the word says."""
-    return partial(_write_fake_bundle, tmp_path)
+    return partial(write_fake_bundle, tmp_path)
 
 
-def _write_fake_bundle(
+def write_fake_bundle(
     parent: Path,
     word: str = "fine",
     *,

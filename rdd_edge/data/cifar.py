@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array
+from .decode import Batch, fit_array, reason
 from .pickles import integers, read_plain_pickle
 from .source import Source
 
@@ -82,7 +82,7 @@ def _broken_archive(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise CorruptError(f"{path} is a broken archive: {error}") from None
+        raise CorruptError(f"{path} is a broken archive: {reason(error)}") from None
 
 
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:

@@ -21,7 +21,7 @@ from ..quiet import import_or_explain
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "Encoded", "decode_all", "fit_array", "same_shape"]
+__all__ = ["Batch", "Encoded", "decode_all", "fit_array", "reason", "same_shape"]
 
 CHUNK = 512
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -65,6 +65,12 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
             yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
 
 
+def reason(error: Exception) -> str:
+    """What a library says is wrong, in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(":") if lines else type(error).__name__
+
+
 def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
     """Raise a DataError that names both where two images (H, W, C) do not go into one array."""
     (here, (h, w, c)), (there, (h2, w2, c2)) = first, other
@@ -104,8 +110,7 @@ def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds for a broken file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise DataError(f"{item.where} is not a readable image: {reason}") from None
+        raise DataError(f"{item.where} is not a readable image: {reason(error)}") from None
     return _pixels(image if image_size is None else _fit(image, image_size))
 
 

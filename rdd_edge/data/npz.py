@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array
+from .decode import Batch, fit_array, reason
 from .source import Source
 
 __all__ = ["npz_source"]
@@ -94,4 +94,4 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-        raise CorruptError(f"{path} is not a readable npz file: {error}") from None
+        raise CorruptError(f"{path} is not a readable npz file: {reason(error)}") from None

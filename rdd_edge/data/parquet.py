@@ -10,7 +10,7 @@ from typing import Any
 
 from ..errors import CorruptError, DataError
 from ..quiet import import_or_explain
-from .decode import Batch, Encoded, decode_all
+from .decode import Batch, Encoded, decode_all, reason
 from .source import Source
 
 __all__ = ["parquet_source"]
@@ -85,5 +85,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path) as table:
             yield table
     except (arrow.ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CorruptError(f"{path} is not a readable parquet file: {reason}") from None
+        raise CorruptError(f"{path} is not a readable parquet file: {reason(error)}") from None

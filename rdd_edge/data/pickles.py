@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["read_plain_pickle"]
+from .decode import reason
+
+__all__ = ["integers", "read_plain_pickle"]
 
 
 class _Dtype:
@@ -76,7 +78,7 @@ def read_plain_pickle(content: bytes) -> dict[str, Any]:
     try:
         found = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a broken pickle raises almost any kind
-        raise ValueError(str(error).strip() or type(error).__name__) from None
+        raise ValueError(reason(error)) from None
     if not isinstance(found, dict):
         raise ValueError("it does not hold a dictionary")
     return {_text(key): value.value if isinstance(value, _Array) else value for key, value in found.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from ..targets.base import Artifact, ExportSpec, Quantized, Target
 from .calibration import calibration_set
 from .graph import export_program
 from .parity import Vectors, make_vectors, measure, write_vectors
+from .provenance import shared_provenance
 from .rewrites import apply_rewrites
 
 __all__ = ["Event", "export_bundles", "plan_bundles"]
@@ -100,7 +102,7 @@ class _Student:
     @cached_property
     def program(self) -> ExportedProgram:
         self.progress(Event("", "", "export"))
-        with quiet():
+        with _converting():
             return export_program(self.unet, self.input_shape, self.checkpoint.classes)
 
     @property
@@ -112,9 +114,16 @@ class _Student:
         if names not in self.rewritten:
             program = self.program
             self.progress(Event(target.name, precision, "rewrite", ", ".join(names)))
-            with quiet():
+            with _converting():
                 self.rewritten[names] = apply_rewrites(program, names)
         return self.rewritten[names]
+
+
+@contextmanager
+def _converting() -> Iterator[None]:
+    """Around every call of a converter: quickly, and without its noise."""
+    with quiet(), shared_provenance():
+        yield
 
 
 def _build(student: _Student, target: Target, precision: str, out: Path) -> Bundle:
@@ -124,7 +133,7 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
     with new_folder(out) as folder:
         lowered, quantization = _quantize(student, target, spec, program)
         student.progress(Event(target.name, precision, "lower"))
-        with quiet():
+        with _converting():
             artifact = target.lower(lowered, spec, folder)
         student.progress(Event(target.name, precision, "parity"))
         write_vectors(folder / "parity", student.vectors)
@@ -144,7 +153,7 @@ def _quantize(
         return program, None
     calibration = calibration_set(student.checkpoint.image_shape, spec.classes)
     student.progress(Event(target.name, spec.precision, "quantize", f"{len(calibration.z)} calibration samples"))
-    with quiet():
+    with _converting():
         result = target.quantize(program, spec, calibration, ())
     activations = result.int8_macs_share is not None
     record = Calibration(samples=len(calibration.z), seed=calibration.seed) if activations else None

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor", "root"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor"]
+
+JOINED_ROWS = 4096
 
 Features = NDArray[np.float32] | NDArray[np.float64]
 
@@ -44,23 +46,33 @@ class Statistics:
 
 
 class StatisticsAccumulator:
-    """Count, mean and sum of outer products of deviations, of all the batches added so far."""
+    """Count, mean and sum of outer products of deviations, of all the batches added so far.
+
+    Batches wait until JOINED_ROWS are together: to join costs several passes over D × D numbers, whatever the batch.
+    """
 
     def __init__(self) -> None:
-        self.count = 0
+        self._waiting: list[Features] = []
+        self._joined = 0
         self._mean: NDArray[np.float64] = np.zeros(0)
         self._scatter: NDArray[np.float64] = np.zeros((0, 0))
+
+    @property
+    def count(self) -> int:
+        return self._joined + sum(map(len, self._waiting))
 
     def add(self, batch: Features) -> None:
         """Take in features (n, D). Raises DataError where one is NaN or infinite, UsageError for another D."""
         if len(batch) == 0:
             return
-        x = batch.astype(np.float64)
-        mean = x.mean(axis=0)
-        if not np.isfinite(mean).all():
-            raise DataError(f"features {self.count} … {self.count + len(x) - 1} hold NaN or infinity")
-        x -= mean
-        self._join(len(x), mean, x.T @ x)  # NumPy makes one symmetric product of it
+        seen = self.count
+        if not np.isfinite(batch).all():
+            raise DataError(f"features {seen} … {seen + len(batch) - 1} hold NaN or infinity")
+        if seen and batch.shape[1] != self._size():
+            raise UsageError(f"features of {batch.shape[1]} dimensions do not join statistics of {self._size()}")
+        self._waiting.append(batch.copy())
+        if sum(map(len, self._waiting)) >= JOINED_ROWS:
+            self._join_waiting()
 
     def add_all(self, batches: Iterable[Features]) -> StatisticsAccumulator:
         for batch in batches:
@@ -69,17 +81,21 @@ class StatisticsAccumulator:
 
     def merge(self, other: StatisticsAccumulator) -> None:
         """Take in what another accumulator has seen, as if its batches had been added here."""
+        other._join_waiting()
+        self._join_waiting()
         if other.count:
-            self._join(other.count, other._mean, other._scatter)
+            self._join(other._joined, other._mean, other._scatter)
 
     def result(self) -> Statistics:
         """Raises DataError for fewer than two samples."""
         if self.count < 2:
             raise DataError(f"{self.count} samples have no covariance: give at least two, better more than features")
+        self._join_waiting()
         return Statistics(self._mean.copy(), self._scatter / (self.count - 1), self.count)
 
     def state(self) -> NDArray[np.float64]:
         """Count, mean and scatter as one vector (1 + D + D²), for another process; empty before the first batch."""
+        self._join_waiting()
         return np.concatenate([[float(self.count)], self._mean, self._scatter.ravel()]) if self.count else np.zeros(0)
 
     @staticmethod
@@ -88,22 +104,34 @@ class StatisticsAccumulator:
         made = StatisticsAccumulator()
         if len(state):
             size = math.isqrt(len(state) - 1)  # D + D² = (D + ½)² - ¼
-            made.count, made._mean = int(state[0]), state[1 : 1 + size].copy()
+            made._joined, made._mean = int(state[0]), state[1 : 1 + size].copy()
             made._scatter = state[1 + size :].reshape(size, size).copy()
         return made
 
+    def _size(self) -> int:
+        return self._waiting[0].shape[1] if self._waiting else len(self._mean)
+
+    def _join_waiting(self) -> None:
+        if not self._waiting:
+            return
+        x = np.concatenate(self._waiting).astype(np.float64)
+        self._waiting = []
+        mean = x.mean(axis=0)
+        x -= mean
+        self._join(len(x), mean, x.T @ x)  # NumPy makes one symmetric product of it
+
     def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
-        if self.count == 0:
-            self.count, self._mean, self._scatter = count, mean.copy(), scatter.copy()
+        if self._joined == 0:
+            self._joined, self._mean, self._scatter = count, mean.copy(), scatter.copy()
             return
         if len(mean) != len(self._mean):
             raise UsageError(f"features of {len(mean)} dimensions do not join statistics of {len(self._mean)}")
-        total = self.count + count
+        total = self._joined + count
         delta = mean - self._mean
         self._scatter += scatter
-        self._scatter += np.outer(delta, delta) * (self.count * count / total)
+        self._scatter += np.outer(delta, delta) * (self._joined * count / total)
         self._mean += delta * (count / total)
-        self.count = total
+        self._joined = total
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:
@@ -116,13 +144,13 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     if a.mean.shape != b.mean.shape:
         raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
     first, second = (a, b) if a.count <= b.count else (b, a)  # of the two the root of lower rank
-    r = root(first.cov)
+    r = _root(first.cov)
     cross = np.sqrt(np.linalg.eigvalsh(r.T @ second.cov @ r).clip(min=0.0)).sum()
     delta = a.mean - b.mean
     return max(float(delta @ delta + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross), 0.0)
 
 
-def root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
+def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
     """R (D, r) with R Rᵀ = Σ, r the numerical rank: what lies below rounding would enter as its square root."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps

@@ -21,8 +21,9 @@ from ..data.cache import cache_root
 from ..errors import CorruptError, MissingError
 from ..files import sha256_of, storage_errors
 from ..quiet import quiet
+from .extractors import Extractor
 
-__all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception"]
+__all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception", "metric_name"]
 
 FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
@@ -78,6 +79,11 @@ def _fetch(url: str, file: Any, place: Path) -> str:
             f"{FILE} from {url} at {place}, or name it in {VARIABLE}"
         ) from None
     return digest.hexdigest()
+
+
+def metric_name(extractor: Extractor) -> str:
+    """What a distance of its features is called: fid for the original Inception weights alone, else fd_<name>."""
+    return "fid" if extractor.sha256 == SHA256 else f"fd_{extractor.name}"
 
 
 class Inception:

@@ -8,6 +8,7 @@ no converter at the top level.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,7 +20,7 @@ from ..results import Runtime
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runner", "Target"]
+__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runner", "Target", "installed"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,20 @@ class Artifact:
     tool_versions: dict[str, str]
 
 
+def installed(package: str) -> str | None:
+    """Name and version of a package that is installed, or None; it is not imported."""
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:
+        return None
+
+
 class Runner(Protocol):
-    """An artifact loaded in its own runtime. Built inside a child process, which a crash may kill."""
+    """An artifact loaded in its own runtime. Built inside a child process, which a crash may kill.
+
+    A runner that stands in for a runtime and says nothing about its speed has an attribute `timed` that is False; a
+    bench of it records images and no times.
+    """
 
     runtime: Runtime
 
@@ -70,6 +83,10 @@ class Runner(Protocol):
 
 
 class Target(Protocol):
+    """A platform. One whose own runtime is not at hand may have `broken_rules(artifact, precision)`: what that runtime
+    would refuse or run slowly in the saved file, one clause each.
+    """
+
     name: str
     precisions: tuple[str, ...]
     quantized: tuple[str, ...]  # those of the precisions that go through `quantize`
@@ -90,6 +107,10 @@ class Target(Protocol):
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
         """A runner on this machine, or None where no runtime of this target exists here."""
+        ...
+
+    def runtime_here(self) -> str | None:
+        """What `runner` would run with on this machine, name and version, or None. Imports no runtime."""
         ...
 
     def cannot_run(self) -> str:

@@ -12,7 +12,11 @@ def counts_of(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
 
 
 def test_histogram_spans_all_batches() -> None:
-    batches = [("a", np.asarray([1.0, -2.0], np.float32)), ("b", np.zeros(3, np.float32)), ("a", np.asarray([4.0], np.float32))]
+    batches = [
+        ("a", np.asarray([1.0, -2.0], np.float32)),
+        ("b", np.zeros(3, np.float32)),
+        ("a", np.asarray([4.0], np.float32)),
+    ]
     found = histograms(lambda: iter(batches))
     assert found["a"][1] == 4.0
     assert found["a"][0][[BINS // 4, BINS // 2, BINS - 1]].tolist() == [1, 1, 1]

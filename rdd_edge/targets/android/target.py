@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...quiet import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -51,6 +51,9 @@ class AndroidTarget:
         from .runner import ExecuTorchRunner
 
         return ExecuTorchRunner(artifact, threads)
+
+    def runtime_here(self) -> str | None:
+        return installed("executorch")
 
     def cannot_run(self) -> str:
         return "executorch's runtime is in its wheel on every machine that exports for Android"

@@ -6,33 +6,34 @@ from typing import Any
 
 from .silence import import_coremltools, no_bars
 
-__all__ = ["compress", "full_precision_weights"]
+__all__ = ["compress"]
 
-_PRODUCTS = ("conv", "conv_transpose", "linear", "matmul")
+_PRODUCTS = ("conv", "conv_transpose", "linear")
 _BITS = {"w6": 6, "w4": 4}
+# Below it a weight stays float16 where only storage is at stake: first and last layers, small and the most sensitive.
+_SMALLEST = 2048
 
 
 def compress(model: Any, precision: str) -> Any:
     """An MLModel with the weights that `precision` means: w8, w6, w4 or int8."""
     coreml = import_coremltools().optimize.coreml
+    names = _weights(model, rounded_inputs_only=precision == "int8")
     if precision in _BITS:
-        op = coreml.OpPalettizerConfig(mode="kmeans", nbits=_BITS[precision])
+        op = coreml.OpPalettizerConfig(mode="kmeans", nbits=_BITS[precision], weight_threshold=_SMALLEST)
         run = coreml.palettize_weights
     else:
-        op = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
+        # A product computes in int8 only where its weight is int8 as well as its input, whatever the weight's size.
+        least = 0 if precision == "int8" else _SMALLEST
+        op = coreml.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", weight_threshold=least)
         run = coreml.linear_quantize_weights
-    names = full_precision_weights(model) if precision == "int8" else ()
-    config = coreml.OptimizationConfig(global_config=op, op_name_configs=dict.fromkeys(names))
+    config = coreml.OptimizationConfig(op_name_configs=dict.fromkeys(names, op))
     with no_bars():
         return run(model, config)
 
 
-def full_precision_weights(model: Any) -> tuple[str, ...]:
-    """Names of the weights whose product reads an activation that was not rounded to int8."""
-    found = []
-    for op in model._mil_program.functions["main"].operations:
-        if op.op_type in _PRODUCTS and (op.x.op is None or op.x.op.op_type != "dequantize"):
-            weight = op.y if op.op_type == "matmul" else op.weight
-            if weight.op is not None and weight.op.op_type == "const":
-                found.append(weight.op.name)
-    return tuple(found)
+def _weights(model: Any, rounded_inputs_only: bool) -> list[str]:
+    """Names of the weights of convolutions and linears; or of those whose input was rounded to int8."""
+    products = [op for op in model._mil_program.functions["main"].operations if op.op_type in _PRODUCTS]
+    if rounded_inputs_only:
+        products = [op for op in products if op.x.op is not None and op.x.op.op_type == "dequantize"]
+    return [op.weight.op.name for op in products if op.weight.op is not None and op.weight.op.op_type == "const"]

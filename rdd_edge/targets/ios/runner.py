@@ -1,19 +1,23 @@
-"""Core ML itself, on a Mac."""
+"""Core ML itself, on a Mac, and what stands in for it elsewhere."""
 
 from __future__ import annotations
 
 import platform
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import __version__
 from ...errors import ArtifactError
 from ...results import Runtime
 from .silence import import_coremltools, no_bars
 
-__all__ = ["CoreMLRunner"]
+if TYPE_CHECKING:
+    from .evaluator import Evaluator
+
+__all__ = ["CoreMLRunner", "EvaluatorRunner"]
 
 
 class CoreMLRunner:
@@ -42,6 +46,45 @@ class CoreMLRunner:
         except Exception as error:
             raise ArtifactError(f"Core ML cannot run {self._artifact}: {_first_line(error)}") from None
         return x.astype(np.float32, copy=False)
+
+
+class EvaluatorRunner:
+    """The evaluator of the saved package: its images, rounded as float16 rounds, and nothing about a phone's speed."""
+
+    timed = False
+
+    def __init__(self, artifact: Path, threads: int) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        self._artifact = artifact
+        self._evaluator: Evaluator | None = None
+        self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
+        self.largest: dict[str, float] = {}  # of each float16 tensor, over all runs so far
+
+    def load(self) -> None:
+        from .evaluator import Evaluator, read_package
+
+        self._evaluator = Evaluator(read_package(self._artifact))
+
+    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """Raises ArtifactError where a tensor leaves float16's range: a phone would show a black image."""
+        import torch
+
+        if self._evaluator is None:
+            self.load()
+        assert self._evaluator is not None
+        inputs = {"z": torch.from_numpy(z)} | ({} if label is None else {"label": torch.from_numpy(label)})
+        result = self._evaluator.run(inputs)
+        for name, value in result.overflows.items():
+            raise ArtifactError(
+                f"{self._artifact} overflows float16, which ends at 65504: {name} reaches {value:g}: "
+                "export it as fp32, or train without activations that large"
+            )
+        for name, value in result.largest.items():
+            self.largest[name] = max(value, self.largest.get(name, 0.0))
+        x: NDArray[np.float32] = result.outputs["x"].numpy()
+        return x
 
 
 def _first_line(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -28,7 +29,7 @@ class IosTarget:
     precisions = ("fp32", "fp16", "w8", "w6", "w4", "int8")
     quantized = ("int8",)
     parity_db: ClassVar[dict[str, float]] = {
-        "fp32": 80.0, "fp16": 45.0, "w8": 35.0, "w6": 25.0, "w4": 15.0, "int8": 35.0,
+        "fp32": 80.0, "fp16": 45.0, "w8": 35.0, "w6": 30.0, "w4": 20.0, "int8": 35.0,
     }  # fmt: skip
     rewrites = ("fold_time",)
 
@@ -51,13 +52,16 @@ class IosTarget:
         self.require()
         return lower(program, spec, out)
 
-    def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
-        """Core ML itself on a Mac."""
-        if sys.platform != "darwin":
-            return None
-        from .runner import CoreMLRunner
+    def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
+        """Core ML itself on a Mac; elsewhere the evaluator of the saved package, which makes no claim about time."""
+        from .runner import CoreMLRunner, EvaluatorRunner
 
-        return CoreMLRunner(artifact)
+        return CoreMLRunner(artifact) if sys.platform == "darwin" else EvaluatorRunner(artifact, threads)
+
+    def runtime_here(self) -> str:
+        if sys.platform == "darwin":
+            return f"Core ML on macOS {platform.mac_ver()[0]}"
+        return "an evaluator of the package, for quality and not for time"
 
     def cannot_run(self) -> str:
-        return "Core ML runs on macOS and iOS alone"
+        return "a Core ML package runs or is evaluated on every machine that rdd-edge runs on"

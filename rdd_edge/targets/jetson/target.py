@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...quiet import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -53,6 +53,15 @@ class JetsonTarget:
         from .runner import OnnxRunner
 
         return OnnxRunner(artifact, threads)
+
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...]:
+        """TensorRT's rules that the saved graph breaks."""
+        from .rules import broken_rules
+
+        return broken_rules(artifact, precision)
+
+    def runtime_here(self) -> str | None:
+        return installed("onnxruntime")
 
     def cannot_run(self) -> str:
         return "ONNX Runtime runs on every machine that rdd-edge runs on"

@@ -36,7 +36,9 @@ class BlobFile:
             raise ArtifactError(f"{self._path} is truncated: it ends before the record at {offset}")
         sentinel, _type, size, start, _padding = _RECORD.unpack(record)
         if sentinel != _SENTINEL:
-            raise ArtifactError(f"{self._path} has no array at {offset}: the package's two files do not belong together")
+            raise ArtifactError(
+                f"{self._path} has no array at {offset}: the package's two files do not belong together"
+            )
         if start + size > len(self._bytes):
             raise ArtifactError(f"{self._path} is truncated: the array at {offset} ends at {start + size}")
         return self._bytes[start : start + size].tobytes()
@@ -46,4 +48,5 @@ def unpack(packed: bytes, bits: int, count: int) -> NDArray[np.uint8]:
     """`count` unsigned numbers of `bits` bits each, the first in the lowest bits. Returns (count,)."""
     stream = np.unpackbits(np.frombuffer(packed, np.uint8), bitorder="little", count=count * bits)
     weights = (1 << np.arange(bits)).astype(np.uint8)
-    return (stream.reshape(count, bits) * weights).sum(axis=1, dtype=np.uint8)
+    values: NDArray[np.uint8] = (stream.reshape(count, bits) * weights).sum(axis=1, dtype=np.uint8)
+    return values

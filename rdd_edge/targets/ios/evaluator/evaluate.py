@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 from ....errors import ArtifactError
 from .constexpr import CONSTEXPR
 from .operators import OPERATORS
-from .package import Constant, Operation, Package, is_name
+from .package import Constant, Name, Operation, Package
 
 __all__ = ["HALF_MAX", "Evaluator", "Run"]
 
@@ -53,7 +52,9 @@ class Evaluator:
                 self.constants[name] = _round(CONSTEXPR[op.type](_arguments(op, self.constants)), declared)
             else:
                 self._steps.append(op)
-        self._last_use = {n: i for i, op in enumerate(self._steps) for vs in op.inputs.values() for n in vs if is_name(n)}
+        self._last_use = {
+            n: i for i, op in enumerate(self._steps) for vs in op.inputs.values() for n in vs if isinstance(n, Name)
+        }
 
     def run(self, inputs: dict[str, Tensor], watch: Callable[[str, Tensor], None] | None = None) -> Run:
         """Outputs for inputs by name. Raises ArtifactError where one is missing or of another shape.
@@ -81,18 +82,20 @@ class Evaluator:
             value = OPERATORS[op.type](_arguments(op, {**self.constants, **results}))
         except (RuntimeError, KeyError, IndexError, ValueError, AssertionError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ArtifactError(f"{self.package.path}: {op.type} {op.outputs[0][0]} does not compute: {reason}") from None
+            raise ArtifactError(
+                f"{self.package.path}: {op.type} {op.outputs[0][0]} does not compute: {reason}"
+            ) from None
         return value if isinstance(value, tuple) else (value,)
 
     def _forget(self, op: Operation, index: int, results: dict[str, Any]) -> None:
         for values in op.inputs.values():
             for name in values:
-                if is_name(name) and self._last_use[name] == index and name not in self.package.outputs:
+                if isinstance(name, Name) and self._last_use[name] == index and name not in self.package.outputs:
                     results.pop(name, None)
 
 
 def _arguments(op: Operation, known: dict[str, Any]) -> dict[str, Any]:
-    values = {key: tuple(known[v] if is_name(v) else v for v in vs) for key, vs in op.inputs.items()}
+    values = {key: tuple(known[v] if isinstance(v, Name) else v for v in vs) for key, vs in op.inputs.items()}
     return {key: vs if key == "values" else vs[0] for key, vs in values.items()}
 
 

@@ -47,21 +47,25 @@ def _padding(inputs: Inputs, kernel: list[int], strides: list[int], dilations: l
 
 
 def conv(inputs: Inputs) -> Tensor:
-    x, weight = inputs["x"], inputs["weight"]
+    x: Tensor = inputs["x"]
+    weight: Tensor = inputs["weight"]
     rank = x.ndim - 2
     strides, dilations = _ints(inputs, "strides", [1] * rank), _ints(inputs, "dilations", [1] * rank)
     pads = _padding(inputs, list(weight.shape[2:]), strides, dilations, list(x.shape[2:]))
-    backwards = [p for d in reversed(range(rank)) for p in pads[2 * d : 2 * d + 2]]  # F.pad starts at the last dimension
+    backwards = [
+        p for d in reversed(range(rank)) for p in pads[2 * d : 2 * d + 2]
+    ]  # F.pad starts at the last dimension
     function = F.conv2d if rank == 2 else F.conv1d
     groups = _int(inputs, "groups", 1)
     return function(F.pad(x, backwards), weight, inputs.get("bias"), strides, 0, dilations, groups)
 
 
 def conv_transpose(inputs: Inputs) -> Tensor:
-    x, weight = inputs["x"], inputs["weight"]
+    x: Tensor = inputs["x"]
+    weight: Tensor = inputs["weight"]
     rank = x.ndim - 2
     strides, dilations = _ints(inputs, "strides", [1] * rank), _ints(inputs, "dilations", [1] * rank)
-    if inputs.get("pad_type", "valid") not in ("valid", "custom") or "output_shape" in inputs and rank != 2:
+    if inputs.get("pad_type", "valid") not in ("valid", "custom") or ("output_shape" in inputs and rank != 2):
         raise ArtifactError("the package has a transposed convolution whose padding the evaluator does not know")
     pads = _ints(inputs, "pad", [0] * (2 * rank)) if inputs.get("pad_type") == "custom" else [0] * (2 * rank)
     groups = _int(inputs, "groups", 1)
@@ -75,33 +79,37 @@ def linear(inputs: Inputs) -> Tensor:
 
 
 def matmul(inputs: Inputs) -> Tensor:
-    x, y = inputs["x"], inputs["y"]
+    x: Tensor = inputs["x"]
+    y: Tensor = inputs["y"]
     x = x.transpose(-1, -2) if bool(inputs.get("transpose_x", False)) else x
     y = y.transpose(-1, -2) if bool(inputs.get("transpose_y", False)) else y
     return x @ y
 
 
 def batch_norm(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     gamma, beta = inputs.get("gamma"), inputs.get("beta")
     return F.batch_norm(x, inputs["mean"], inputs["variance"], gamma, beta, False, 0.0, float(inputs["epsilon"]))
 
 
 def instance_norm(inputs: Inputs) -> Tensor:
-    return F.instance_norm(inputs["x"], None, None, inputs.get("gamma"), inputs.get("beta"), eps=float(inputs["epsilon"]))
+    return F.instance_norm(
+        inputs["x"], None, None, inputs.get("gamma"), inputs.get("beta"), eps=float(inputs["epsilon"])
+    )
 
 
 def layer_norm(inputs: Inputs) -> Tensor:
-    x, axes = inputs["x"], _ints(inputs, "axes")
+    x: Tensor = inputs["x"]
+    axes = _ints(inputs, "axes")
     variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-    y = (x - mean) / torch.sqrt(variance + float(inputs["epsilon"]))
+    y: Tensor = (x - mean) / torch.sqrt(variance + float(inputs["epsilon"]))
     y = y * inputs["gamma"] if "gamma" in inputs else y
     return y + inputs["beta"] if "beta" in inputs else y
 
 
 def reduction(function: Callable[..., Tensor]) -> Callable[[Inputs], Tensor]:
     def run(inputs: Inputs) -> Tensor:
-        x = inputs["x"]
+        x: Tensor = inputs["x"]
         axes = _ints(inputs, "axes", list(range(x.ndim)))
         return function(x, axes, bool(inputs.get("keep_dims", False)))
 
@@ -118,17 +126,18 @@ def unary(function: Callable[[Tensor], Tensor]) -> Callable[[Inputs], Tensor]:
 
 def gelu(inputs: Inputs) -> Tensor:
     mode = inputs.get("mode", "EXACT")
+    x: Tensor = inputs["x"]
     if mode == "SIGMOID_APPROXIMATION":
-        return inputs["x"] * torch.sigmoid(1.702 * inputs["x"])  # type: ignore[no-any-return]
-    return F.gelu(inputs["x"], approximate="none" if mode == "EXACT" else "tanh")
+        return x * torch.sigmoid(1.702 * x)
+    return F.gelu(x, approximate="none" if mode == "EXACT" else "tanh")
 
 
 def upsample_nearest(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     height, width = float(inputs.get("scale_factor_height", 1)), float(inputs.get("scale_factor_width", 1))
     if height != int(height) or width != int(width):
         raise ArtifactError("the package upsamples by a factor that is not whole, which the evaluator does not know")
-    return x.repeat_interleave(int(height), -2).repeat_interleave(int(width), -1)  # type: ignore[no-any-return]
+    return x.repeat_interleave(int(height), -2).repeat_interleave(int(width), -1)
 
 
 def pad(inputs: Inputs) -> Tensor:
@@ -141,7 +150,7 @@ def pad(inputs: Inputs) -> Tensor:
 
 
 def slice_by_index(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     begin, end = _ints(inputs, "begin"), _ints(inputs, "end")
     stride = _ints(inputs, "stride", [1] * x.ndim)
     masks = {name: _ints(inputs, name, [0] * x.ndim) for name in ("begin_mask", "end_mask", "squeeze_mask")}
@@ -154,19 +163,21 @@ def slice_by_index(inputs: Inputs) -> Tensor:
             raise ArtifactError("the package slices backwards, which the evaluator does not know")
         start = None if masks["begin_mask"][d] else begin[d]
         index.append(slice(start, None if masks["end_mask"][d] else end[d], stride[d]))
-    return x[tuple(index)]  # type: ignore[no-any-return]
+    return x[tuple(index)]
 
 
 def gather(inputs: Inputs) -> Tensor:
     if _int(inputs, "batch_dims", 0):
         raise ArtifactError("the package gathers within a batch, which the evaluator does not know")
-    x, indices, axis = inputs["x"], inputs["indices"].long(), _int(inputs, "axis", 0)
+    x: Tensor = inputs["x"]
+    indices, axis = inputs["indices"].long(), _int(inputs, "axis", 0)
     flat = torch.index_select(x, axis, torch.where(indices < 0, indices + x.shape[axis], indices).reshape(-1))
     return flat.reshape([*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]])
 
 
 def split(inputs: Inputs) -> tuple[Tensor, ...]:
-    x, axis = inputs["x"], _int(inputs, "axis", 0)
+    x: Tensor = inputs["x"]
+    axis = _int(inputs, "axis", 0)
     if "split_sizes" in inputs:
         return tuple(torch.split(x, _ints(inputs, "split_sizes"), axis))
     return tuple(torch.chunk(x, int(inputs["num_splits"]), axis))
@@ -179,26 +190,26 @@ def concat(inputs: Inputs) -> Tensor:
 
 
 def squeeze(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     return torch.squeeze(x, tuple(_ints(inputs, "axes", [d for d in range(x.ndim) if x.shape[d] == 1])))
 
 
 def expand_dims(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     rank = x.ndim + len(_ints(inputs, "axes"))
     for axis in sorted(a % rank for a in _ints(inputs, "axes")):
         x = x.unsqueeze(axis)
-    return x  # type: ignore[no-any-return]
+    return x
 
 
 def reshape(inputs: Inputs) -> Tensor:
-    x = inputs["x"]
+    x: Tensor = inputs["x"]
     shape = [x.shape[d] if size == 0 else size for d, size in enumerate(_ints(inputs, "shape"))]
-    return x.reshape(shape)  # type: ignore[no-any-return]
+    return x.reshape(shape)
 
 
 def _per_axis(inputs: Inputs, name: str) -> Tensor | float:
-    value = inputs.get(name)
+    value: Tensor | None = inputs.get(name)
     if value is None:
         return 0.0
     axis = _int(inputs, "axis", 0)
@@ -208,13 +219,14 @@ def _per_axis(inputs: Inputs, name: str) -> Tensor | float:
 def quantize(inputs: Inputs) -> Tensor:
     """clip(round(input / scale) + zero_point) to the range of output_dtype."""
     low, high = {"int8": (-128, 127), "uint8": (0, 255)}[inputs["output_dtype"]]
-    rounded = torch.round(inputs["input"] / _per_axis(inputs, "scale")) + _per_axis(inputs, "zero_point")
+    rounded: Tensor = torch.round(inputs["input"] / _per_axis(inputs, "scale")) + _per_axis(inputs, "zero_point")
     return rounded.clamp(low, high)
 
 
 def dequantize(inputs: Inputs) -> Tensor:
     """scale · (input - zero_point)."""
-    return (inputs["input"].float() - _per_axis(inputs, "zero_point")) * _per_axis(inputs, "scale")
+    integers: Tensor = inputs["input"].float()
+    return (integers - _per_axis(inputs, "zero_point")) * _per_axis(inputs, "scale")
 
 
 OPERATORS: dict[str, Callable[[Inputs], Tensor | tuple[Tensor, ...]]] = {
@@ -226,13 +238,18 @@ OPERATORS: dict[str, Callable[[Inputs], Tensor | tuple[Tensor, ...]]] = {
     "conv": conv,
     "conv_transpose": conv_transpose,
     "dequantize": dequantize,
+    "equal": binary(torch.eq),
     "exp": unary(torch.exp),
     "expand_dims": expand_dims,
     "gather": gather,
     "gelu": gelu,
+    "greater": binary(torch.gt),
+    "greater_equal": binary(torch.ge),
     "identity": unary(lambda x: x),
     "instance_norm": instance_norm,
     "layer_norm": layer_norm,
+    "less": binary(torch.lt),
+    "less_equal": binary(torch.le),
     "linear": linear,
     "matmul": matmul,
     "maximum": binary(torch.maximum),
@@ -251,6 +268,7 @@ OPERATORS: dict[str, Callable[[Inputs], Tensor | tuple[Tensor, ...]]] = {
     "relu": unary(torch.relu),
     "reshape": reshape,
     "rsqrt": lambda inputs: torch.rsqrt(inputs["x"] + float(inputs.get("epsilon", 1e-12))),
+    "select": lambda inputs: torch.where(inputs["cond"], inputs["a"], inputs["b"]),
     "sigmoid": unary(torch.sigmoid),
     "silu": unary(F.silu),
     "slice_by_index": slice_by_index,

@@ -14,7 +14,7 @@ from ....errors import ArtifactError
 from ....quiet import import_or_explain
 from .blob import BITS, BlobFile, unpack
 
-__all__ = ["Constant", "Operation", "Package", "read_package"]
+__all__ = ["Constant", "Name", "Operation", "Package", "read_package"]
 
 Constant = Tensor | str  # integers int64, floats float32 (holding what their own type can hold)
 
@@ -24,12 +24,18 @@ _NUMPY = {
 }  # fmt: skip
 
 
+class Name(str):
+    """The name of an earlier result, told apart from a string constant."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Operation:
-    """One operation. An input is the names of earlier results or constants given in place; several where it is a list."""
+    """One operation. An input is earlier results' names or constants given in place; several where it is a list."""
 
     type: str
-    inputs: dict[str, tuple[str | Constant, ...]]
+    inputs: dict[str, tuple[Name | Constant, ...]]
     outputs: tuple[tuple[str, str], ...]  # name, declared type
 
 
@@ -80,9 +86,9 @@ class _Reader:
         inputs |= {name: (self._constant(value),) for name, value in op.attributes.items() if name != "name"}
         return Operation(op.type, inputs, tuple((value.name, self.type_name(value.type)) for value in op.outputs))
 
-    def _binding(self, binding: Any) -> str | Constant:
+    def _binding(self, binding: Any) -> Name | Constant:
         if binding.WhichOneof("binding") == "name":
-            return _Name(binding.name)
+            return Name(binding.name)
         return self._constant(binding.value)
 
     def _constant(self, value: Any) -> Constant:
@@ -113,16 +119,6 @@ class _Reader:
             return _widen(np.frombuffer(content, _NUMPY[kind], count).reshape(shape))
         except (ValueError, KeyError):
             raise ArtifactError(f"{self._path} holds a constant of type {kind} whose data do not fit {shape}") from None
-
-
-class _Name(str):
-    """The name of a result, told apart from a string constant."""
-
-    __slots__ = ()
-
-
-def is_name(value: str | Constant) -> bool:
-    return isinstance(value, _Name)
 
 
 def _widen(array: Any) -> Tensor:

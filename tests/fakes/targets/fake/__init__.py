@@ -67,6 +67,9 @@ class FakeTarget:
         word = artifact.read_text()
         return None if word == "nowhere" else FakeRunner(word, spec)
 
+    def runtime_here(self) -> str | None:
+        return "fakert 7.0"
+
     def cannot_run(self) -> str:
         return "fakert runs on fake machines only"
 

@@ -1,0 +1,43 @@
+# Each target makes .venv and installs what it needs first.
+#   make quickstart     train, export, bench and report on digits; runs/quickstart/report.html
+#   make test           lint, types and tests
+#   make test-slow      the tests that take minutes each
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= runs/quickstart
+# PyTorch's own index has its CPU builds; PyPI's Linux wheel brings gigabytes of CUDA. On a GPU workstation:
+# make install TORCH_INDEX=https://pypi.org/simple
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: help install quickstart test test-slow lint clean
+
+help:
+	@sed -n '2,4s/^#   //p' Makefile
+
+install: $(VENV)/installed
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --retries 1 --timeout 15 --extra-index-url $(TORCH_INDEX) "torch>=2.13,<2.14"
+	$(PIP) --editable '.[dev]'
+	touch $@
+
+quickstart: install
+	$(BIN)/rdd-edge quickstart --out $(OUT)
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/pytest -q -m "not slow"
+
+test-slow: install
+	$(BIN)/pytest -q -m slow
+
+clean:
+	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,124 @@
+"""The whole path on one machine: images → one-step student → a bundle per target → bench runs → scores → page.
+
+    OUT/run/       the training run, PD below 8 steps in OUT/pd for comparison
+    OUT/bundles/   OUT/bench/   OUT/student.png   OUT/evaluation.md   OUT/report.html
+
+Each part is skipped where it is there already, so an interrupted quickstart goes on with the same command.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from .bundle import read_bundle
+from .checkpoint import read_checkpoint
+from .config import PRESETS, Preset
+from .console import ConsoleReporter, counter, stages
+from .console import out as console
+from .results import AccuracyPlan, PerformancePlan, Plan, summary
+from .runs import read_run
+
+__all__ = ["BUNDLES", "quickstart"]
+
+# One precision to trust and one to ship on each target; `rdd-edge export` has the others.
+BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
+SAMPLES = 2000
+PLAN = Plan(
+    performance=PerformancePlan(warmup=10, runs=128, seconds=1.0), accuracy=AccuracyPlan(samples=SAMPLES, floats=256)
+)
+
+
+def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
+    """Do all of it under `out`. Raises what the parts raise; what is finished stays."""
+    began = time.monotonic()
+    run, bundles, benches = out / "run", out / "bundles", out / "bench"
+    _train(run, preset)
+    _draw(run, out / "student.png")
+    _evaluate(run, preset)
+    for target, precisions in BUNDLES.items():
+        for precision in precisions:
+            _export(run, target, precision, bundles)
+    names = ["server", *(f"{target}-{precision}" for target in BUNDLES for precision in BUNDLES[target])]
+    for name in names:
+        _bench(run if name == "server" else bundles / name, benches / name, plan)
+    for name in names[1:]:
+        _score(benches / name, benches / "server", run)
+    _report([benches / name for name in names], out / "report.html")
+    console.print(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Look at {out / 'student.png'}")
+    console.print(f"and open {out / 'report.html'} in a browser.")
+
+
+def _train(run: Path, preset: Preset) -> None:
+    from .distill.run import distill
+
+    console.print(f"Training a one-step student on {preset.data}: {run}")
+    with ConsoleReporter() as reporter:
+        distill(preset, run, reporter)
+
+
+def _draw(run: Path, out: Path) -> None:
+    from .grid import save_grid
+    from .sampling import sample_images
+
+    save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out)
+
+
+def _evaluate(run: Path, preset: Preset) -> None:
+    """The student beside the student it started from, by the judge that no loss has seen."""
+    from .evaluate import evaluate
+    from .metrics.sources import evaluation_sources
+
+    real, judge = evaluation_sources(run, None, None)
+    for name in (f"student-{preset.base_steps}", "student-1"):
+        with counter(f"sampling {name}", SAMPLES) as done:
+            found = evaluate(
+                run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json", lambda _, n: done(n)
+            )
+        (row,) = found.rows
+        console.print(f"{name:<12} {found.metric} {row.distance:.3f}  ({row.method}, floor {found.floor:.3f})")
+
+
+def _export(run: Path, target: str, precision: str, out: Path) -> None:
+    from .export.pipeline import Event, export_bundles
+
+    name = f"{target}-{precision}"
+    if (out / name).is_dir() and read_bundle(out / name).manifest.checkpoint_sha256 == read_checkpoint(run).sha256:
+        return
+    with stages(f"export {name}") as stage:
+
+        def show(event: Event) -> None:
+            stage(event.stage)
+            if event.stage == "done":
+                console.print(f"{name:<12} {event.detail}")
+
+        export_bundles(run, (target,), precision, out, show)
+
+
+def _bench(source: Path, out: Path, plan: Plan) -> None:
+    from .bench import bench
+
+    device = "server" if out.name == "server" else "host"
+    with stages(f"bench {out.name}") as stage:
+        record = bench(source, device, out, plan, lambda name, done: stage(f"{name} {done or ''}"))
+    found = summary(record)
+    line = f"{found.median:.3f} ms median" if found else f"no time: {record.missing['latency_ms']}"
+    console.print(f"{out.name:<12} {line}")
+
+
+def _score(bench: Path, server: Path, run: Path) -> None:
+    from .metrics.sources import evaluation_sources
+    from .scores import score
+
+    if read_run(bench).record.samples is None:
+        return
+    real, judge = evaluation_sources(run, None, None)
+    found = score(bench, server, real.images, judge, bench / "scores.json")
+    for line in found.lines():
+        console.print(f"{bench.name:<12} {line}")
+
+
+def _report(benches: list[Path], out: Path) -> None:
+    from .report import report
+
+    report(benches, out, baseline=benches[0])

@@ -1,0 +1,150 @@
+"""Extractors, cached statistics of real data, and evaluation shared among processes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as processes
+from numpy.testing import assert_allclose
+from numpy.typing import NDArray
+
+from rdd_edge.data import ImageSet
+from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.errors import MissingError, UsageError
+from rdd_edge.metrics.extractors import load_extractor
+from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator
+from rdd_edge.metrics.reference import image_statistics, reference_statistics
+from rdd_edge.metrics.sharded import gather_statistics, shard
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("RDD_EDGE_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def images(count: int = 600) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+
+
+def test_features_are_the_pooled_last_map(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ExtractorConfig(name="tiny", architecture="cnn", widths=(4, 6), image_shape=(1, 8, 8), classes=3)
+    classifier = Classifier(config)
+    classifier(torch.randn(32, 1, 8, 8))  # moves the running statistics: eval mode shows
+    save_classifier(tmp_path / "tiny", classifier)
+    extractor = load_extractor(tmp_path / "tiny")
+    found = extractor.features(images())
+    x = torch.from_numpy(images()).permute(0, 3, 1, 2).float() / 127.5 - 1
+    with torch.no_grad():
+        expected = classifier.eval().features(x).mean((2, 3)).numpy()
+    assert extractor.name == "tiny"
+    assert found.dtype == np.float32
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    assert load_extractor(tmp_path / "tiny").sha256 == extractor.sha256
+    save_classifier(tmp_path / "other", Classifier(config))
+    assert load_extractor(tmp_path / "other").sha256 != extractor.sha256
+    with pytest.raises(MissingError):
+        load_extractor(tmp_path / "absent")
+
+
+class Pixels:
+    """An extractor whose features are the first pixels; it counts the images it was shown."""
+
+    name = "pixels"
+
+    def __init__(self, sha256: str = "a" * 64) -> None:
+        self.sha256, self.seen = sha256, 0
+
+    def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+        for start in range(0, len(images), 128):
+            batch = images[start : start + 128]
+            self.seen += len(batch)
+            yield batch.reshape(len(batch), -1)[:, :5].astype(np.float32)
+
+
+def data(sha256: str = "b" * 64) -> ImageSet:
+    return ImageSet("pictures", images(), None, None, sha256)
+
+
+def same(a: Statistics, b: Statistics) -> None:
+    np.testing.assert_array_equal(a.mean, b.mean)
+    np.testing.assert_array_equal(a.cov, b.cov)
+    assert a.count == b.count
+
+
+def test_reference_statistics_are_made_once_for_each_data_extractor_and_count() -> None:
+    extractor = Pixels()
+    first = reference_statistics(data(), extractor)
+    same(reference_statistics(data(), extractor), first)
+    same(first, image_statistics(images(), Pixels()))
+    assert extractor.seen == 600
+    assert reference_statistics(data(), extractor, 100).count == 100
+    reference_statistics(data("c" * 64), extractor)
+    assert extractor.seen == 1300
+    other = Pixels("d" * 64)
+    reference_statistics(data(), other)
+    assert other.seen == 600
+
+
+def test_a_part_of_the_data_is_drawn_from_all_of_it() -> None:
+    ordered = np.sort(images().reshape(600, -1), axis=0).reshape(600, 8, 8, 1)  # as folders of classes would be
+    part = reference_statistics(ImageSet("sorted", ordered, None, None, "e" * 64), Pixels(), 200)
+    assert_allclose(part.mean, ordered.reshape(600, -1)[:, :5].mean(axis=0), rtol=0.15)
+
+
+@pytest.mark.parametrize("broken", [b"", b"nonsense", None])
+def test_a_broken_entry_is_made_again(broken: bytes | None, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    extractor = Pixels()
+    first = reference_statistics(data(), extractor)
+    (entry,) = (cache / "statistics").iterdir()
+    entry.write_bytes(entry.read_bytes()[:-40] if broken is None else broken)
+    with caplog.at_level(logging.WARNING):
+        same(reference_statistics(data(), extractor), first)
+    assert "are broken" in caplog.text
+    assert extractor.seen == 1200
+
+
+def test_more_images_than_there_are() -> None:
+    for count in (1, 601):
+        with pytest.raises(UsageError, match="pictures has 600 images"):
+            reference_statistics(data(), Pixels(), count)
+
+
+@pytest.mark.parametrize(("count", "parts"), [(10, 3), (2, 4), (0, 2), (50_000, 7)])
+def test_shards_cover_all_samples_once_in_order(count: int, parts: int) -> None:
+    shards = [shard(count, rank, parts) for rank in range(parts)]
+    assert [i for part in shards for i in part] == list(range(count))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def worker(rank: int, folder: str) -> None:
+    dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=3)
+    own = StatisticsAccumulator()
+    if rank < 2:  # the third has nothing
+        rows = shard(600, rank, 2)
+        own.add_all(Pixels().batches(images()[rows.start : rows.stop]))
+    np.save(f"{folder}/{rank}.npy", gather_statistics(own).state())
+    dist.destroy_process_group()
+
+
+def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
+    processes.spawn(worker, (str(tmp_path),), nprocs=3)
+    expected = image_statistics(images(), Pixels())
+    states = [np.load(tmp_path / f"{rank}.npy") for rank in range(3)]
+    for state in states:
+        np.testing.assert_array_equal(state, states[0])
+        found = StatisticsAccumulator.of_state(state).result()
+        assert_allclose(found.cov, expected.cov, rtol=1e-12)
+        assert_allclose(found.mean, expected.mean, rtol=1e-12)
+
+
+def test_alone_nothing_is_gathered() -> None:
+    own = StatisticsAccumulator()
+    assert gather_statistics(own) is own

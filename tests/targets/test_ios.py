@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from networks import small_unet
+
+from rdd_edge.errors import ExportError, UsageError
+from rdd_edge.targets import load_target
+from rdd_edge.targets.ios.evaluator import Evaluator, read_package
+from rdd_edge.targets.ios.runner import EvaluatorRunner
+
+TARGET: Any = load_target("ios")
+LOWERED: dict[tuple[Any, ...], Path] = {}
+
+
+@pytest.fixture
+def lowered(make_case: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """lowered(precision, keep, **changes): a package, made once a session."""
+
+    def build(precision: str, keep: tuple[str, ...] = (), **changes: Any) -> Path:
+        key = (precision, keep, tuple(changes.items()))
+        if key not in LOWERED:
+            case = make_case(TARGET.rewrites, **changes)
+            spec, program = case.spec(precision), case.program
+            if precision in TARGET.quantized:
+                program = TARGET.quantize(program, spec, case.calibration(), keep)
+            LOWERED[key] = TARGET.lower(program, spec, tmp_path_factory.mktemp("ios")).path
+        return LOWERED[key]
+
+    return build
+
+
+def parity(case: Any, path: Path, precision: str) -> float:
+    return float(case.psnr(EvaluatorRunner(path, 1)))
+
+
+def types_of(path: Path) -> Counter[tuple[str, str]]:
+    """Operators with the declared type of their first result."""
+    return Counter((op.type, op.outputs[0][1]) for op in read_package(path).operations if op.type != "const")
+
+
+def size_of(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("weight.bin"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "least"), [("fp32", 100.0), ("fp16", 55.0), ("w8", 40.0), ("w6", 30.0), ("w4", 18.0), ("int8", 35.0)]
+)
+def test_parity_of_the_package(
+    make_case: Callable[..., Any], lowered: Callable[..., Path], precision: str, least: float
+) -> None:
+    assert parity(make_case(TARGET.rewrites), lowered(precision), precision) >= least
+
+
+def test_label_of_a_conditional_network(make_case: Callable[..., Any], lowered: Callable[..., Path]) -> None:
+    case, path = make_case(TARGET.rewrites, num_class_embeds=10, seed=1), lowered("fp16", num_class_embeds=10, seed=1)
+    assert read_package(path).inputs == {"z": "FLOAT32", "label": "INT32"}
+    assert parity(case, path, "fp16") >= 45.0
+
+
+def test_norms_are_float32_islands(lowered: Callable[..., Path]) -> None:
+    types = types_of(lowered("fp16"))
+    for operator in ("square", "reduce_mean", "sqrt", "sub", "real_div"):
+        assert types[operator, "FLOAT32"] > 0
+        assert types[operator, "FLOAT16"] == 0
+    for operator in ("conv", "linear", "matmul", "silu", "softmax"):
+        assert types[operator, "FLOAT16"] > 0
+        assert types[operator, "FLOAT32"] == 0
+
+
+def test_time_is_folded(make_case: Callable[..., Any], lowered: Callable[..., Path], tmp_path: Path) -> None:
+    assert types_of(lowered("fp32"))["linear", "FLOAT32"] == 4  # q, k, v and out of one attention; no time MLP
+    unfolded = make_case(())
+    path = TARGET.lower(unfolded.program, unfolded.spec("fp32"), tmp_path).path
+    assert types_of(path)["linear", "FLOAT32"] > 4
+
+
+def test_interface_and_version(lowered: Callable[..., Path]) -> None:
+    import coremltools.proto.Model_pb2 as model_pb2
+
+    path = lowered("w4")
+    model = model_pb2.Model()
+    model.ParseFromString((path / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
+    assert model.specificationVersion == 8  # iOS 17
+    (z,), (x,) = model.description.input, model.description.output
+    for value, name in ((z, "z"), (x, "x")):
+        array = value.type.multiArrayType
+        assert (value.name, list(array.shape)) == (name, [1, 1, 8, 8])
+        assert array.dataType == array.FLOAT32
+
+
+def test_files_are_core_mls_own_and_readable(lowered: Callable[..., Path]) -> None:
+    path = lowered("fp16")
+    files = {
+        file.relative_to(path).as_posix(): file.stat().st_mode & 0o777 for file in path.rglob("*") if file.is_file()
+    }
+    data = "Data/com.apple.CoreML"
+    assert files == dict.fromkeys(["Manifest.json", f"{data}/model.mlmodel", f"{data}/weights/weight.bin"], 0o644)
+
+
+@pytest.mark.parametrize(
+    ("precision", "operator", "most"),
+    [
+        ("w8", "constexpr_affine_dequantize", 0.28),
+        ("w6", "constexpr_lut_to_dense", 0.23),
+        ("w4", "constexpr_lut_to_dense", 0.17),
+    ],
+)
+def test_weights_are_stored_small(lowered: Callable[..., Path], precision: str, operator: str, most: float) -> None:
+    assert types_of(lowered(precision))[operator, "FLOAT16"] >= 25
+    assert size_of(lowered(precision)) <= most * size_of(lowered("fp32"))
+
+
+def test_palettized_weights_take_16_values(lowered: Callable[..., Path]) -> None:
+    evaluator = Evaluator(read_package(lowered("w4")))
+    weight = small_unet().mid_block.resnets[0].conv1.weight.detach()
+    convolution = next(
+        op
+        for op in evaluator.package.operations
+        if "mid_block_resnets_0_conv1" in str(op.inputs.get("weight")) and op.type == "conv"
+    )
+    stored = evaluator.constants[convolution.inputs["weight"][0]]
+    assert len(torch.unique(stored)) <= 16
+    assert len(torch.unique(weight)) > 16
+    assert torch.nn.functional.cosine_similarity(stored.flatten(), weight.flatten(), 0) > 0.99
+
+
+def test_int8_rounds_what_enters_each_product(lowered: Callable[..., Path]) -> None:
+    operations = read_package(lowered("int8")).operations
+    made_by = {name: op for op in operations for name, _ in op.outputs}
+    products = [op for op in operations if op.type in ("conv", "linear")]
+    assert len(products) == 25 + 4
+    for op in products:
+        assert made_by[op.inputs["x"][0]].type == "dequantize"
+        assert made_by[op.inputs["weight"][0]].type == "constexpr_affine_dequantize"
+    assert not any("zero_point" in op.inputs for op in operations if op.type in ("quantize", "dequantize"))
+
+
+def test_keep_leaves_a_layer_unrounded(make_case: Callable[..., Any], lowered: Callable[..., Path]) -> None:
+    case = make_case(TARGET.rewrites)
+    operations = read_package(lowered("int8", ("conv_in",))).operations
+    made_by = {name: op for op in operations for name, _ in op.outputs}
+    first = next(op for op in operations if op.type == "conv")
+    assert made_by[first.inputs["x"][0]].type == "cast"
+    assert made_by[first.inputs["weight"][0]].type == "const"
+    kept = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in",))
+    assert 0.9 < kept.int8_macs_share < 1.0
+    with pytest.raises(UsageError, match="conv_nowhere"):
+        TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
+
+
+def test_model_that_coremltools_cannot_take(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    class Unusual(torch.nn.Module):
+        def forward(self, z: torch.Tensor) -> torch.Tensor:
+            return torch.special.bessel_j0(z)
+
+    case = make_case(TARGET.rewrites)
+    program = torch.export.export(Unusual(), (torch.zeros(case.shape),))
+    with pytest.raises(ExportError, match=r"the ios target cannot take this model: .*bessel_j0"):
+        TARGET.lower(program, case.spec("fp16"), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_converters_are_silent(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    script = f"""
+from pathlib import Path
+from rdd_edge.checkpoint import read_checkpoint
+from rdd_edge.export.graph import export_program
+from rdd_edge.quiet import quiet
+from rdd_edge.targets import load_target
+from rdd_edge.targets.base import CalibrationSet, ExportSpec
+import numpy as np
+with quiet():
+    program = export_program(read_checkpoint(Path({str(tiny_checkpoint)!r})).load(), (1, 1, 8, 8), None)
+target, spec = load_target("ios"), ExportSpec("int8", (1, 1, 8, 8), None)
+calibration = CalibrationSet(np.ones((1, 1, 8, 8), np.float32), None, 0)
+target.lower(target.quantize(program, spec, calibration, ()), spec, Path({str(tmp_path)!r}))
+"""
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")
+    assert (tmp_path / "model.mlpackage").is_dir()

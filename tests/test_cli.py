@@ -1,0 +1,148 @@
+"""The command line as a user meets it: help, wrong arguments, and one sentence for every mistake."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from rdd_edge.cli import app, main
+
+COMMANDS = ["distill", "sample", "evaluate", "export", "bench", "report", "quickstart", "doctor"]
+
+
+def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command run in this process."""
+    monkeypatch.setattr(sys, "argv", ["rdd-edge", *map(str, arguments)])
+    code = 0
+    try:
+        main()
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else 1
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_a_sentence(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "--help" in result.output
+    assert len(result.output.splitlines()[2].split()) > 3
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    heavy = ["torch", "diffusers", "executorch", "coremltools", "onnx", "onnxruntime", "jinja2", "sklearn", "PIL"]
+    code = (
+        "import sys, runpy; sys.argv = ['rdd-edge', '--help']\n"
+        "try: runpy.run_module('rdd_edge', run_name='__main__')\n"
+        "except SystemExit: pass\n"
+        f"found = [name for name in {heavy} if name in sys.modules]\n"
+        "sys.exit(f'imported {found}' if found else 0)"
+    )
+    times = []
+    for _ in range(3):
+        began = time.process_time(), time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        times.append(time.perf_counter() - began[1])
+        assert done.returncode == 0, done.stderr
+        assert "distill" in done.stdout
+    assert min(times) < 5  # half a second on a quiet machine; this catches an import of torch on a busy one
+
+
+def assert_sentence(error: str) -> None:
+    assert error.startswith("rdd-edge: ")
+    assert len(error.strip().splitlines()) == 1
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "says"),
+    [
+        (["distill", "--preset", "nonsense", "--out", "{tmp}/run"], 2, "there is no preset 'nonsense'"),
+        (["distill", "--method", "nonsense", "--out", "{tmp}/run"], 2, "there is no method 'nonsense'"),
+        (["distill", "--set", "teacher.stepz=3", "--out", "{tmp}/run"], 2, "a key of the preset"),
+        (["distill", "--set", "teacher.steps=0", "--out", "{tmp}/run"], 2, "teacher.steps"),
+        (["distill", "--set", "teacher.steps=many", "--out", "{tmp}/run"], 2, "teacher.steps"),
+        (["distill", "--data", "{tmp}/nowhere", "--out", "{tmp}/run"], 3, "nowhere"),
+        (["sample", "{tmp}/nowhere", "--out", "{tmp}/a.png"], 3, "there is no checkpoint"),
+        (["sample", "{tmp}", "--out", "{tmp}/a.png"], 3, "has no config.json"),
+        (["sample", "{tiny}", "--n", "0", "--out", "{tmp}/a.png"], 2, "--n 0"),
+        (["sample", "{tiny}", "--steps", "0", "--out", "{tmp}/a.png"], 2, "--steps 0"),
+        (["evaluate", "{tmp}/nowhere"], 3, "there is no"),
+        (["evaluate", "{tiny}", "--n", "0"], 2, "--n 0"),
+        (["evaluate", "{tiny}"], 2, "give --data and --extractor"),
+        (["evaluate", "{tiny}", "--data", "digits", "--extractor", "{tmp}"], 3, "is not an extractor"),
+        (["evaluate", "{tiny}", "--reference", "{tmp}"], 2, "--reference goes with a bench run"),
+        (["export", "{tiny}", "--target", "toaster", "--out", "{tmp}/b"], 2, "there is no target 'toaster'"),
+        (["export", "{tiny}", "--target", "jetson", "--precision", "w4", "--out", "{tmp}/b"], 2, "it has fp32, fp16"),
+        (["export", "{tmp}/nowhere", "--target", "jetson", "--out", "{tmp}/b"], 3, "there is no checkpoint"),
+        (["bench", "{tmp}/nowhere", "--out", "{tmp}/b"], 3, "there is no"),
+        (["bench", "{tiny}", "--device", "host", "--out", "{tmp}/b"], 2, "export it first"),
+        (["bench", "{tiny}", "--device", "moon", "--out", "{tmp}/b"], 2, "there is no device 'moon'"),
+        (["bench", "{tiny}", "--device", "server", "--n", "-1", "--out", "{tmp}/b"], 2, "-1"),
+        (["report", "{tmp}/nowhere", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
+        (["report", "{tmp}", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_leaves_nothing(
+    monkeypatch, capsys, tmp_path, tiny_checkpoint, arguments, exit_code, says
+):
+    words = [word.format(tmp=tmp_path, tiny=tiny_checkpoint) for word in arguments]
+    code, _, error = run(monkeypatch, capsys, *words)
+    assert_sentence(error)
+    assert says in error
+    assert code == exit_code
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sample_draws_the_grid(monkeypatch, capsys, tmp_path, tiny_checkpoint):
+    code, out, _ = run(monkeypatch, capsys, "sample", tiny_checkpoint, "--n", 9, "--out", tmp_path / "grid.png")
+    assert code == 0
+    assert "9 images" in out
+    image = np.asarray(Image.open(tmp_path / "grid.png"))
+    assert image.shape[0] == image.shape[1] > 3 * 8
+    assert image.std() > 1
+
+
+def test_a_full_disk_is_a_sentence_and_keeps_the_old_file(monkeypatch, capsys, tmp_path, tiny_checkpoint):
+    """/dev/full refuses every byte; a file beside it on a real disk stands for what was there."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    old = tmp_path / "grid.png"
+    old.write_bytes(b"old")
+    import rdd_edge.files as files
+
+    real = files.os.fdopen
+    monkeypatch.setattr(
+        files.os, "fdopen", lambda handle, mode: (files.os.close(handle), real_open("/dev/full", mode))[1]
+    )
+    real_open = open
+    code, _, error = run(monkeypatch, capsys, "sample", tiny_checkpoint, "--n", 4, "--out", old)
+    monkeypatch.setattr(files.os, "fdopen", real)
+    assert_sentence(error)
+    assert "the disk is full" in error
+    assert code == 10
+    assert old.read_bytes() == b"old"
+    assert [path.name for path in tmp_path.iterdir()] == ["grid.png"]
+
+
+def test_evaluate_writes_its_record(monkeypatch, capsys, tmp_path, tiny_checkpoint):
+    from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classifier
+
+    config = ExtractorConfig(name="tiny_cnn", architecture="cnn", widths=(4, 8), image_shape=(1, 8, 8), classes=10)
+    save_classifier(tmp_path / "judge", Classifier(config))
+    out = tmp_path / "eval.json"
+    arguments = ["evaluate", tiny_checkpoint, "--n", 50, "--data", "digits", "--extractor", tmp_path / "judge"]
+    code, text, _ = run(monkeypatch, capsys, *arguments, "--steps", 1, "--steps", 2, "--out", out)
+    assert code == 0
+    found = json.loads(out.read_text())
+    assert found["metric"] == "fd_tiny_cnn"
+    assert [row["steps"] for row in found["rows"]] == [1, 2]
+    assert all(row["distance"] > found["floor"] > 0 for row in found["rows"])
+    assert text.count("fd_tiny_cnn") == 3
