@@ -8,16 +8,17 @@ harness/         where the target has one
 
 from __future__ import annotations
 
+import math
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, model_validator
 
 from .errors import CorruptError, MissingError
 from .files import read_model, tree_sha256
-from .results import Frozen, Plan, Sha256, UInt64
+from .results import Frozen, Name, Plan, Sha256, Side, Text, UInt64
 
 __all__ = ["MANIFEST", "Bundle", "Calibration", "Manifest", "Parity", "Quantization", "TensorSpec", "read_bundle"]
 
@@ -25,8 +26,8 @@ MANIFEST = "manifest.json"
 
 
 class TensorSpec(Frozen):
-    name: str
-    shape: tuple[int, ...]
+    name: Name
+    shape: Annotated[tuple[Side, ...], Field(min_length=1, max_length=4)]
     dtype: Literal["float32", "int32", "int64"]
     low: float | None = None  # of the values; None: unbounded
     high: float | None = None
@@ -35,31 +36,31 @@ class TensorSpec(Frozen):
 class Calibration(Frozen):
     """Noise at t = 1 that the observers saw, disjoint from the samples of any bench by its seed."""
 
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64
 
 
 class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
-    keep: tuple[str, ...]  # layers left in higher precision
+    keep: tuple[Text, ...]  # layers left in higher precision
     int8_macs_share: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
 
 
 class Parity(Frozen):
     """The check at the end of an export; psnr_db is None where nothing on that machine could run the artifact."""
 
-    samples: int = Field(ge=1)
+    samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64
     psnr_db: float | None  # median over images, peak 2.0, before rounding to uint8
     worst_psnr_db: float | None
-    reason: str | None  # why psnr_db is None
+    reason: Text | None  # why psnr_db is None
 
 
 class Manifest(Frozen):
     schema_version: Literal[1] = 1
-    target: str
-    precision: str
-    artifact: str  # relative path of a file or a folder
+    target: Name
+    precision: Name
+    artifact: Text  # relative path of a file or a folder
     input: TensorSpec
     label: TensorSpec | None
     output: TensorSpec
@@ -68,18 +69,38 @@ class Manifest(Frozen):
     checkpoint_sha256: Sha256  # of the student's weights file
     quantization: Quantization | None
     parity: Parity
-    rewrites: tuple[str, ...]
-    tool_versions: dict[str, str]
+    rewrites: tuple[Text, ...]
+    tool_versions: dict[Text, Text]
     default_plan: Plan
-    files: dict[str, Sha256]  # every file but the manifest, by relative POSIX path
+    files: dict[Text, Sha256]  # every file but the manifest, by relative POSIX path
 
-    @field_validator("artifact")
-    @classmethod
-    def _inside(cls, value: str) -> str:
-        path = PurePosixPath(value)
-        if path.is_absolute() or ".." in path.parts or value in ("", "."):
-            raise ValueError("must be a path inside the bundle")
-        return value
+    @model_validator(mode="after")
+    def _whole(self) -> Manifest:
+        for name in (self.artifact, *self.files):
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or name in ("", ".", MANIFEST) or str(path) != name:
+                raise ValueError(f"{name!r} is no path inside the bundle")
+        if PurePosixPath(self.artifact).parts[0] in ("parity", "harness"):
+            raise ValueError(f"artifact: {self.artifact} is where a bundle keeps something else")
+        if not any(name == self.artifact or name.startswith(f"{self.artifact}/") for name in self.files):
+            raise ValueError(f"artifact: {self.artifact} is not among the files")
+        return self
+
+    @model_validator(mode="after")
+    def _function(self) -> Manifest:
+        if len(self.input.shape) != 4 or self.output.shape != self.input.shape:
+            raise ValueError("input and output must have one shape (N, C, H, W)")
+        if self.input.dtype != "float32" or self.output.dtype != "float32":
+            raise ValueError("input and output must be float32")
+        if self.label is not None:
+            high = self.label.high
+            if self.label.shape != self.input.shape[:1] or self.label.low != 0 or high is None or high != int(high):
+                raise ValueError("label must have shape (N,) and go from 0 to a whole number")
+            if self.label.dtype == "float32" or not 0 <= high < 2**31:
+                raise ValueError("label must be an integer below 2**31")
+        if self.parity.psnr_db is None and not self.parity.reason:
+            raise ValueError("parity: psnr_db is null and no reason is given")
+        return self
 
 
 class Bundle(Frozen):
@@ -101,12 +122,23 @@ class Bundle(Frozen):
         return sum(path.stat().st_size for path in self.artifact.rglob("*") if path.is_file())
 
     def parity_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, NDArray[np.float32]]:
-        """z, label (None for an unconditional model) and the student's x, each (N, ...)."""
-        m, parity = self.manifest, self.folder / "parity"
-        z = np.fromfile(parity / "z.f32", dtype="<f4").reshape(-1, *m.input.shape[1:])
-        x = np.fromfile(parity / "x.f32", dtype="<f4").reshape(-1, *m.output.shape[1:])
-        label = np.fromfile(parity / "label.i64", dtype="<i8") if m.label else None
+        """z, label (None for an unconditional model) and the student's x, each (N, ...).
+
+        Raises CorruptError where a file does not hold the manifest's number of samples.
+        """
+        m = self.manifest
+        shape = (m.parity.samples, *m.input.shape[1:])
+        z = self._vector("z.f32", "<f4", shape).astype(np.float32)
+        x = self._vector("x.f32", "<f4", shape).astype(np.float32)
+        label = self._vector("label.i64", "<i8", shape[:1]).astype(np.int64) if m.label else None
         return z, label, x
+
+    def _vector(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        path = self.folder / "parity" / name
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        if not path.is_file() or path.stat().st_size != size:
+            raise CorruptError(f"{path} does not hold the {shape[0]} samples that the manifest names")
+        return np.fromfile(path, dtype).reshape(shape)
 
 
 def read_bundle(folder: Path) -> Bundle:
@@ -116,9 +148,9 @@ def read_bundle(folder: Path) -> Bundle:
     """
     if not (folder / MANIFEST).is_file():
         raise MissingError(f"{folder} is not a bundle: it has no {MANIFEST}")
-    manifest = read_model(folder / MANIFEST, Manifest)
     if any(path.is_symlink() for path in folder.rglob("*")):
         raise CorruptError(f"{folder} holds a symbolic link, and a bundle has none")
+    manifest = read_model(folder / MANIFEST, Manifest)
     found = tree_sha256(folder)
     identity = found.pop(MANIFEST)
     for name, expected in manifest.files.items():

@@ -36,6 +36,7 @@ def distill(
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
     method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count")] = None,
+    losses: Annotated[str | None, typer.Option(help="terms in place of a method, as cfd,ii_p2p")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="a run whose extractor, judge, teacher and base are taken")
@@ -53,7 +54,7 @@ def distill(
     from .console import ConsoleReporter
     from .quiet import import_or_explain
 
-    chosen = resolve(preset, data=data, method=method, seed=seed, settings=set_ or [])
+    chosen = resolve(preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [])
     torch = import_or_explain("torch", "distillation", "distill")
     from .distill.loop import OutOfTime
     from .distill.run import distill as run

@@ -46,7 +46,8 @@ class ConsoleReporter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if err.is_terminal:
+            self._progress.stop()
 
     def begin(self, stage: str, steps: int, done: int) -> None:
         self._stage, self._steps, self._done, self._began, self._loss = stage, steps, 0, time.monotonic(), "–"
@@ -73,17 +74,22 @@ class ConsoleReporter:
 
 @contextmanager
 def counter(description: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A bar for something that counts to `total`; call it with the count so far."""
+    """A bar for something that counts to `total`; call it with the count so far. Nothing on a pipe."""
+    if not err.is_terminal:
+        yield lambda done: None
+        return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    with Progress(*columns, console=err, transient=True) as progress:
         task = progress.add_task(description, total=total)
         yield lambda done: progress.update(task, completed=done)
 
 
 @contextmanager
 def stages(description: str) -> Iterator[Callable[[str], None]]:
-    """A line that names the stage a longer piece of work is in; call it with each new stage."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"))
-    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+    """A line that names the stage a longer piece of work is in; call it with each new stage. Nothing on a pipe."""
+    if not err.is_terminal:
+        yield lambda stage: None
+        return
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as progress:
         task = progress.add_task(description)
         yield lambda stage: progress.update(task, description=f"{description}: {stage}")

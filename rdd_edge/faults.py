@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .noise import to_uint8
-from .results import Frozen
+from .results import Frozen, Text
 
 __all__ = ["Fault", "find_faults"]
 
@@ -26,8 +26,8 @@ WRONG_MSE = 4.0  # in levels²: below it two images differ by rounding alone, an
 class Fault(Frozen):
     """A mistake that was recognised."""
 
-    name: str
-    sentence: str
+    name: Text
+    sentence: Text
 
 
 def find_faults(

@@ -16,8 +16,18 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import CorruptError, MissingError, StorageError
 
-__all__ = ["new_folder", "read_model", "sha256_of", "storage_errors", "tree_sha256", "write_bytes", "write_model"]
+__all__ = [
+    "first_fault",
+    "new_folder",
+    "read_model",
+    "sha256_of",
+    "storage_errors",
+    "tree_sha256",
+    "write_bytes",
+    "write_model",
+]
 
+MOST_JSON_BYTES = 1 << 28  # ten million latencies; more is no record of ours
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -57,19 +67,30 @@ def write_model(path: Path, model: BaseModel) -> None:
 
 
 def read_model(path: Path, kind: type[Model]) -> Model:
-    """Read and validate a record. Raises MissingError or CorruptError with the first thing that is wrong."""
+    """Read and validate a record, a number never taken for a text nor a text for a number.
+
+    Raises MissingError or CorruptError with the first thing that is wrong.
+    """
+    if not path.is_file():
+        raise MissingError(f"there is no {path}")
     try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise CorruptError(f"{path} is not a {kind.__name__}: it has {path.stat().st_size} bytes")
         text = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        raise MissingError(f"there is no {path}") from None
+    except OSError as error:
+        raise MissingError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return kind.model_validate_json(text)
+        return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise CorruptError(
-            f"{path} is not a valid {kind.__name__}: {where + ': ' if where else ''}{first['msg']}"
-        ) from None
+        raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that a validation found, in one line whatever keys and values the document holds."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = f"{where}: {first['msg']}" if where else first["msg"]
+    return "".join(c if c.isprintable() else "?" for c in text)[:300]
 
 
 def sha256_of(path: Path) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UsageError
 
@@ -19,28 +19,45 @@ __all__ = [
 ]  # fmt: skip
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Milliseconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Milliseconds = Annotated[float, Field(ge=0, le=1e12)]
 UInt64 = Annotated[int, Field(ge=0, lt=2**64)]
 
 
+def _printable(text: str) -> str:
+    if not text.isprintable() or len(text) > 2000:
+        raise ValueError("must be one line of at most 2000 printable characters")
+    return text
+
+
+# What a person is shown: a terminal must find no escape sequence in it, a page no second line.
+Text = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a target or a precision
+Instant = Annotated[
+    str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|\+00:00)$")
+]  # ISO 8601, UTC
+Side = Annotated[int, Field(ge=1, le=65536)]  # of a tensor
+
+
 class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    """A record that crosses a file boundary: unknown keys, NaN and infinity are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class PerformancePlan(Frozen):
     """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`."""
 
-    warmup: int = Field(default=10, ge=0)
-    runs: int = Field(default=128, ge=1)
-    seconds: float = Field(default=10.0, ge=0, allow_inf_nan=False)
+    warmup: int = Field(default=10, ge=0, le=1_000_000)
+    runs: int = Field(default=128, ge=1, le=10_000_000)
+    seconds: float = Field(default=10.0, ge=0, le=86_400)
 
 
 class AccuracyPlan(Frozen):
     """Samples with indices 0 … samples - 1 of the noise of `seed`."""
 
-    samples: int = Field(default=2000, ge=0)
+    samples: int = Field(default=2000, ge=0, le=10_000_000)
     seed: UInt64 = 0
-    floats: int = Field(default=256, ge=0)  # of the first samples, kept before rounding
+    floats: int = Field(default=256, ge=0, le=10_000_000)  # of the first samples, kept before rounding
 
 
 class Plan(Frozen):
@@ -49,7 +66,7 @@ class Plan(Frozen):
     schema_version: Literal[1] = 1
     performance: PerformancePlan = PerformancePlan()
     accuracy: AccuracyPlan = AccuracyPlan()
-    threads: int = Field(default=2, ge=1)
+    threads: int = Field(default=2, ge=1, le=1024)
 
     def changed(
         self,
@@ -77,10 +94,10 @@ class Plan(Frozen):
 class Device(Frozen):
     """The machine that ran. None: the machine does not tell."""
 
-    name: str
-    system: str  # operating system and release
-    machine: str  # instruction set, as uname -m
-    processor: str | None
+    name: Text
+    system: Text  # operating system and release
+    machine: Text  # instruction set, as uname -m
+    processor: Text | None
     cores: int | None
     memory_bytes: int | None
 
@@ -88,21 +105,21 @@ class Device(Frozen):
 class Runtime(Frozen):
     """What executed the artifact."""
 
-    name: str  # executorch, onnxruntime, coreml, tensorrt, torch
-    version: str
-    backend: str | None  # xnnpack, CPUExecutionProvider, …
+    name: Text  # executorch, onnxruntime, coreml, tensorrt, torch
+    version: Text
+    backend: Text | None  # xnnpack, CPUExecutionProvider, …
 
 
 class Samples(Frozen):
     """The images of the accuracy run."""
 
-    count: int = Field(ge=0)
-    height: int = Field(ge=1)
-    width: int = Field(ge=1)
-    channels: int = Field(ge=1)
+    count: int = Field(ge=0, le=10_000_000)
+    height: Side
+    width: Side
+    channels: Side
     seed: UInt64
     u8_sha256: Sha256
-    floats: int = Field(ge=0)
+    floats: int = Field(ge=0, le=10_000_000)
     f32_sha256: Sha256 | None
 
 
@@ -116,17 +133,17 @@ class RunRecord(Frozen):
     """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
 
     schema_version: Literal[1] = 1
-    target: str  # a target's folder name, or "server" for the student itself in PyTorch
-    precision: str
+    target: Name  # a target's folder name, or "server" for the student itself in PyTorch
+    precision: Name
     bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
     checkpoint_sha256: Sha256  # the student that the bundle was made from, or the server's own
-    checkpoint: str | None  # its folder, where the run that trained it can be found; only the server knows it
+    checkpoint: Text | None  # its folder, where the run that trained it can be found; only the server knows it
     where: Literal["device", "simulator", "host"]
     device: Device
     runtime: Runtime | None
-    threads: int | None
-    batch: int = Field(ge=1)
-    started_at: str  # ISO 8601, UTC
+    threads: int | None = Field(ge=1, le=1024)
+    batch: Side
+    started_at: Instant
     artifact_bytes: int | None = Field(ge=0)
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
@@ -134,7 +151,7 @@ class RunRecord(Frozen):
     latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock
     peak_memory_bytes: int | None = Field(ge=0)
     samples: Samples | None
-    missing: dict[str, str]
+    missing: dict[Text, Text]
 
     @model_validator(mode="after")
     def _explained(self) -> RunRecord:

@@ -21,7 +21,7 @@ from .metrics.extractors import Extractor
 from .metrics.frechet import Statistics, frechet_distance, real_floor
 from .metrics.interval import influences, paired_interval
 from .noise import labels, normals, to_uint8
-from .results import Frozen, Sha256, UInt64
+from .results import Frozen, Name, Sha256, Text, UInt64
 from .runs import BenchRun, read_run
 from .targets.base import ExportSpec
 
@@ -31,13 +31,12 @@ IDENTICAL_DB = 200.0  # what an image with no difference at all counts as, JSON 
 FLOOR_SEED = 0
 WORST = 8
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Worst(Frozen):
     index: int = Field(ge=0)
-    psnr_db: Number
+    psnr_db: float
 
 
 class Psnr(Frozen):
@@ -45,24 +44,24 @@ class Psnr(Frozen):
 
     images: int = Field(ge=1)
     identical: int = Field(ge=0)
-    median_db: Number
-    worst_percent_db: Number  # the 1st percentile: one image in a hundred is worse
+    median_db: float
+    worst_percent_db: float  # the 1st percentile: one image in a hundred is worse
     worst: tuple[Worst, ...]  # the worst first
 
 
 class Distance(Frozen):
     """Fréchet distances to the same real images."""
 
-    metric: str  # fd_<extractor>
+    metric: Text  # fd_<extractor>
     extractor_sha256: Sha256
     real_images: int = Field(ge=2)
-    artifact: Number
-    server: Number
-    floor: Number  # a half of the real images to the other half
-    rise: Number  # artifact - server
-    rise_low: Number | None  # 95 % interval of the rise, over which samples were drawn
-    rise_high: Number | None
-    caution: str | None  # what to know before reading these numbers
+    artifact: float
+    server: float
+    floor: float  # a half of the real images to the other half
+    rise: float  # artifact - server
+    rise_low: float | None  # 95 % interval of the rise, over which samples were drawn
+    rise_high: float | None
+    caution: Text | None  # what to know before reading these numbers
 
 
 class Saturation(Frozen):
@@ -77,8 +76,8 @@ class Scores(Frozen):
     """Quality of one bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
 
     schema_version: Literal[1] = 1
-    target: str
-    precision: str
+    target: Name
+    precision: Name
     record_sha256: Sha256  # of the record.json that was scored
     reference_sha256: Sha256  # of the server's
     checkpoint_sha256: Sha256
@@ -89,7 +88,7 @@ class Scores(Frozen):
     distance: Distance | None
     saturation: Saturation | None
     faults: tuple[Fault, ...]
-    missing: dict[str, str]
+    missing: dict[Text, Text]
 
     def lines(self) -> list[str]:
         """What to say of them at a terminal."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import random
 import tarfile
 from pathlib import Path
 
@@ -303,3 +304,24 @@ def test_plain_pickle_reads_integer_arrays(protocol: int, order: str) -> None:
         np.testing.assert_array_equal(found[kind], array)
     with pytest.raises(ValueError, match="not one of integers"):
         read_plain_pickle(pickle.dumps({"data": np.array([object()])}, 2))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_mutated_file_is_read_or_refused_with_a_sentence(tmp_path: Path, seed: int) -> None:
+    draws = random.Random(seed)
+    path = draws.choice(list(sources(tmp_path, pictures()).values()))
+    files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+    file = draws.choice(files)
+    content = bytearray(file.read_bytes())
+    place = draws.randrange(len(content))
+    if draws.random() < 0.5:
+        del content[place:]
+    else:
+        content[place : place + draws.choice([1, 4])] = draws.randbytes(draws.choice([1, 4]))
+    file.write_bytes(content)
+    refused = None
+    try:
+        assert load_images(str(path)).images.shape[1:] == (32, 32, 3)
+    except RddEdgeError as error:
+        refused = str(error)
+    assert refused is None or (str(tmp_path) in refused and "\n" not in refused)

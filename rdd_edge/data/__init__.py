@@ -43,7 +43,11 @@ def load_images(spec: str, image_size: int | None = None) -> ImageSet:
     path = Path(spec).expanduser()
     if not path.exists():
         raise MissingError(f"there is no data set {spec}: give digits, or a file or folder that exists")
-    return cached(_find(path), image_size)
+    try:
+        source = _find(path)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+    return cached(source, image_size)
 
 
 def _find(path: Path) -> Source:

@@ -91,14 +91,20 @@ class _Entry:
 
 def _key(index: Path, source: Source, image_size: int | None) -> str:
     """Hash of the content of the source's files, their names below its root, the size asked for, and our format."""
+    try:
+        stat = _stat_sha256(source)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
     place = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
-    stat = _stat_sha256(source)
     try:
         known = read_model(place, Index)
     except (MissingError, CorruptError):
         known = None
     if known is None or known.stat_sha256 != stat:
-        known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
+        try:
+            known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
+        except OSError as error:
+            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
         write_model(place, known)
     return hashlib.sha256(repr((FORMAT, known.content_sha256, image_size)).encode()).hexdigest()
 

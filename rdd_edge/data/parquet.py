@@ -21,8 +21,8 @@ ROWS = 512
 
 
 def parquet_source(path: Path) -> Source | None:
-    """The table at `path`, or the tables below it, of the training split where the names tell; None without any."""
-    files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
+    """The table at `path`, or those in it or in its folders; only the training split where names tell. None: none."""
+    files = [path] if path.is_file() else sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
     files = [file for file in files if file.name.startswith("train")] or files
     if not files:
         return None

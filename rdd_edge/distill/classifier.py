@@ -45,18 +45,6 @@ def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator) -> 
     return x
 
 
-def add_faint_noise(x: Tensor, greatest: float, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Half of the images with Gaussian noise, its std spread over two decades up to `greatest`, and each one's level.
-
-    x: (N, C, H, W).  Returns images and levels (N,) in [0, 1]: 0 for a clean image, else 1 + log10(std/greatest)/2.
-    """
-    n = len(x)
-    level = torch.rand(n, generator=draws) * (torch.rand(n, generator=draws) < 0.5)
-    std = torch.where(level > 0, greatest * 10 ** (2 * (level - 1)), 0.0).to(x.device)
-    noise = torch.randn(x.shape, generator=draws).to(x.device)
-    return x + std[:, None, None, None] * noise, level.to(x.device)
-
-
 class ClassifierStage:
     """Trains one classifier; its loss is the cross-entropy of the labels."""
 
@@ -85,7 +73,7 @@ class ClassifierStage:
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.rate * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         self.model.train()
-        loss = self._loss(x, self.data.labels(rows), generator(self.seed, f"{self.name}/noise", index))
+        loss = F.cross_entropy(self.model(x), self.data.labels(rows))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
@@ -93,21 +81,11 @@ class ClassifierStage:
             self._keep_best()
         return {"loss": loss.detach(), "held_out_accuracy": self.best_accuracy} if log else None
 
-    def _loss(self, x: Tensor, label: Tensor, draws: torch.Generator) -> Tensor:
-        """Cross-entropy of the labels, and the squared error of the noise level where the network has that head."""
-        if not self.model.config.noise_head:
-            return F.cross_entropy(self.model(x), label)
-        x, level = add_faint_noise(x, self.training.noise, draws)
-        output = self.model(x)
-        return F.cross_entropy(output[:, :-1], label) + F.mse_loss(output[:, -1], level)
-
     @torch.no_grad()
     def _keep_best(self) -> None:
         self.model.eval()
         right = [
-            (
-                self.model(self.data.images(rows))[:, : self.model.config.classes].argmax(1) == self.data.labels(rows)
-            ).float()
+            (self.model(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
             for rows in torch.split(self.held_out, 512)
         ]
         accuracy = torch.cat(right).mean().cpu()

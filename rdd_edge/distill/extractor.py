@@ -30,7 +30,6 @@ class ExtractorConfig(Frozen):
     widths: tuple[int, ...] = Field(min_length=1)
     growth: int = Field(default=12, ge=1)  # densenet only
     stem: int = Field(default=24, ge=1)  # densenet only: channels of the first convolution
-    noise_head: bool = False  # one output more: how noisy the image is, so that the features tell clean from speckled
     image_shape: tuple[int, int, int]  # (C, H, W)
     classes: int = Field(ge=2)
 
@@ -88,10 +87,10 @@ class Classifier(nn.Module):
         with torch.no_grad():
             self.map_shape = tuple(self.features.eval()(torch.zeros(1, *config.image_shape)).shape[1:])  # (C', h, w)
         self.features.train()
-        self.head = nn.Linear(self.map_shape[0], config.classes + config.noise_head)
+        self.head = nn.Linear(self.map_shape[0], config.classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes), and with a noise head a last column: the noise level of `classifier.add_faint_noise`."""
+        """Logits (N, classes)."""
         logits: Tensor = self.head(self.features(x).mean((2, 3)))
         return logits
 

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import nn
 
 from ..checkpoint import read_checkpoint
-from ..config import METHODS, Extractor, Preset
+from ..config import Extractor, Losses, Preset
 from ..data import ImageSet, load_images
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, write_model
@@ -168,7 +168,7 @@ class _Run:
         p = self.preset
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
-        losses = METHODS["pd"] if by_pd else p.losses
+        losses = Losses(pd=1.0) if by_pd else p.losses
         terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None)
         if terms.extractor is not None:
             channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.device)).shape[1])

@@ -10,12 +10,13 @@ from torch.fx import GraphModule, Node
 
 from .constants import constant, is_constant, layer_name
 
-__all__ = ["PRODUCTS", "Layer", "layers", "total_macs"]
+__all__ = ["AVERAGING", "PRODUCTS", "Layer", "layers", "total_macs"]
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)
 TRANSPOSED = (aten.conv_transpose2d.input,)
 PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, aten.linear.default)
+AVERAGING = "average"  # the weight of a product that is part of a normalisation: no layer of the network
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,13 @@ class Layer:
 
 def layers(gm: GraphModule) -> list[Layer]:
     """The convolutions and linear layers with constant weights, in the order in which they run."""
-    found = [node for node in gm.graph.nodes if node.target in PRODUCTS]
-    return [Layer(layer_name(node.args[1]), node, _macs(gm, node)) for node in found if is_constant(node.args[1])]
+    found = [node for node in gm.graph.nodes if node.target in PRODUCTS and is_layer_weight(node.args[1])]
+    return [Layer(layer_name(node.args[1]), node, _macs(gm, node)) for node in found]
+
+
+def is_layer_weight(weight: object) -> bool:
+    """Whether an argument is the constant weight of a layer."""
+    return is_constant(weight) and not str(weight.target).endswith(f".{AVERAGING}")  # type: ignore[attr-defined]
 
 
 def total_macs(gm: GraphModule) -> int:

@@ -16,7 +16,7 @@ TINY = [
 
 
 def tiny(*more: str, method: str | None = None) -> Preset:
-    return resolve("digits", data=None, method=method, seed=None, settings=[*TINY, *more])
+    return resolve("digits", method=method, settings=[*TINY, *more])
 
 
 class Silent:

@@ -1,14 +1,21 @@
-"""Group normalisation from means, which every backend has, in place of an operator that some leave to slow code.
+"""Group normalisation from means over pixels, which stay in the layout that convolutions run in.
 
-The mean over a group is the mean over its channels of each channel's mean over its pixels. Written with means over
-pixels of 4-D tensors (global average pooling) and a small view between them, XNNPACK takes all of it.
+A group's mean is the mean over its channels of each channel's mean over its pixels: global average pooling, then a 1×1
+convolution of one pixel that averages within groups. No tensor the size of the image is reordered: that is what makes
+the operator itself, or a view as (N, groups, …), slow for a backend whose convolutions run channels last. Measured in
+XNNPACK on (1, 128, 32, 32), of the whole of a 1×1 convolution, normalisation and SiLU: 0.44 ms with the operator,
+0.35 ms with the view, 0.28 ms so, 0.23 ms without any normalisation.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
+from torch.nn import functional
+
+from ..constants import add_constant, constant, is_constant
+from ..macs import AVERAGING
 
 __all__ = ["group_norm", "group_norm_of_means"]
 
@@ -17,17 +24,44 @@ aten = torch.ops.aten
 
 def group_norm(gm: GraphModule) -> None:
     """Replace every group normalisation that has a weight and a bias; the export that follows traces the function."""
-    for node in gm.graph.nodes:
-        if node.target == aten.group_norm.default and len(node.args) > 3 and None not in node.args[2:4]:
+    for node in list(gm.graph.nodes):
+        if node.target == aten.group_norm.default and len(node.args) > 3 and all(map(is_constant, node.args[2:4])):
             x, groups, weight, bias, *rest = node.args
-            node.target, node.args = group_norm_of_means, (x, weight, bias, groups, rest[0] if rest else 1e-5)
+            kernel = averaging_kernel(constant(gm, weight).numel(), groups)
+            owner = str(weight.target).rpartition(".")[0]
+            average = add_constant(gm, f"{owner}.{AVERAGING}", kernel, node)
+            with gm.graph.inserting_before(node):
+                args = (_before_flattening(x), average, weight, bias, rest[0] if rest else 1e-5)
+                normal = gm.graph.call_function(group_norm_of_means, args)
+                result = gm.graph.call_function(aten.reshape.default, (normal, list(node.meta["val"].shape)))
+            result.meta["val"] = node.meta["val"]
+            node.replace_all_uses_with(result)
+            gm.graph.erase_node(node)
 
 
-def group_norm_of_means(x: Tensor, weight: Tensor, bias: Tensor, groups: int, eps: float) -> Tensor:
-    """The group normalisation of x (N, C, H, W) or (N, C, L); weight, bias (C,)."""
-    rows = x.reshape(x.shape[0], groups, x.shape[1] // groups, -1)  # (N, G, C/G, L)
-    centred = rows - rows.mean((2, 3), keepdim=True)
-    variance = (centred * centred).mean((2, 3), keepdim=True)  # (N, G, 1, 1)
-    normal = (centred * torch.rsqrt(variance + eps)).reshape(x.shape)
-    shape = (1, -1, *[1] * (x.dim() - 2))
-    return normal * weight.reshape(shape) + bias.reshape(shape)
+def averaging_kernel(channels: int, groups: int) -> Tensor:
+    """The kernel (C, C/groups, 1, 1) that gives each channel the mean over its group."""
+    width = channels // groups
+    return torch.full((channels, width, 1, 1), 1.0 / width)
+
+
+def group_norm_of_means(x: Tensor, average: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """The group normalisation of x (N, C, H, W) or (N, C, L), as (N, C, H, W) or (N, C, L, 1).
+
+    average: the averaging kernel (C, C/groups, 1, 1).  weight, bias: (C,).
+    """
+    x = x if x.dim() == 4 else x.unsqueeze(-1)
+    groups = average.shape[0] // average.shape[1]
+    centred = x - functional.conv2d(x.mean((2, 3), keepdim=True), average, groups=groups)  # less (N, C, 1, 1)
+    squares = (centred * centred).mean((2, 3), keepdim=True)
+    scale = torch.rsqrt(functional.conv2d(squares, average, groups=groups) + eps) * weight.reshape(1, -1, 1, 1)
+    return centred * scale + bias.reshape(1, -1, 1, 1)
+
+
+def _before_flattening(x: Node) -> Node:
+    """The (N, C, H, W) whose view (N, C, H·W) x is, or x itself."""
+    source = x.args[0] if x.target in (aten.view.default, aten.reshape.default) else None
+    if isinstance(source, Node) and x.meta["val"].dim() == 3 and source.meta["val"].dim() == 4:
+        (n, c, *_), (m, d, _) = source.meta["val"].shape, x.meta["val"].shape
+        return source if (n, c) == (m, d) else x
+    return x
