@@ -20,6 +20,7 @@ __all__ = [
     "first_fault",
     "new_folder",
     "read_model",
+    "remove_leftovers",
     "sha256_of",
     "storage_errors",
     "tree_sha256",
@@ -88,6 +89,8 @@ def read_model(path: Path, kind: type[Model]) -> Model:
 def first_fault(error: ValidationError) -> str:
     """The first thing that a validation found, in one line whatever keys and values the document holds."""
     first = error.errors(include_url=False, include_input=False)[0]
+    if first["loc"] == ("schema_version",):
+        return "it is of another version of the schema: read it with the rdd-edge that wrote it, or a newer one"
     where = ".".join(str(part) for part in first["loc"])
     text = f"{where}: {first['msg']}" if where else first["msg"]
     return "".join(c if c.isprintable() else "?" for c in text)[:300]
@@ -106,6 +109,15 @@ def tree_sha256(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below `folder`, by its POSIX path relative to it, sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete what `new_folder` and `write_bytes` had begun in `folder` when their process was killed.
+
+    Only for a folder that one process at a time writes to.
+    """
+    for path in folder.glob(".*.????????"):  # a name, a dot, and tempfile's eight characters
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager

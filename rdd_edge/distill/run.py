@@ -23,7 +23,7 @@ from ..checkpoint import read_checkpoint
 from ..config import Extractor, Losses, Preset
 from ..data import ImageSet, load_images
 from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, write_model
+from ..files import new_folder, read_model, remove_leftovers, write_model
 from ..results import Frozen, Sha256
 from .batches import Batches
 from .classifier import ClassifierStage
@@ -83,6 +83,8 @@ def distill(
     torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     data = data or load_images(preset.data, preset.image_size)
     _claim(out, preset, data, start_from)
+    for folder in (out, *out.glob(".state/*")):
+        remove_leftovers(folder)
     _Run(preset, out, data, torch_device).train(reporter, deadline, save_seconds)
 
 
@@ -149,6 +151,7 @@ class _Run:
             done = (self.out / name).is_dir() or (have_base and names.index("teacher") < place < base)
             if not done:
                 run_stage(self._stage(name), self.out, reporter, deadline, save_seconds)
+        shutil.rmtree(self.out / ".state", ignore_errors=True)
 
     def _stage(self, name: str) -> Stage:
         p = self.preset

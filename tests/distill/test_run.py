@@ -68,8 +68,10 @@ def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path, stage, afte
     out = tmp_path / "run"
     with pytest.raises(Killed):
         distill(tiny(), out, KilledAt(stage, after), device="cpu", save_seconds=0)
+    (out / ".teacher.12345678").mkdir()  # what a kill in the middle of a write leaves
     second = Silent()
     distill(tiny(), out, second, device="cpu")
+    assert not (out / ".teacher.12345678").exists()
     assert second.stages[0] == (stage, after - 1)  # killed in the step after its last save
     assert weights(out) == weights(finished)
     assert log(out, stage) == log(finished, stage)
@@ -109,6 +111,7 @@ def test_kill_9_at_any_moment(finished, tmp_path):
         process.wait()
     subprocess.run([*command, "--device", "cpu"], check=True, env=environment, capture_output=True)
     assert weights(out) == weights(finished)
+    assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
 
 
 def test_out_of_time_stops_at_a_checkpoint_and_goes_on(finished, tmp_path):
