@@ -17,6 +17,7 @@ from .files import new_folder, read_model, write_model
 from .machine import this_machine
 from .measure import Facts
 from .results import Plan, RunRecord
+from .ssh import SSH, Destination, bench_over_ssh
 from .targets.base import ExportSpec
 
 __all__ = ["HOST", "RECORD", "bench", "default_plan", "spec_of"]
@@ -29,7 +30,9 @@ SAMPLES = ("samples.u8", "samples.f32")
 def bench(
     source: Path, device: str, out: Path, plan: Plan | None, progress: ProgressCallback | None = None
 ) -> RunRecord:
-    """Run a bundle on "host", or a checkpoint (or a training run's student) on "server"; write the run to `out`.
+    """Run a bundle on "host" or an ssh:// device, or a checkpoint (a training run's student) on "server".
+
+    The bench run is written to `out`.
 
     plan: None for the bundle's default, or Plan's own on the server.  progress: told (stage, samples done).
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
@@ -46,7 +49,13 @@ def bench(
         if is_bundle:
             raise UsageError(f"the server runs checkpoints and {source} is a bundle: take --device {HOST}")
         return _bench_student(read_checkpoint(source), out, plan or Plan(), progress)
-    raise UsageError(f"there is no device {device!r}: choose {HOST} for a bundle or {SERVER} for a checkpoint")
+    if device.startswith(SSH):
+        if not is_bundle:
+            raise UsageError(f"{device} runs bundles and {source} is none: export it first")
+        return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, progress)
+    raise UsageError(
+        f"there is no device {device!r}: choose {HOST} or {SSH}user@host[:port] for a bundle, {SERVER} for a checkpoint"
+    )
 
 
 def default_plan(source: Path) -> Plan:

@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 
 from .errors import CorruptError, MissingError
 from .files import read_model, tree_sha256
-from .results import Frozen, Name, Plan, Sha256, Side, Text, UInt64
+from .results import Decibels, Frozen, Name, Number, Plan, Sha256, Side, Text, UInt64, Version1
 
 __all__ = ["MANIFEST", "Bundle", "Calibration", "Manifest", "Parity", "Quantization", "TensorSpec", "read_bundle"]
 
@@ -29,8 +29,8 @@ class TensorSpec(Frozen):
     name: Name
     shape: Annotated[tuple[Side, ...], Field(min_length=1, max_length=4)]
     dtype: Literal["float32", "int32", "int64"]
-    low: float | None = None  # of the values; None: unbounded
-    high: float | None = None
+    low: Number | None = None  # of the values; None: unbounded
+    high: Number | None = None
 
 
 class Calibration(Frozen):
@@ -51,13 +51,13 @@ class Parity(Frozen):
 
     samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64
-    psnr_db: float | None  # median over images, peak 2.0, before rounding to uint8
-    worst_psnr_db: float | None
+    psnr_db: Decibels | None  # median over images, peak 2.0, before rounding to uint8
+    worst_psnr_db: Decibels | None
     reason: Text | None  # why psnr_db is None
 
 
 class Manifest(Frozen):
-    schema_version: Literal[1] = 1
+    schema_version: Version1 = 1
     target: Name
     precision: Name
     artifact: Text  # relative path of a file or a folder
@@ -65,7 +65,7 @@ class Manifest(Frozen):
     label: TensorSpec | None
     output: TensorSpec
     schedule: Literal["cosine"] = "cosine"
-    t: Literal[1.0] = 1.0
+    t: Annotated[float, Field(ge=1, le=1)] = 1.0
     checkpoint_sha256: Sha256  # of the student's weights file
     quantization: Quantization | None
     parity: Parity

@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,7 @@ from .targets.base import ExportSpec, Runner
 __all__ = ["SERVER", "Outcome", "Request", "in_child", "run_artifact", "supervise"]
 
 SERVER = "server"  # in place of a target's name: the student itself in PyTorch
+WATCHED = 4  # batches in which a runner that can look inside an artifact does so
 STALL_SECONDS = 600.0  # without any progress; a first load may compile for minutes
 
 ProgressCallback = Callable[[str, int], None]  # stage, samples done
@@ -209,7 +210,8 @@ def _runner(request: Request) -> tuple[Runner | None, str]:
 
 
 def _work(folder: Path) -> Outcome:
-    from .measure import bench_runner, run_batches  # here, since a parent has no use for it
+    from .measure import bench_runner  # here, since a parent has no use for it
+    from .timing import run_batches
 
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     report = Reporter(folder)
@@ -225,10 +227,22 @@ def _work(folder: Path) -> Outcome:
     label = np.load(folder / "label.npy", allow_pickle=False) if (folder / "label.npy").is_file() else None
     report("load", 0)
     runner.load()
-    np.save(folder / "x.npy", run_batches(runner, request.spec, z, label, report), allow_pickle=False)
-    if largest := getattr(runner, "largest", None):  # magnitudes of float16 tensors, which `verify` reports
-        write_bytes(folder / "largest.json", json.dumps(largest).encode())
+    np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)
+    if hasattr(runner, "largest"):
+        write_bytes(folder / "largest.json", json.dumps(_largest(runner, request.spec, z, label)).encode())
     return Outcome(status="done")
+
+
+def _largest(
+    runner: Any, spec: ExportSpec, z: NDArray[np.float32], label: NDArray[np.int64] | None
+) -> dict[str, float]:
+    """The largest magnitude of each float16 tensor over a few batches; the runner raises where one overflows."""
+    batch, found = spec.input_shape[0], dict[str, float]()
+    for start in range(0, min(len(z), WATCHED * batch) - batch + 1, batch):
+        rows = slice(start, start + batch)
+        for name, value in runner.largest(z[rows], None if label is None else label[rows]).items():
+            found[name] = max(value, found.get(name, 0.0))
+    return found
 
 
 def _explain(request: Path, error: Exception) -> Outcome:

@@ -177,6 +177,23 @@ def export(
 
 
 @app.command()
+def verify(bundle: Annotated[Path, typer.Argument(help="a bundle")]) -> None:
+    """Run a bundle's saved bytes against its parity vectors and its runtime's rules; fail under its threshold."""
+    from .verify import verify_bundle
+
+    found = verify_bundle(bundle)
+    name = f"{found.target} {found.precision}"
+    if found.psnr_db is None:
+        typer.echo(f"{name}: hashes hold; not run here: {found.reason}")
+    else:
+        typer.echo(
+            f"{name}: {found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; {found.threshold_db:g} asked"
+        )
+    for tensor, magnitude in found.largest.items():
+        typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
+
+
+@app.command()
 def bench(
     source: Annotated[Path, typer.Argument(help="a bundle, or for --device server a checkpoint")],
     out: Annotated[Path, typer.Option(help="folder of the bench run")],
@@ -222,6 +239,23 @@ def report(
 
     run(benches, out, baseline, scores or (), cast("Any", form))
     typer.echo(f"{out}: {len(benches)} bench runs")
+
+
+@app.command()
+def compare_bench(
+    before: Annotated[Path, typer.Argument(help="the bench run to hold against")],
+    after: Annotated[Path, typer.Argument(help="the new bench run")],
+    max_slower: Annotated[str | None, typer.Option(help="allowed rise of the median latency, as 5%")] = None,
+    max_fd_rise: Annotated[str | None, typer.Option(help="allowed rise of the Fréchet distance, as 2%")] = None,
+) -> None:
+    """Hold a bench run against an older one; exit non-zero on a regression."""
+    from .compare import compare_runs, share
+
+    limits = [None if text is None else share(text) for text in (max_slower, max_fd_rise)]
+    found = compare_runs(before, after, *limits)
+    for change in found.changes:
+        typer.echo(str(change))
+    found.check()
 
 
 @app.command()

@@ -20,6 +20,7 @@ __all__ = [
     "CorruptError",
     "DataError",
     "DependencyError",
+    "DeviceError",
     "ExportError",
     "MissingError",
     "RddEdgeError",
@@ -94,3 +95,9 @@ class ThresholdError(RddEdgeError):
     """A measurement that misses what was asked of it."""
 
     exit_code = 11
+
+
+class DeviceError(RddEdgeError):
+    """A device that cannot be reached, or a link to it that broke."""
+
+    exit_code = 12

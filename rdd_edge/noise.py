@@ -69,4 +69,5 @@ def labels(indices: Sequence[int], classes: int) -> NDArray[np.int64]:
 def to_uint8(x: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Images (N, C, H, W) in [-1, 1] as the uint8 (N, H, W, C) a device delivers: floor(127.5 x + 128), clamped."""
     scaled = np.floor(np.float32(127.5) * x.astype(np.float32) + np.float32(128.0))
-    return np.clip(scaled, 0.0, 255.0).astype(np.uint8).transpose(0, 2, 3, 1)
+    pixels: NDArray[np.uint8] = np.clip(scaled, 0.0, 255.0).astype(np.uint8)
+    return pixels.transpose(0, 2, 3, 1)

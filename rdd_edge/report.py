@@ -16,7 +16,7 @@ from .errors import CorruptError, UsageError
 from .figures import Figures, figures
 from .files import read_model, sha256_of, write_bytes
 from .quiet import import_or_explain
-from .results import Summary, summary
+from .results import Condition, Summary, summary
 from .runs import BenchRun, read_run
 from .scores import Scores
 from .table import COLUMNS, Cell, Notes, cells, milliseconds
@@ -223,11 +223,22 @@ def _facts(run: BenchRun) -> list[tuple[str, str]]:
         ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
         ("Threads, batch", f"{r.threads}, {r.batch}" if r.threads else None),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
+        ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
         ("Started", r.started_at),
         ("Bundle", r.bundle_sha256),
         ("Checkpoint", r.checkpoint_sha256),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _condition(c: Condition) -> str:
+    told = [
+        (c.temperature_c, "{:.0f} °C"),
+        (c.clock_mhz, "{:.0f} MHz"),
+        (c.power_w, "{:.1f} W"),
+        (c.throttled or None, "throttled"),
+    ]
+    return f"{c.when} " + ", ".join(text.format(value) for value, text in told if value is not None)
 
 
 def _command(run: BenchRun) -> str:

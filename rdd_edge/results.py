@@ -15,7 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from .errors import UsageError
 
 __all__ = [
-    "AccuracyPlan", "Device", "PerformancePlan", "Plan", "RunRecord", "Runtime", "Samples", "Summary", "summary",
+    "AccuracyPlan", "Condition", "Device", "PerformancePlan", "Plan", "RunRecord", "Runtime", "Samples", "Summary",
+    "summary",
 ]  # fmt: skip
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -35,6 +36,11 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a targ
 Instant = Annotated[
     str, Field(pattern=r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{1,9})?(Z|\+00:00)$")
 ]  # ISO 8601, UTC
+Version1 = Annotated[int, Field(ge=1, le=1)]  # not Literal, to which true is 1
+Bytes = Annotated[int, Field(ge=0, lt=2**63)]
+Count = Annotated[int, Field(ge=0, le=10_000_000)]  # of images or runs
+Decibels = Annotated[float, Field(ge=-1000, le=1000)]
+Number = Annotated[float, Field(ge=-1e12, le=1e12)]
 Side = Annotated[int, Field(ge=1, le=65536)]  # of a tensor
 
 
@@ -63,7 +69,7 @@ class AccuracyPlan(Frozen):
 class Plan(Frozen):
     """What a harness is asked to do with a bundle."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Version1 = 1
     performance: PerformancePlan = PerformancePlan()
     accuracy: AccuracyPlan = AccuracyPlan()
     threads: int = Field(default=2, ge=1, le=1024)
@@ -98,8 +104,8 @@ class Device(Frozen):
     system: Text  # operating system and release
     machine: Text  # instruction set, as uname -m
     processor: Text | None
-    cores: int | None
-    memory_bytes: int | None
+    cores: Side | None
+    memory_bytes: Bytes | None
 
 
 class Runtime(Frozen):
@@ -113,26 +119,36 @@ class Runtime(Frozen):
 class Samples(Frozen):
     """The images of the accuracy run."""
 
-    count: int = Field(ge=0, le=10_000_000)
+    count: Count
     height: Side
     width: Side
     channels: Side
     seed: UInt64
     u8_sha256: Sha256
-    floats: int = Field(ge=0, le=10_000_000)
+    floats: Count
     f32_sha256: Sha256 | None
 
 
 MEASURED = (
     "runtime", "threads", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "peak_memory_bytes",
-    "samples",
+    "conditions", "samples",
 )  # fmt: skip
+
+
+class Condition(Frozen):
+    """The machine's state at one moment of a run. None: it does not tell."""
+
+    when: Literal["before", "during", "after"]
+    temperature_c: Annotated[float, Field(ge=-100, le=300)] | None  # of the hottest zone
+    clock_mhz: Annotated[float, Field(ge=0, le=1e6)] | None  # of the fastest core
+    power_w: Annotated[float, Field(ge=0, le=1e6)] | None
+    throttled: bool | None
 
 
 class RunRecord(Frozen):
     """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Annotated[int, Field(ge=2, le=2)] = 2
     target: Name  # a target's folder name, or "server" for the student itself in PyTorch
     precision: Name
     bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
@@ -144,12 +160,13 @@ class RunRecord(Frozen):
     threads: int | None = Field(ge=1, le=1024)
     batch: Side
     started_at: Instant
-    artifact_bytes: int | None = Field(ge=0)
+    artifact_bytes: Bytes | None
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
     first_inference_ms: Milliseconds | None
     latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock
-    peak_memory_bytes: int | None = Field(ge=0)
+    peak_memory_bytes: Bytes | None
+    conditions: tuple[Condition, ...] | None
     samples: Samples | None
     missing: dict[Text, Text]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from .metrics.extractors import Extractor
 from .metrics.frechet import Statistics, frechet_distance, real_floor
 from .metrics.interval import influences, paired_interval
 from .noise import labels, normals, to_uint8
-from .results import Frozen, Name, Sha256, Text, UInt64
+from .results import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from .runs import BenchRun, read_run
 from .targets.base import ExportSpec
 
@@ -31,21 +31,22 @@ IDENTICAL_DB = 200.0  # what an image with no difference at all counts as, JSON 
 FLOOR_SEED = 0
 WORST = 8
 
+Measure = Annotated[float, Field(ge=0, le=1e12)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Worst(Frozen):
-    index: int = Field(ge=0)
-    psnr_db: float
+    index: Count
+    psnr_db: Decibels
 
 
 class Psnr(Frozen):
     """Over images, in dB. An image identical to the server's counts as IDENTICAL_DB."""
 
-    images: int = Field(ge=1)
-    identical: int = Field(ge=0)
-    median_db: float
-    worst_percent_db: float  # the 1st percentile: one image in a hundred is worse
+    images: Count
+    identical: Count
+    median_db: Decibels
+    worst_percent_db: Decibels  # the 1st percentile: one image in a hundred is worse
     worst: tuple[Worst, ...]  # the worst first
 
 
@@ -54,13 +55,13 @@ class Distance(Frozen):
 
     metric: Text  # fd_<extractor>
     extractor_sha256: Sha256
-    real_images: int = Field(ge=2)
-    artifact: float
-    server: float
-    floor: float  # a half of the real images to the other half
-    rise: float  # artifact - server
-    rise_low: float | None  # 95 % interval of the rise, over which samples were drawn
-    rise_high: float | None
+    real_images: Count
+    artifact: Measure
+    server: Measure
+    floor: Measure  # a half of the real images to the other half
+    rise: Number  # artifact - server
+    rise_low: Number | None  # 95 % interval of the rise, over which samples were drawn
+    rise_high: Number | None
     caution: Text | None  # what to know before reading these numbers
 
 
@@ -75,13 +76,13 @@ class Saturation(Frozen):
 class Scores(Frozen):
     """Quality of one bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
 
-    schema_version: Literal[1] = 1
+    schema_version: Version1 = 1
     target: Name
     precision: Name
     record_sha256: Sha256  # of the record.json that was scored
     reference_sha256: Sha256  # of the server's
     checkpoint_sha256: Sha256
-    samples: int = Field(ge=0)
+    samples: Count
     seed: UInt64 | None
     psnr_float: Psnr | None  # before rounding, peak 2.0
     psnr_uint8: Psnr | None  # peak 255

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import add_fake_target, write_fake_bundle
+from bundles import add_fake_target, write_fake_bundle
 from test_scores import REAL, Means
 
 from rdd_edge.bench import bench

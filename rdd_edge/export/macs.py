@@ -10,7 +10,7 @@ from torch.fx import GraphModule, Node
 
 from .constants import constant, is_constant, layer_name
 
-__all__ = ["AVERAGING", "PRODUCTS", "Layer", "layers", "total_macs"]
+__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "layers", "total_macs"]
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)

@@ -11,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..bundle import Bundle, Parity
+from ..bundle import Parity
 from ..checkpoint import one_step
 from ..child import run_artifact
-from ..errors import ThresholdError
 from ..files import write_bytes
 from ..noise import labels, normals
 from ..scores import psnr_per_image
@@ -22,7 +21,7 @@ from ..targets import load_target
 from ..targets.base import ExportSpec
 from .calibration import PARITY_SEED
 
-__all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "verify_bundle", "write_vectors"]
+__all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
 
 PARITY_SAMPLES = 32
 PEAK = 2.0  # of images in [-1, 1]
@@ -77,24 +76,3 @@ def measure(target: str, artifact: Path, spec: ExportSpec, vectors: Vectors, see
     psnr = psnr_per_image(x, vectors.x, PEAK)
     median, worst = float(np.median(psnr)), float(psnr.min())
     return Parity(samples=len(psnr), seed=seed, psnr_db=median, worst_psnr_db=worst, reason=None)
-
-
-def verify_bundle(bundle: Bundle) -> Parity:
-    """Run a bundle's saved artifact against its parity vectors, here and now.
-
-    psnr_db is None, with the reason, where this machine has no runtime for it. Raises ThresholdError where the median
-    is under the threshold of its target and precision, ArtifactError where the artifact does not run.
-    """
-    m = bundle.manifest
-    shape = m.input.shape
-    classes = None if m.label is None or m.label.high is None else int(m.label.high) + 1
-    spec = ExportSpec(m.precision, (shape[0], shape[1], shape[2], shape[3]), classes)
-    z, label, x = bundle.parity_vectors()
-    parity = measure(m.target, bundle.artifact, spec, Vectors(z, label, x), m.parity.seed)
-    least = load_target(m.target).parity_db[m.precision]
-    if parity.psnr_db is not None and parity.psnr_db < least:
-        raise ThresholdError(
-            f"{bundle.folder} is {parity.psnr_db:.1f} dB from its student (median of {parity.samples} images), "
-            f"and {m.target} {m.precision} has to reach {least:g} dB"
-        )
-    return parity

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import nn
@@ -21,12 +22,14 @@ from ..files import new_folder, tree_sha256, write_model
 from ..quiet import quiet
 from ..results import Plan
 from ..targets import load_target
-from ..targets.base import Artifact, ExportSpec, Quantized, Target
+from ..targets.base import Artifact, CalibrationSet, ExportSpec, Quantized, Target
 from .calibration import calibration_set
 from .graph import export_program
+from .harness import add_harness
 from .parity import Vectors, make_vectors, measure, write_vectors
 from .provenance import shared_provenance
 from .rewrites import apply_rewrites
+from .search import MIXED, search_keep
 
 __all__ = ["Event", "export_bundles", "plan_bundles"]
 
@@ -37,7 +40,7 @@ class Event:
 
     target: str  # "" for the work that all bundles share
     precision: str
-    stage: str  # export, rewrite, quantize, lower, parity, done
+    stage: str  # export, rewrite, search, quantize, lower, parity, done
     detail: str = ""
 
 
@@ -51,21 +54,25 @@ def export_bundles(
     out: Path,
     progress: Progress = lambda event: None,
     batch: int = 1,
+    min_psnr_db: float | None = None,
 ) -> list[Bundle]:
     """Build out/<target>-<precision> for each target: one precision, or, for None, all that the target has.
 
+    min_psnr_db: what a mixed-precision artifact has to reach, median over images; without it no such is built.
     Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
     installed, both before any work; ExportError where a target cannot take the model; ArtifactError where the artifact
-    does not run.
+    does not run; ThresholdError where no mixture reaches min_psnr_db.
     """
-    wanted = plan_bundles(targets, precision, out)
+    wanted = plan_bundles(targets, precision, out, min_psnr_db)
     for target in {target.name: target for target, _ in wanted}.values():
         target.require()
-    student = _Student(read_checkpoint(checkpoint), batch, progress)
+    student = _Student(read_checkpoint(checkpoint), batch, progress, min_psnr_db)
     return [_build(student, target, name, out / f"{target.name}-{name}") for target, name in wanted]
 
 
-def plan_bundles(targets: tuple[str, ...], precision: str | None, out: Path) -> list[tuple[Target, str]]:
+def plan_bundles(
+    targets: tuple[str, ...], precision: str | None, out: Path, min_psnr_db: float | None = None
+) -> list[tuple[Target, str]]:
     """The targets and precisions that are asked for. Raises UsageError for one that cannot be."""
     if not targets:
         raise UsageError("name at least one target to export for")
@@ -74,7 +81,12 @@ def plan_bundles(targets: tuple[str, ...], precision: str | None, out: Path) -> 
         if precision is not None and precision not in target.precisions:
             has = ", ".join(target.precisions)
             raise UsageError(f"the {target.name} target has no precision {precision!r}: it has {has}")
-    wanted = [(t, name) for t in loaded for name in ((precision,) if precision else t.precisions)]
+    if (precision == MIXED) and min_psnr_db is None:
+        raise UsageError("mixed precision is found under a budget: say what it has to reach with --min-psnr, in dB")
+    if min_psnr_db is not None and not any(MIXED in ((precision,) if precision else t.precisions) for t in loaded):
+        raise UsageError("--min-psnr is the budget of mixed precision, and none of what is asked for is mixed")
+    chosen = [(t, name) for t in loaded for name in ((precision,) if precision else t.precisions)]
+    wanted = [(t, name) for t, name in chosen if name != MIXED or min_psnr_db is not None]
     for target, name in wanted:
         folder = out / f"{target.name}-{name}"
         if folder.exists() and not (folder / MANIFEST).is_file():
@@ -89,6 +101,7 @@ class _Student:
     checkpoint: Checkpoint
     batch: int
     progress: Progress
+    min_psnr_db: float | None
     rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
 
     @cached_property
@@ -138,6 +151,7 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
         student.progress(Event(target.name, precision, "parity"))
         write_vectors(folder / "parity", student.vectors)
         parity = measure(target.name, artifact.path, spec, student.vectors)
+        add_harness(target.name, folder)
         manifest = _manifest(student.checkpoint, target, spec, artifact, folder, quantization, parity)
         write_model(folder / MANIFEST, manifest)
         read_bundle(folder)  # before the rename: what takes the place of an older bundle is whole
@@ -152,12 +166,42 @@ def _quantize(
     if spec.precision not in target.quantized:
         return program, None
     calibration = calibration_set(student.checkpoint.image_shape, spec.classes)
+    keep: tuple[str, ...] = ()
+    if spec.precision == MIXED:
+        keep = _search(student, target, spec, program, calibration)
     student.progress(Event(target.name, spec.precision, "quantize", f"{len(calibration.z)} calibration samples"))
     with _converting():
-        result = target.quantize(program, spec, calibration, ())
+        result = target.quantize(program, spec, calibration, keep)
     activations = result.int8_macs_share is not None
     record = Calibration(samples=len(calibration.z), seed=calibration.seed) if activations else None
     return result, Quantization(calibration=record, keep=result.keep, int8_macs_share=result.int8_macs_share)
+
+
+def _search(
+    student: _Student, target: Target, spec: ExportSpec, program: ExportedProgram, calibration: CalibrationSet
+) -> tuple[str, ...]:
+    """The layers to keep in higher precision, found on artifacts built in a folder of its own."""
+    assert student.min_psnr_db is not None
+
+    def tell(detail: str) -> None:
+        student.progress(Event(target.name, spec.precision, "search", detail))
+
+    tell("the cost of each layer")
+
+    def psnr_of(keep: tuple[str, ...]) -> float:
+        with TemporaryDirectory(prefix="rdd-edge-") as name:
+            with _converting():
+                quantized = target.quantize(program, spec, calibration, keep)
+                artifact = target.lower(quantized, spec, Path(name))
+            parity = measure(target.name, artifact.path, spec, student.vectors)
+        if parity.psnr_db is None:
+            raise UsageError(f"mixed precision needs a runtime here to measure the budget: {parity.reason}")
+        tell(f"{parity.psnr_db:.1f} dB with {len(keep)} layers kept")
+        return parity.psnr_db
+
+    found = search_keep(program, calibration, student.min_psnr_db, psnr_of)
+    tell(found.explanation)
+    return found.keep
 
 
 def _manifest(

@@ -69,6 +69,9 @@ class Runner(Protocol):
 
     A runner that stands in for a runtime and says nothing about its speed has an attribute `timed` that is False; a
     bench of it records images and no times.
+
+    A runner that can look inside its artifact has `largest(z, label)`: by name, the largest magnitude of each float16
+    tensor for one batch; it raises ArtifactError where one overflows.
     """
 
     runtime: Runtime

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 __all__ = ["check_keep", "layer_names"]
 
+AVERAGE = ".average"  # the weight of a product that is part of a rewritten normalisation: no layer of the network
+
 
 def layer_names(program: ExportedProgram) -> dict[str, str]:
     """Node name → layer name ("down_blocks.0.resnets.0.conv1") of every product with a constant weight."""
@@ -25,7 +27,7 @@ def layer_names(program: ExportedProgram) -> dict[str, str]:
     return {
         node.name: weights[node.args[1].name].rpartition(".")[0].removeprefix("unet.")
         for node in program.graph.nodes
-        if node.target in products and getattr(node.args[1], "name", None) in weights
+        if node.target in products and not weights.get(getattr(node.args[1], "name", ""), AVERAGE).endswith(AVERAGE)
     }
 
 

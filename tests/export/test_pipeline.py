@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from rdd_edge.bundle import Bundle, read_bundle
+from rdd_edge.bundle import read_bundle
 from rdd_edge.checkpoint import one_step, read_checkpoint
-from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, ThresholdError, UsageError
-from rdd_edge.export.parity import Vectors, verify_bundle, write_vectors
+from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, UsageError
 from rdd_edge.export.pipeline import Event, export_bundles, plan_bundles
-from rdd_edge.files import tree_sha256, write_model
+from rdd_edge.files import tree_sha256
 from rdd_edge.targets.android import target as android
 
 
@@ -63,26 +62,6 @@ def test_stages_are_told_in_order_and_end_with_the_parity(exported: Any) -> None
         (done,) = [e for e in events if e.stage == "done" and e.precision == bundle.manifest.precision]
         assert f"parity {bundle.manifest.parity.psnr_db:.1f} dB" in done.detail
     assert "100.0% of the multiplications in int8" in last[-1].detail
-
-
-def test_verify_runs_the_saved_bytes(exported: Any) -> None:
-    bundle: Bundle = exported[1][0]
-    assert verify_bundle(bundle).psnr_db == pytest.approx(bundle.manifest.parity.psnr_db)
-
-
-def test_verify_fails_under_the_threshold(exported: Any, tmp_path: Path) -> None:
-    """A bundle whose vectors are not its artifact's: the hashes hold and the images do not."""
-    import shutil
-
-    bundle: Bundle = exported[1][0]
-    copy = tmp_path / "bundle"
-    shutil.copytree(bundle.folder, copy)
-    z, label, x = bundle.parity_vectors()
-    write_vectors(copy / "parity", Vectors(z, label, x + np.float32(0.01)))
-    files = {name: digest for name, digest in tree_sha256(copy).items() if name != "manifest.json"}
-    write_model(copy / "manifest.json", bundle.manifest.model_copy(update={"files": files}))
-    with pytest.raises(ThresholdError, match=r"is 46\.0 dB from its student .* android fp32 has to reach 80 dB"):
-        verify_bundle(read_bundle(copy))
 
 
 @pytest.mark.parametrize(

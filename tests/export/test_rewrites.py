@@ -17,6 +17,7 @@ from rdd_edge.export.graph import export_program
 from rdd_edge.export.macs import total_macs
 from rdd_edge.export.rewrites import REWRITES, apply_rewrites
 from rdd_edge.export.rewrites.upsample import transposed_kernel
+from rdd_edge.export.rewrites.upsample_subpixel import phase_kernels, upsample_by_phases
 
 aten = torch.ops.aten
 DEEP = {
@@ -90,20 +91,26 @@ def test_each_operator_is_gone_after_its_rewrite(case: Any) -> None:
     assert [after[target] for target in gone] == [0, 0, 0]
 
 
-def test_upsample_saves_five_ninths_of_its_products() -> None:
-    unet = small_unet()
-    program = export_program(unet, (1, 1, 8, 8), None)
-    before, after = (total_macs(p.module()) for p in (program, apply_rewrites(program, ("upsample",))))
-    convolution = 64 * 64 * 9 * 8 * 8
-    assert before - after == convolution * 5 // 9
-    assert operators(apply_rewrites(program, ("upsample",)))[aten.upsample_nearest2d.vec] == 0
-
-
 def test_transposed_kernel_equals_nearest_then_convolution() -> None:
     x, kernel = torch.randn(2, 3, 5, 4).double(), torch.randn(6, 3, 3, 3).double()
     expected = functional.conv2d(functional.interpolate(x, scale_factor=2.0), kernel, padding=1)
     found = functional.conv_transpose2d(x, transposed_kernel(kernel), stride=2, padding=1)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["upsample", "upsample_subpixel"])
+def test_upsampling_saves_five_ninths_of_its_products(name: str) -> None:
+    program = export_program(small_unet(), (1, 1, 8, 8), None)
+    rewritten = apply_rewrites(program, (name,))
+    convolution = 64 * 64 * 9 * 8 * 8
+    assert total_macs(program.module()) - total_macs(rewritten.module()) == convolution * 5 // 9
+    assert operators(rewritten)[aten.upsample_nearest2d.vec] == 0
+
+
+def test_phases_equal_nearest_then_convolution() -> None:
+    x, kernel, bias = torch.randn(2, 3, 5, 4).double(), torch.randn(6, 3, 3, 3).double(), torch.randn(6).double()
+    expected = functional.conv2d(functional.interpolate(x, scale_factor=2.0), kernel, bias, padding=1)
+    torch.testing.assert_close(upsample_by_phases(x, phase_kernels(kernel), bias), expected)
 
 
 def test_unknown_rewrite_is_a_usage_error() -> None:

@@ -35,6 +35,14 @@ class Case:
         label = None if self.classes is None else noise.labels(range(samples), self.classes)
         return CalibrationSet(noise.normals(1, range(samples), self.shape[1:]), label, 1)
 
+    def share_without(self, *keep: str) -> float:
+        """Multiplications of all layers but these, as a share of all, counted on the program itself."""
+        from rdd_edge.export.macs import layers
+
+        macs = {layer.name: layer.macs for layer in layers(self.program.module(check_guards=False))}
+        assert set(keep) < set(macs)
+        return sum(value for name, value in macs.items() if name not in keep) / sum(macs.values())
+
     def psnr(self, runner: Any) -> float:
         """Median over images, peak 2.0."""
         labels = [None] * len(self.z) if self.label is None else [self.label[i : i + 1] for i in range(len(self.z))]

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ...errors import UsageError
 from .attention import attention
-from .clean import remove_dead, simplify
+from .clean import export_again, remove_dead, simplify
 from .fold_time import fold_time
 from .group_norm import group_norm
 from .upsample import upsample
+from .upsample_subpixel import upsample_subpixel
 
 __all__ = ["REWRITES", "apply_rewrites", "check_rewrites"]
 
@@ -25,6 +25,7 @@ REWRITES: dict[str, Callable[[GraphModule], None]] = {
     "simplify": simplify,
     "fold_time": fold_time,
     "upsample": upsample,
+    "upsample_subpixel": upsample_subpixel,  # the same pair, so after `upsample` nothing is left for it
     "attention": attention,
     "group_norm": group_norm,
 }
@@ -43,11 +44,9 @@ def apply_rewrites(program: ExportedProgram, names: tuple[str, ...]) -> Exported
     if not names:
         return program
     gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule) and program.example_inputs is not None
+    assert isinstance(gm, GraphModule)
     for name, rewrite in REWRITES.items():
         if name in names:
             rewrite(gm)
             remove_dead(gm)
-    gm.recompile()
-    with torch.no_grad():
-        return torch.export.export(gm, *program.example_inputs, strict=False)
+    return export_again(gm, program)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
+from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-__all__ = ["remove_dead", "simplify"]
+__all__ = ["export_again", "remove_dead", "simplify"]
 
 aten = torch.ops.aten
 
@@ -26,6 +27,19 @@ def remove_dead(gm: GraphModule) -> None:
         check = node.target == aten._assert_tensor_metadata.default
         if node.op not in ("placeholder", "output") and not node.users and not check:
             gm.graph.erase_node(node)
+
+
+def export_again(gm: GraphModule, program: ExportedProgram) -> ExportedProgram:
+    """The edited module of `program` as a program, without the weights that its graph no longer uses."""
+    remove_dead(gm)
+    used = {node.target for node in gm.graph.nodes if node.op == "get_attr"}
+    for name in {*dict(gm.named_parameters()), *dict(gm.named_buffers())} - used:
+        owner, _, leaf = name.rpartition(".")
+        delattr(gm.get_submodule(owner), leaf)
+    gm.recompile()
+    assert program.example_inputs is not None
+    with torch.no_grad():
+        return torch.export.export(gm, *program.example_inputs, strict=False)
 
 
 def _equal_to(node: Node) -> Node | None:

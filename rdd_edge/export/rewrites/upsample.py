@@ -12,7 +12,7 @@ from torch.fx import GraphModule, Node
 
 from ..constants import add_constant, constant, is_constant
 
-__all__ = ["transposed_kernel", "upsample"]
+__all__ = ["matches", "transposed_kernel", "upsample"]
 
 aten = torch.ops.aten
 
@@ -20,7 +20,7 @@ aten = torch.ops.aten
 def upsample(gm: GraphModule) -> None:
     """Replace each nearest ×2 that only a 3×3 convolution of stride 1 and padding 1 uses."""
     for node in list(gm.graph.nodes):
-        if node.target == aten.conv2d.default and _matches(gm, node):
+        if node.target == aten.conv2d.default and matches(gm, node):
             doubled, weight, *bias = node.args[:3]
             kernel = transposed_kernel(constant(gm, weight))
             new = add_constant(gm, f"{weight.target}_x2", kernel, node)
@@ -41,7 +41,8 @@ def transposed_kernel(kernel: Tensor) -> Tensor:
     return result.to(kernel.dtype)
 
 
-def _matches(gm: GraphModule, conv: Node) -> bool:
+def matches(gm: GraphModule, conv: Node) -> bool:
+    """Whether a convolution is 3×3, of stride 1 and padding 1, and the only user of a nearest ×2."""
     source = conv.args[0]
     if not isinstance(source, Node) or source.target != aten.upsample_nearest2d.vec or len(source.users) != 1:
         return False

@@ -6,12 +6,13 @@ in float16 a square overflows once an activation is 256 from its mean.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.fx import GraphModule, Node
 
 from ...export.constants import add_constant, constant
+from ...export.rewrites.clean import export_again
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -26,44 +27,49 @@ def to_half(program: ExportedProgram) -> ExportedProgram:
     """The program with float16 weights and activations. Weights beyond ±65504 become that."""
     gm = program.module(check_guards=False)
     assert isinstance(gm, GraphModule)
+    wide = _wide(gm)
     for node in list(gm.graph.nodes):
         if node.op == "get_attr" and constant(gm, node).dtype == torch.float32:
-            half = constant(gm, node).clamp(-FP16_MAX, FP16_MAX).half()
-            node.replace_all_uses_with(add_constant(gm, f"{node.target}_half", half, node))
-            gm.graph.erase_node(node)
+            value = constant(gm, node).clamp(-FP16_MAX, FP16_MAX).half()
+            half = add_constant(gm, f"{node.target}_half", value, node)
+            node.replace_all_uses_with(half, lambda user: user not in wide)
         elif node.op == "placeholder" and node.meta["val"].dtype == torch.float32:
-            _cast_after(gm, node, torch.float16)
-        elif node.target == aten.mul.Tensor and node.args[0] is node.args[1]:
-            _widen(gm, node)
-        elif node.target == aten.rsqrt.default:
-            _cast_after(gm, node, torch.float16)
-        elif node.op == "output":
-            _widen_result(gm, node)
-    gm.recompile()
-    with torch.no_grad():
-        return torch.export.export(gm, *_inputs(program), strict=False)
+            _cast_after(gm, node)
+        elif _is_square(node) or _is_last(node):
+            _widen_before(gm, node)
+        elif node.target == aten.rsqrt.default and node in wide:
+            _cast_after(gm, node)
+    return export_again(gm, program)
 
 
-def _inputs(program: ExportedProgram) -> tuple[Any, ...]:
-    assert program.example_inputs is not None
-    return program.example_inputs
+def _is_last(node: Node) -> bool:
+    return bool(node.target == aten.clamp.default and all(user.op == "output" for user in node.users))
 
 
-def _cast_after(gm: GraphModule, node: Node, dtype: torch.dtype) -> None:
+def _is_square(node: Node) -> bool:
+    return bool(node.target == aten.mul.Tensor and node.args[0] is node.args[1])
+
+
+def _wide(gm: GraphModule) -> set[Node]:
+    """Squares and what follows from them, up to and with the reciprocal root."""
+    found: set[Node] = set()
+    for node in gm.graph.nodes:
+        follows = any(s in found and s.target != aten.rsqrt.default for s in node.all_input_nodes)
+        if _is_square(node) or follows:
+            found.add(node)
+    return found
+
+
+def _cast_after(gm: GraphModule, node: Node) -> None:
+    """What follows the node gets it in float16."""
     with gm.graph.inserting_after(node):
-        cast = gm.graph.call_function(aten.to.dtype, (node, dtype))
+        cast = gm.graph.call_function(aten.to.dtype, (node, torch.float16))
     node.replace_all_uses_with(cast, lambda user: user is not cast)
 
 
-def _widen(gm: GraphModule, square: Node) -> None:
-    with gm.graph.inserting_before(square):
-        wide = gm.graph.call_function(aten.to.dtype, (square.args[0], torch.float32))
-    square.args = (wide, wide)
-
-
-def _widen_result(gm: GraphModule, output: Node) -> None:
-    """The final clamp in float32."""
-    (clamp,) = output.args[0]  # type: ignore[misc, union-attr]
-    with gm.graph.inserting_before(clamp):  # type: ignore[arg-type]
-        wide = gm.graph.call_function(aten.to.dtype, (clamp.args[0], torch.float32))  # type: ignore[union-attr, index]
-    clamp.update_arg(0, wide)  # type: ignore[union-attr]
+def _widen_before(gm: GraphModule, node: Node) -> None:
+    """The node gets its first argument, wherever it stands among the others, in float32."""
+    source = node.args[0]
+    with gm.graph.inserting_before(node):
+        wide = gm.graph.call_function(aten.to.dtype, (source, torch.float32))
+    node.args = tuple(wide if argument is source else argument for argument in node.args)

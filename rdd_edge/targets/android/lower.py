@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ExportError
 from ...files import write_bytes
-from ..base import Artifact
+from ..base import Artifact, ExportSpec
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -19,10 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["lower"]
 
 
-def lower(program: ExportedProgram, out: Path) -> Artifact:
+def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
     """model.pte in the folder `out`. Raises ExportError for a model that ExecuTorch cannot take."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
+
+    from .half import to_half
+
+    if spec.precision == "fp16":
+        program = to_half(program)
 
     try:
         with _silent_stderr():

@@ -13,10 +13,16 @@ import torch
 from torch.fx import GraphModule, Node
 from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-from torchao.quantization.pt2e.quantizer import QuantizationAnnotation, QuantizationSpec, Quantizer
+from torchao.quantization.pt2e.quantizer import (
+    QuantizationAnnotation,
+    QuantizationSpec,
+    Quantizer,
+    SharedQuantizationSpec,
+)
 
 from ...errors import ExportError
 from ...export.macs import PRODUCTS, Layer, layers
+from ...export.rewrites.clean import export_again
 from ..base import CalibrationSet, ExportSpec, Quantized
 from ..layers import check_keep
 from ..observers import batches
@@ -49,8 +55,7 @@ def quantize(
             prepared(*(torch.from_numpy(value) for value in (z, label) if value is not None))
         converted = convert_pt2e(prepared)
         share = _int8_share(converted, before, keep)
-        result = torch.export.export(converted, *program.example_inputs, strict=False)
-    return Quantized(result, share, keep)
+    return Quantized(export_again(converted, program), share, keep)
 
 
 class LayerQuantizer(Quantizer):  # type: ignore[misc]
@@ -72,10 +77,23 @@ class LayerQuantizer(Quantizer):  # type: ignore[misc]
 
 def _annotate(node: Node) -> None:
     channel_axis = 1 if node.target == aten.conv_transpose2d.input else 0
-    inputs = {node.args[0]: _activations(), node.args[1]: _weights(channel_axis)}
+    source: Any = node.args[0]
+    activations = _annotate_padding(source) if source.target == aten.pad.default else _activations()
     node.meta["quantization_annotation"] = QuantizationAnnotation(
-        input_qspec_map=inputs, output_qspec=_activations(), _annotated=True
+        input_qspec_map={source: activations, node.args[1]: _weights(channel_axis)},
+        output_qspec=_activations(),
+        _annotated=True,
     )
+
+
+def _annotate_padding(pad: Node) -> Any:
+    """Padding with zeros in front of a layer rounds as its input does, so that the two become one in XNNPACK."""
+    source: Any = pad.args[0]
+    shared = SharedQuantizationSpec((source, pad))
+    pad.meta["quantization_annotation"] = QuantizationAnnotation(
+        input_qspec_map={source: _activations()}, output_qspec=shared, _annotated=True
+    )
+    return shared
 
 
 def _activations() -> Any:

@@ -17,15 +17,17 @@ __all__ = ["AndroidTarget"]
 class AndroidTarget:
     """ExecuTorch with XNNPACK.
 
-    fp32  one type throughout.
-    int8  every convolution and linear in int8, weights per channel, activations per tensor; the rest float32.
+    fp32   one type throughout.
+    fp16   float16 activations. ExecuTorch stores the weights of convolutions as float32, so the file is no smaller.
+    int8   every convolution and linear in int8, weights per channel, activations per tensor; the rest float32.
+    mixed  int8 but for the layers that a budget of quality makes it keep in float32.
     """
 
     name = "android"
-    precisions = ("fp32", "int8")
-    quantized = ("int8",)
-    parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "int8": 35.0}
-    rewrites = ("simplify", "fold_time", "upsample", "attention", "group_norm")
+    precisions = ("fp32", "fp16", "int8", "mixed")
+    quantized = ("int8", "mixed")
+    parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "fp16": 45.0, "int8": 35.0, "mixed": 35.0}
+    rewrites = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")
 
     def require(self) -> None:
         for module in ("torch", "torchao", "executorch.exir"):
@@ -44,7 +46,7 @@ class AndroidTarget:
         from .lower import lower
 
         self.require()
-        return lower(program.program if isinstance(program, Quantized) else program, out)
+        return lower(program.program if isinstance(program, Quantized) else program, spec, out)
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
         """ExecuTorch's own runtime: the wheel brings the kernels that ship on a phone, built for this processor."""

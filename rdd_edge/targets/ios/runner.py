@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from ... import __version__
 from ...errors import ArtifactError
 from ...results import Runtime
+from ..overflow import refuse_overflow
 from .silence import import_coremltools, no_bars
 
 if TYPE_CHECKING:
-    from .evaluator import Evaluator
+    from .evaluator import Evaluator, Run
 
 __all__ = ["CoreMLRunner", "EvaluatorRunner"]
 
@@ -60,7 +61,6 @@ class EvaluatorRunner:
         self._artifact = artifact
         self._evaluator: Evaluator | None = None
         self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
-        self.largest: dict[str, float] = {}  # of each float16 tensor, over all runs so far
 
     def load(self) -> None:
         from .evaluator import Evaluator, read_package
@@ -69,6 +69,14 @@ class EvaluatorRunner:
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor leaves float16's range: a phone would show a black image."""
+        x: NDArray[np.float32] = self._run(z, label).outputs["x"].numpy()
+        return x
+
+    def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float]:
+        """Of each float16 tensor, the largest magnitude for these inputs."""
+        return self._run(z, label).largest
+
+    def _run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Run:
         import torch
 
         if self._evaluator is None:
@@ -76,15 +84,8 @@ class EvaluatorRunner:
         assert self._evaluator is not None
         inputs = {"z": torch.from_numpy(z)} | ({} if label is None else {"label": torch.from_numpy(label)})
         result = self._evaluator.run(inputs)
-        for name, value in result.overflows.items():
-            raise ArtifactError(
-                f"{self._artifact} overflows float16, which ends at 65504: {name} reaches {value:g}: "
-                "export it as fp32, or train without activations that large"
-            )
-        for name, value in result.largest.items():
-            self.largest[name] = max(value, self.largest.get(name, 0.0))
-        x: NDArray[np.float32] = result.outputs["x"].numpy()
-        return x
+        refuse_overflow(self._artifact, result.largest)
+        return result
 
 
 def _first_line(error: Exception) -> str:

@@ -84,9 +84,12 @@ def _products(model: ir.Model, names: dict[str, str]) -> Iterator[Product]:
     for node in model.graph:
         if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or constant(node.inputs[1]) is None:
             continue
+        layer = _layer(node, names)
+        if layer is None:
+            continue
         transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
         axis = _OUTPUT_CHANNEL.get(node.op_type, 0 if transposed else 1)
-        yield Product(_layer(node, names), node, axis, _macs(node, axis))
+        yield Product(layer, node, axis, _macs(node, axis))
 
 
 def _macs(node: ir.Node, channel_axis: int) -> int:
@@ -102,10 +105,9 @@ def _shape(value: ir.Value | None) -> list[int]:
     return [int(d) for d in value.shape]  # type: ignore[arg-type]  # export_program fixes every dimension
 
 
-def _layer(node: ir.Node, names: dict[str, str]) -> str:
+def _layer(node: ir.Node, names: dict[str, str]) -> str | None:
     """The exporter notes at each node which node of the program it came from, as the last of its scopes."""
-    source = ast.literal_eval(node.metadata_props[_SCOPES])[-1]
-    return names[source]
+    return names.get(ast.literal_eval(node.metadata_props[_SCOPES])[-1])
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ...errors import ArtifactError
 from ...quiet import import_or_explain
 from ...results import Runtime
+from ..overflow import refuse_overflow
 
 __all__ = ["OnnxRunner"]
 
@@ -18,34 +19,73 @@ PROVIDER = "CPUExecutionProvider"
 
 
 class OnnxRunner:
-    """A graph in ONNX Runtime. Its CPU kernels compute float16 nodes in float32 and round the results to float16."""
+    """A graph in ONNX Runtime.
+
+    Its CPU kernels have no float16: it computes such nodes in float32 and leaves out the rounding between them, so an
+    overflow does not show in the images. `largest` is there to find it.
+    """
 
     def __init__(self, artifact: Path, threads: int) -> None:
         self._ort: Any = import_or_explain("onnxruntime", "running an ONNX graph", "jetson")
         self._artifact, self._threads = artifact, threads
         self._session: Any = None
+        self._watch: tuple[Any, list[str]] | None = None
         self.runtime = Runtime(name="onnxruntime", version=self._ort.__version__, backend=PROVIDER)
 
     def load(self) -> None:
+        self._session = self._open(str(self._artifact))
+
+    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        if self._session is None:
+            self.load()
+        (x,) = self._outputs(self._session, None, z, label)
+        return x
+
+    def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float]:
+        """Of each float16 tensor, the largest magnitude for these inputs. Raises ArtifactError for an overflow."""
+        if self._watch is None:
+            proto, names = _watched(self._artifact)
+            self._watch = self._open(proto), names
+        session, names = self._watch
+        values = self._outputs(session, names, z, label) if names else []
+        largest = {name: _magnitude(value) for name, value in zip(names, values, strict=True)}
+        refuse_overflow(self._artifact, largest)
+        return largest
+
+    def _open(self, model: str | bytes) -> Any:
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # its warnings are for the authors of kernels
         try:
-            self._session = self._ort.InferenceSession(str(self._artifact), options, providers=[PROVIDER])
+            return self._ort.InferenceSession(model, options, providers=[PROVIDER])
         except Exception as error:  # each of ONNX Runtime's errors is a class of its own, under Exception itself
             raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {_first_line(error)}") from None
 
-    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        if self._session is None:
-            self.load()
-        names = [value.name for value in self._session.get_inputs()]
+    def _outputs(self, session: Any, names: list[str] | None, z: Any, label: Any) -> list[NDArray[Any]]:
+        inputs = [value.name for value in session.get_inputs()]
         try:
-            (x,) = self._session.run(None, dict(zip(names, [z] if label is None else [z, label], strict=True)))
+            feeds = dict(zip(inputs, [z] if label is None else [z, label], strict=True))
+            found: list[NDArray[Any]] = session.run(names, feeds)
         except Exception as error:
             raise ArtifactError(f"ONNX Runtime cannot run {self._artifact}: {_first_line(error)}") from None
-        result: NDArray[np.float32] = x
-        return result
+        return found
+
+
+def _watched(path: Path) -> tuple[bytes, list[str]]:
+    """The graph with every float16 result an output, and their names in the order in which they are computed."""
+    onnx = import_or_explain("onnx", "looking into an ONNX graph", "jetson")
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    half = {v.name: v for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    names = [name for node in model.graph.node for name in node.output if name in half and name not in constants]
+    model.graph.output.extend(half[name] for name in names)
+    return model.SerializeToString(), names
+
+
+def _magnitude(value: NDArray[Any]) -> float:
+    largest = float(np.abs(value).max(initial=0))
+    return largest if largest == largest else float("inf")
 
 
 def _first_line(error: Exception) -> str:

@@ -11,7 +11,7 @@ It answers what a package computes and where float16 overflows. It says nothing 
 
 from __future__ import annotations
 
-from .evaluate import HALF_MAX, Evaluator, Run
+from .evaluate import Evaluator, Run
 from .package import read_package
 
-__all__ = ["HALF_MAX", "Evaluator", "Run", "read_package"]
+__all__ = ["Evaluator", "Run", "read_package"]

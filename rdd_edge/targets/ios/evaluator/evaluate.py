@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from ....errors import ArtifactError
+from ...overflow import HALF_MAX
 from .constexpr import CONSTEXPR
 from .operators import OPERATORS
 from .package import Constant, Name, Operation, Package
 
-__all__ = ["HALF_MAX", "Evaluator", "Run"]
-
-HALF_MAX = 65504.0  # the largest finite float16
+__all__ = ["Evaluator", "Run"]
 
 _INTEGERS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(2**15), 2**15 - 1), "UINT16": (0, 2**16 - 1)}
 

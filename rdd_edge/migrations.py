@@ -1,0 +1,36 @@
+"""Records of older versions of the schema, brought up to date one version at a time, each step a named function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+__all__ = ["MIGRATIONS", "record_1_to_2", "up_to_date"]
+
+Document = dict[str, Any]
+
+
+def record_1_to_2(old: Document) -> Document:
+    """Version 2 added `conditions`: temperature, clock and power around the timed runs."""
+    missing = old.get("missing")
+    if isinstance(missing, dict):  # anything else is for the validation that follows to refuse
+        missing = {**missing, "conditions": "records of version 1 do not hold them"}
+    return {**old, "schema_version": 2, "conditions": None, "missing": missing}
+
+
+MIGRATIONS: dict[str, dict[int, Callable[[Document], Document]]] = {"RunRecord": {1: record_1_to_2}}
+
+
+def up_to_date(kind: str, document: object) -> Document | None:
+    """The document in the newest version that migrations of its kind lead to; None where none begins at its own."""
+    steps = MIGRATIONS.get(kind, {})
+    if not isinstance(document, dict) or not _has_step(steps, document):
+        return None
+    while _has_step(steps, document):
+        document = steps[document["schema_version"]](document)
+    return document
+
+
+def _has_step(steps: dict[int, Callable[[Document], Document]], document: Document) -> bool:
+    version = document.get("schema_version")
+    return type(version) is int and version in steps

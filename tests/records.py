@@ -1,0 +1,123 @@
+"""Bench runs, scores and bundles written straight to disk, for tests of what reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rdd_edge.faults import Fault
+from rdd_edge.files import sha256_of, write_bytes, write_model
+from rdd_edge.noise import normals, to_uint8
+from rdd_edge.results import (
+    MEASURED,
+    AccuracyPlan,
+    Condition,
+    Device,
+    PerformancePlan,
+    Plan,
+    RunRecord,
+    Runtime,
+    Samples,
+)
+from rdd_edge.scores import Distance, Psnr, Saturation, Scores, Worst
+
+SAMPLES, FLOATS = 20, 8
+DEVICE = Device(name="box", system="Linux 6", machine="x86_64", processor="a core", cores=2, memory_bytes=2**33)
+
+
+def write_run(
+    folder: Path,
+    target: str = "fake",
+    precision: str = "fp32",
+    *,
+    noise: float = 0.0,
+    median_ms: float = 2.0,
+    reason: str | None = None,
+    channels: int = 1,
+) -> Path:
+    """A run whose images are tanh(z) and a little noise; `reason`: nothing of it could be measured."""
+    plan = Plan(
+        performance=PerformancePlan(warmup=0, runs=9, seconds=0), accuracy=AccuracyPlan(samples=SAMPLES, floats=FLOATS)
+    )
+    nulls = dict.fromkeys(MEASURED, reason) if reason else {}
+    samples = None
+    if reason is None:
+        x = np.tanh(normals(0, range(SAMPLES), (channels, 8, 8)))
+        x = np.clip(x + noise * np.random.default_rng(0).standard_normal(x.shape), -1, 1).astype(np.float32)
+        write_bytes(folder / "samples.u8", to_uint8(x).tobytes())
+        write_bytes(folder / "samples.f32", x[:FLOATS].transpose(0, 2, 3, 1).astype("<f4").tobytes())
+        samples = Samples(
+            count=SAMPLES,
+            height=8,
+            width=8,
+            channels=channels,
+            seed=0,
+            u8_sha256=sha256_of(folder / "samples.u8"),
+            floats=FLOATS,
+            f32_sha256=sha256_of(folder / "samples.f32"),
+        )
+    timed = reason is None
+    record = RunRecord(
+        target=target,
+        precision=precision,
+        bundle_sha256=None if target == "server" else "b" * 64,
+        checkpoint_sha256="c" * 64,
+        checkpoint="/runs/gone" if target == "server" else None,
+        where="host",
+        device=DEVICE,
+        runtime=Runtime(name="fakert", version="7.0", backend="cpu") if timed else None,
+        threads=2 if timed else None,
+        batch=1,
+        started_at="2026-11-20T21:00:00+00:00",
+        artifact_bytes=1000,
+        load_ms=5.0 if timed else None,
+        second_load_ms=3.0 if timed else None,
+        first_inference_ms=2.5 if timed else None,
+        latency_ms=tuple(median_ms + 0.01 * i for i in range(-4, 5)) if timed else None,
+        peak_memory_bytes=10_000_000 if timed else None,
+        conditions=(Condition(when="during", temperature_c=50.0, clock_mhz=1000.0, power_w=5.0, throttled=False),)
+        if timed
+        else None,
+        samples=samples,
+        missing=nulls,
+    )
+    write_model(folder / "record.json", record)
+    write_model(folder / "plan.json", plan)
+    return folder
+
+
+def write_scores(run: Path, reference: Path, *, distance: float = 1.0, server: float = 1.0) -> Path:
+    """Scores beside a run, with round figures."""
+    from rdd_edge.files import read_model
+
+    record = read_model(run / "record.json", RunRecord)
+    psnr = Psnr(images=8, identical=0, median_db=40.0, worst_percent_db=35.0, worst=(Worst(index=3, psnr_db=34.0),))
+    scores = Scores(
+        target=record.target,
+        precision=record.precision,
+        record_sha256=sha256_of(run / "record.json"),
+        reference_sha256=sha256_of(reference / "record.json"),
+        checkpoint_sha256="c" * 64,
+        samples=SAMPLES,
+        seed=0,
+        psnr_float=psnr,
+        psnr_uint8=psnr,
+        distance=Distance(
+            metric="fd_quarters",
+            extractor_sha256="e" * 64,
+            real_images=60,
+            artifact=distance,
+            server=server,
+            floor=0.5,
+            rise=distance - server,
+            rise_low=distance - server - 0.01,
+            rise_high=distance - server + 0.01,
+            caution="few samples",
+        ),
+        saturation=Saturation(artifact=0.1, server=0.1, real=0.2),
+        faults=(Fault(name="mirrored", sentence="The images are mirrored."),),
+        missing={},
+    )
+    write_model(run / "scores.json", scores)
+    return run / "scores.json"

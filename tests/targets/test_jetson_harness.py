@@ -1,0 +1,126 @@
+"""The harness as a board would run it: a process of its own, with NumPy and a runtime and nothing of rdd-edge's."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tanh_onnx import write_tanh_bundle
+
+from rdd_edge import noise
+from rdd_edge.bench import bench
+from rdd_edge.bundle import MANIFEST, read_bundle
+from rdd_edge.files import sha256_of, write_model
+from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.runs import read_run
+
+PLAN = Plan(
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0),
+    accuracy=AccuracyPlan(samples=70, seed=2**63 + 5, floats=10),
+    threads=1,
+)
+BARE = """
+import sys
+class Bare:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("pydantic", "torch", "diffusers", "rich", "typer"):
+            raise ImportError(name + " is not on a board")
+sys.meta_path.insert(0, Bare())
+"""
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return write_tanh_bundle(tmp_path)
+
+
+def run(bundle: Path, out: Path, *more: str, plan: Plan = PLAN) -> subprocess.CompletedProcess[str]:
+    board = bundle.parent / "board"
+    board.mkdir(exist_ok=True)
+    (board / "sitecustomize.py").write_text(BARE)
+    write_model(bundle.parent / "plan.json", plan)
+    command = [sys.executable, str(bundle / "harness" / "bench.py"), "--plan", str(bundle.parent / "plan.json")]
+    command += ["--out", str(out), "--runtime", "onnxruntime", *more]
+    environment = {**os.environ, "PYTHONPATH": str(board)}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+
+
+def test_its_run_is_that_of_the_host(tmp_path: Path, bundle: Path) -> None:
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    mine = read_run(tmp_path / "out")
+    bench(bundle, "host", tmp_path / "host", PLAN)
+    host = read_run(tmp_path / "host")
+    assert mine.plan == host.plan == PLAN
+    np.testing.assert_array_equal(mine.images(), host.images())
+    np.testing.assert_array_equal(mine.floats(), host.floats())
+    x = np.tanh(noise.normals(2**63 + 5, range(70), (1, 8, 8)))
+    np.testing.assert_allclose(mine.floats(), x[:10].transpose(0, 2, 3, 1), atol=1e-6)
+    same = ("target", "precision", "bundle_sha256", "checkpoint_sha256", "runtime", "batch", "artifact_bytes", "device")
+    for name in same:
+        assert getattr(mine.record, name) == getattr(host.record, name), name
+    assert mine.record.where == "device"
+    assert mine.record.latency_ms is not None
+    assert len(mine.record.latency_ms) == 5
+    assert mine.record.peak_memory_bytes is not None
+
+
+def test_progress_is_a_line_a_stage(tmp_path: Path, bundle: Path) -> None:
+    told = [json.loads(line) for line in run(bundle, tmp_path / "out").stdout.splitlines()]
+    assert [t["stage"] for t in told][:2] == ["load", "first"]
+    assert told[-1] == {"stage": "done", "done": 5}
+
+
+def test_it_leaves_the_bundle_as_it_was(tmp_path: Path, bundle: Path) -> None:
+    assert run(bundle, tmp_path / "out").returncode == 0
+    read_bundle(bundle)  # no __pycache__, which its manifest does not name
+
+
+def rehash(bundle: Path, name: str) -> None:
+    manifest = json.loads((bundle / MANIFEST).read_text())
+    manifest["files"][name] = sha256_of(bundle / name)
+    (bundle / MANIFEST).write_text(json.dumps(manifest))
+
+
+@pytest.mark.parametrize("name", ["model.fake", "parity/x.f32", "harness/rdd_edge/noise.py"])
+def test_it_refuses_a_changed_file(tmp_path: Path, bundle: Path, name: str) -> None:
+    (bundle / name).write_bytes((bundle / name).read_bytes() + b"\n")
+    done = run(bundle, tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert f"{name} is not the file its manifest names" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_it_refuses_other_noise(tmp_path: Path, bundle: Path) -> None:
+    z = np.fromfile(bundle / "parity/z.f32", "<f4")
+    z[5] += 1e-5
+    z.tofile(bundle / "parity/z.f32")
+    rehash(bundle, "parity/z.f32")
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 8
+    assert "differs from the bundle's golden vectors" in done.stderr
+
+
+def test_it_refuses_another_bundle_or_version(tmp_path: Path, bundle: Path) -> None:
+    done = run(bundle, tmp_path / "out", "--expect", "0" * 64)
+    assert done.returncode == 4
+    assert "another bundle than the one asked for" in done.stderr
+    document = json.loads((bundle / MANIFEST).read_text())
+    (bundle / MANIFEST).write_text(json.dumps({**document, "schema_version": 9}))
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 4
+    assert "is not of version 1 of its schema" in done.stderr
+
+
+def test_an_artifact_that_does_not_load_is_a_sentence(tmp_path: Path, bundle: Path) -> None:
+    (bundle / "model.fake").write_bytes(b"not a graph")
+    rehash(bundle, "model.fake")
+    done = run(bundle, tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (8, 1)
+    assert done.stderr.startswith("ONNX Runtime cannot load ")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []

@@ -1,0 +1,58 @@
+"""The whole path at a toy size: from images to the page, and again without doing anything twice."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "distill"))
+from tiny import tiny
+
+from rdd_edge.quickstart import BUNDLES, quickstart
+from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
+
+PLAN = Plan(
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0.0), accuracy=AccuracyPlan(samples=40, floats=20), threads=1
+)
+
+
+def times(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("quickstart") / "out"
+    quickstart(out, tiny(), PLAN)
+    return out
+
+
+def test_the_page_and_the_picture_are_there(finished):
+    page = (finished / "report.html").read_text()
+    for target, precisions in BUNDLES.items():
+        assert target in page
+        assert all(precision in page for precision in precisions)
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert (finished / "student.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_runnable_artifact_was_scored_on_the_servers_noise(finished):
+    for target, precisions in BUNDLES.items():
+        for precision in precisions:
+            bench = finished / "bench" / f"{target}-{precision}"
+            record = json.loads((bench / "record.json").read_text())
+            scores = json.loads((bench / "scores.json").read_text())
+            assert record["where"] == "host"
+            assert record["samples"]["count"] == scores["samples"] == 40
+            assert scores["psnr_float"]["median_db"] > 30
+            assert scores["distance"]["metric"] == "fd_digits_cnn"
+
+
+def test_a_second_quickstart_trains_and_exports_nothing_again(finished):
+    before = times(finished / "run") | times(finished / "bundles")
+    quickstart(finished, tiny(), PLAN)
+    after = times(finished / "run") | times(finished / "bundles")
+    assert {p: t for p, t in after.items() if not p.name.startswith("evaluation-")} == {
+        p: t for p, t in before.items() if not p.name.startswith("evaluation-")
+    }
