@@ -4,8 +4,8 @@
     python benchmarks/losses.py --images 64 --losses is_p2p
 
 Both forms run in one process on the same maps. Extra peak memory is the rise of the process's own peak (VmHWM, or on
-CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours goes first, so
-that nothing the plain form left behind can hide it. `--rounds` takes times in turns and prints the fastest of each.
+CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours goes first,
+so that nothing the plain form left behind can hide it. `--rounds` takes times in turns and prints the fastest of each.
 """
 
 from __future__ import annotations
