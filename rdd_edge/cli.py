@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -46,6 +47,10 @@ def distill(
     ] = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,
     save_seconds: Annotated[float, typer.Option(min=0, help="how much work a kill may cost")] = 30.0,
+    shard_mb: Annotated[
+        int, typer.Option(min=1, help="most megabytes of a file of an unfinished stage's state")
+    ] = 1000,
+    tensorboard: Annotated[bool, typer.Option(help="scalars for TensorBoard under OUT/tensorboard")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
 ) -> None:
@@ -61,17 +66,20 @@ def distill(
 
     if threads:
         torch.set_num_threads(threads)
+    first = os.environ.get("RANK", "0") == "0"  # of the processes under torchrun, the one that speaks
     deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
     try:
-        with ConsoleReporter() as reporter:
+        with ConsoleReporter(silent=not first) as reporter:
             run(
-                chosen, out, reporter,
-                start_from=start_from, deadline=deadline, device=device, save_seconds=save_seconds,
+                chosen, out, reporter, start_from=start_from, deadline=deadline, device=device,
+                save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard,
             )  # fmt: skip
     except OutOfTime as stop:
-        typer.echo(f"{stop}: the same command continues it")
+        if first:
+            typer.echo(f"{stop}: the same command continues it")
         return
-    typer.echo(f"{out}: the one-step student is {out / 'student-1'}")
+    if first:
+        typer.echo(f"{out}: the one-step student is {out / 'student-1'}")
 
 
 @app.command()

@@ -13,7 +13,7 @@ from .errors import UsageError
 from .results import Frozen
 
 __all__ = [
-    "METHODS", "PRESETS", "ClassifierTraining", "Extractor", "Losses", "Memory", "Network", "Preset", "Taus",
+    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Memory", "Network", "Preset", "Taus",
     "Training", "preset", "resolve",
 ]  # fmt: skip
 
@@ -91,6 +91,14 @@ class Training(Frozen):
     flip: bool = False
 
 
+class Compute(Frozen):
+    """What changes the speed and, within rounding, nothing else. null: on where the device is CUDA, off on a CPU."""
+
+    bf16: bool | None = None  # products of the networks' passes; never the schedule, the targets or the KL terms
+    channels_last: bool | None = None  # memory order of the networks
+    compile: bool | None = None  # torch.compile: minutes at the start of each stage
+
+
 class Taus(Frozen):
     """Temperatures. `cfd` by the student's step count, since the paper's differ by fold."""
 
@@ -151,6 +159,7 @@ class Preset(Frozen):
     taus: Taus = Taus()
     memory: Memory = Memory()
     distillation: Training
+    compute: Compute = Compute()
 
     @property
     def method(self) -> str:

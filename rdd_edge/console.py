@@ -24,9 +24,13 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 class ConsoleReporter:
-    """Training stages as bars with loss, rate and remaining time; on a pipe, one line per finished stage."""
+    """Training stages as bars with loss, rate and remaining time; on a pipe, one line per finished stage.
 
-    def __init__(self) -> None:
+    silent: for processes beside the first, which has told it all already.
+    """
+
+    def __init__(self, silent: bool = False) -> None:
+        console = Console(quiet=True) if silent else err
         self._progress = Progress(
             TextColumn("[bold]{task.description:<12}"),
             BarColumn(bar_width=30),
@@ -34,19 +38,20 @@ class ConsoleReporter:
             TextColumn("loss {task.fields[loss]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(elapsed_when_finished=True),
-            console=err,
+            console=console,
             refresh_per_second=4,
         )
+        self._err = console
         self._task: TaskID | None = None
         self._stage, self._steps, self._done, self._began, self._loss = "", 0, 0, 0.0, "–"
 
     def __enter__(self) -> ConsoleReporter:
-        if err.is_terminal:
+        if self._err.is_terminal:
             self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if err.is_terminal:
+        if self._err.is_terminal:
             self._progress.stop()
 
     def begin(self, stage: str, steps: int, done: int) -> None:
@@ -60,12 +65,14 @@ class ConsoleReporter:
             self._progress.update(self._task, advance=1, loss=self._loss, rate=self._rate())
 
     def end(self) -> None:
-        if not err.is_terminal:
+        if not self._err.is_terminal:
             seconds = time.monotonic() - self._began
-            err.print(f"{self._stage:<12} {self._steps} steps  loss {self._loss}  {self._rate()}  {seconds:.0f} s")
+            self._err.print(
+                f"{self._stage:<12} {self._steps} steps  loss {self._loss}  {self._rate()}  {seconds:.0f} s"
+            )
 
     def note(self, sentence: str) -> None:
-        err.print(sentence)
+        self._err.print(sentence)
 
     def _rate(self) -> str:
         seconds = time.monotonic() - self._began

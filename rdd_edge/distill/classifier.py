@@ -13,31 +13,33 @@ from ..config import ClassifierTraining
 from .batches import Batches
 from .draws import generator
 from .extractor import Classifier, ExtractorConfig, save_classifier
+from .norm import span_processes
+from .place import Place
 from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
 
 __all__ = ["ClassifierStage", "augment"]
 
 
-def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator) -> Tensor:
+def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator, place: Place, batch: int) -> Tensor:
     """Random translation (reflected edges), flip and an erased square, drawn per image.
 
-    x: (N, C, H, W) in [-1, 1].
+    x: (N, C, H, W) in [-1, 1], this process's rows of a batch of `batch`.
     """
-    n, _, height, width = x.shape
+    count, _, height, width = x.shape
     device = x.device
     if training.shift:
         span, pad = 2 * training.shift + 1, training.shift
-        offset = torch.randint(span, (n, 2), generator=draws).to(device)
+        offset = place.own(torch.randint(span, (batch, 2), generator=draws))
         padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
         rows = offset[:, 0, None] + torch.arange(height, device=device)  # (N, H)
         columns = offset[:, 1, None] + torch.arange(width, device=device)  # (N, W)
-        image = torch.arange(n, device=device)[:, None, None]
+        image = torch.arange(count, device=device)[:, None, None]
         x = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if training.flip:
-        flipped = (torch.rand(n, generator=draws) < 0.5).to(device)
+        flipped = place.own(torch.rand(batch, generator=draws) < 0.5)
         x = torch.where(flipped[:, None, None, None], x.flip(3), x)
     if training.cutout:
-        corner = torch.rand(n, 2, generator=draws).to(device) * torch.tensor([height, width], device=device)
+        corner = place.own(torch.rand(batch, 2, generator=draws) * torch.tensor([height, width]))
         half = training.cutout / 2
         rows = (torch.arange(height, device=device)[None] + 0.5 - corner[:, :1]).abs() < half  # (N, H)
         columns = (torch.arange(width, device=device)[None] + 0.5 - corner[:, 1:]).abs() < half  # (N, W)
@@ -53,7 +55,8 @@ class ClassifierStage:
     ) -> None:
         self.name, self.training, self.data, self.seed = name, training, data, seed
         torch.manual_seed(int(generator(seed, name, -1).initial_seed()))
-        self.model = Classifier(config).to(data.device)
+        self.model = data.place.prepare(Classifier(config))
+        span_processes(self.model, data.place.world)
         self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.best_accuracy = torch.tensor(-1.0)
         self.optimizer = torch.optim.SGD(
@@ -66,29 +69,34 @@ class ClassifierStage:
         self.steps = self.epoch_steps * training.epochs
 
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
-        epoch, place = divmod(index, self.epoch_steps)
+        epoch, turn = divmod(index, self.epoch_steps)
         order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, f"{self.name}/epoch", epoch))]
-        rows = order[place * self.training.batch : (place + 1) * self.training.batch]
-        x = augment(self.data.images(rows), self.training, generator(self.seed, self.name, index))
+        rows = order[turn * self.training.batch : (turn + 1) * self.training.batch]
+        place, own = self.data.place, self.data.own(rows)
+        x = augment(self.data.images(own), self.training, generator(self.seed, self.name, index), place, len(rows))
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.rate * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         self.model.train()
-        loss = F.cross_entropy(self.model(x), self.data.labels(rows))
+        with place.autocast():
+            logits = self.model(x)
+        full = logits if logits.dtype == torch.float64 else logits.float()
+        loss = F.cross_entropy(full, self.data.labels(own)) * place.world.part(len(rows))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        place.world.sum_gradients(self.model.parameters())
         self.optimizer.step()
-        if place == self.epoch_steps - 1:
+        if turn == self.epoch_steps - 1:
             self._keep_best()
-        return {"loss": loss.detach(), "held_out_accuracy": self.best_accuracy} if log else None
+        return {"loss": place.world.sum(loss.detach()), "held_out_accuracy": self.best_accuracy} if log else None
 
     @torch.no_grad()
     def _keep_best(self) -> None:
         self.model.eval()
         right = [
             (self.model(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
-            for rows in torch.split(self.held_out, 512)
+            for rows in torch.split(self.data.own(self.held_out), 512)
         ]
-        accuracy = torch.cat(right).mean().cpu()
+        accuracy = (self.data.place.world.sum(torch.cat(right).sum()) / len(self.held_out)).cpu()
         if accuracy >= self.best_accuracy:  # of equals the later, which has trained longer
             self.best_accuracy = accuracy
             self.best = {key: value.clone() for key, value in self.model.state_dict().items()}

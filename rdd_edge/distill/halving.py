@@ -17,6 +17,7 @@ from .schedule import add_noise, snr_weight
 from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
 from .targets import two_step_target
 from .terms import Terms
+from .world import World
 
 __all__ = ["HalvingStage"]
 
@@ -36,9 +37,9 @@ class HalvingStage:
         )
         self.training, self.terms, self.data = training, terms, data
         self.seed, self.conditional = seed, conditional
-        self.teacher = teacher.to(data.device).eval().requires_grad_(False)
-        self.student = student.to(data.device).eval()  # eval switches dropout off and nothing else
-        self.optimizer = Optimizer(self.student.parameters(), training)
+        self.teacher = data.place.prepare(teacher).eval().requires_grad_(False)
+        self.student = data.place.prepare(student).eval()  # eval switches dropout off and nothing else
+        self.optimizer = Optimizer(self.student.parameters(), training, data.place.world)
         # The head's rate is constant and its gradient is not clipped, so it has an Adam of its own.
         head = terms.head
         self.head_adam = torch.optim.Adam(head.parameters(), terms.memory.head_rate or training.rate) if head else None
@@ -46,30 +47,33 @@ class HalvingStage:
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
         draws = generator(self.seed, self.name, index)
         z, t, label = self._noisy_batch(draws)
-        target = two_step_target(denoiser(self.teacher, label), z, t, self.student_steps)
-        student = denoiser(self.student, label)(z, t)
-        terms = self.terms.compute(student, target, snr_weight(t), draws)
+        target = two_step_target(denoiser(self.teacher, label, self.data.place.autocast), z, t, self.student_steps)
+        student = denoiser(self.student, label, self.data.place.autocast)(z, t)
+        terms = self.terms.compute(student, target, snr_weight(t), draws, self.training.batch)
         loss = self.terms.total(terms)
-        values = {"loss": loss.detach(), **_values(terms, student)} if log else None
+        world = self.data.place.world
+        values = {"loss": world.sum(loss.detach()), **_values(terms, student, world)} if log else None
         if self.head_adam:
             self.head_adam.zero_grad(set_to_none=True)
         norm = self.optimizer.step(loss, index)
-        if self.head_adam and terms.get("m_p2p") is not None:
+        if self.head_adam and self.terms.head and terms.get("m_p2p") is not None:
+            world.sum_gradients(self.terms.head.parameters())
             self.head_adam.step()
         return None if values is None else {**values, "grad_norm": norm}
 
     def _noisy_batch(self, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """z_t (N, C, H, W), t (N,), label (N,) or None."""
+        """z_t (N, C, H, W), t (N,), label (N,) or None: this process's rows of the batch."""
         n = self.training.batch
         rows = torch.randint(self.data.count, (n,), generator=draws)
         t = torch.randint(1, self.student_steps + 1, (n,), generator=draws) / self.student_steps
         flip = torch.rand(n, generator=draws) < 0.5
-        x = self.data.images(rows)
+        place, own = self.data.place, self.data.own(rows)
+        x = self.data.images(own)
         if self.training.flip:
-            x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
-        noise = torch.randn(x.shape, generator=draws).to(x.device)
-        t = t.to(x.device)
-        return add_noise(x, noise, t), t, self.data.labels(rows) if self.conditional else None
+            x = torch.where(place.own(flip)[:, None, None, None], x.flip(3), x)
+        noise = place.own(torch.randn((n, *x.shape[1:]), generator=draws))
+        t = place.own(t)
+        return add_noise(x, noise, t), t, self.data.labels(own) if self.conditional else None
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, **({"head": self.terms.head} if self.terms.head else {})}
@@ -92,15 +96,16 @@ class HalvingStage:
             restore_optimizer(self.head_adam, select("head_adam", state))
 
     def finish(self, path: Path) -> None:
+        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(path, self.student, role="student", method=self.method, sampling_steps=self.student_steps)
 
 
-def _values(terms: dict[str, Tensor | None], student: Tensor) -> dict[str, Tensor | None]:
+def _values(terms: dict[str, Tensor | None], student: Tensor, world: World) -> dict[str, Tensor | None]:
     """Each term and the norm of its gradient with respect to x̂, the one point all terms share."""
     values: dict[str, Tensor | None] = {}
     for name, value in terms.items():
-        values[name] = None if value is None else value.detach()
+        values[name] = None if value is None else world.sum(value.detach())
         if value is not None:
             (gradient,) = torch.autograd.grad(value, student, retain_graph=True)
-            values[f"{name}_grad_norm"] = gradient.norm()
+            values[f"{name}_grad_norm"] = world.sum(gradient.square().sum()).sqrt()
     return values

@@ -2,25 +2,29 @@
 
 A stage is an object with `step`; everything it draws is keyed by the step's number, so stopping between any two steps
 and loading the state gives the same weights as never having stopped.
+
+Every process of a run holds the whole state, so rank 0 alone writes it. Between logged steps the processes exchange
+nothing but the step's own gathers and sums; when to stop is rank 0's to say, at a logged step.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
-from ..errors import TrainingError
-from ..files import storage_errors
-from .state import load_latest, save_state
+from .guard import Guard
+from .logs import Log, NoLog, RunLog
+from .place import Place
+from .state import SHARD_BYTES, load_latest, save_state
 
-__all__ = ["SAVE_SECONDS", "OutOfTime", "Reporter", "Stage", "run_stage"]
+__all__ = ["LOG_STEPS", "SAVE_SECONDS", "Keeping", "OutOfTime", "Reporter", "Stage", "run_stage"]
 
 SAVE_SECONDS = 30.0
 LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchronisation
@@ -28,6 +32,20 @@ LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchroni
 
 class OutOfTime(Exception):
     """The time the user gave is over; the state is on disk."""
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """When to stop, and what to leave on disk on the way.
+
+    deadline: on time.monotonic's clock.  save_seconds: how much work a kill may cost.
+    shard_bytes: of a file of the state.  tensorboard: whether scalars go there beside the JSON lines.
+    """
+
+    deadline: float = math.inf
+    save_seconds: float = SAVE_SECONDS
+    shard_bytes: int = SHARD_BYTES
+    tensorboard: bool = False
 
 
 class Stage(Protocol):
@@ -61,73 +79,51 @@ class Reporter(Protocol):
     def note(self, sentence: str) -> None: ...
 
 
-def run_stage(
-    stage: Stage, run: Path, reporter: Reporter, deadline: float = math.inf, save_seconds: float = SAVE_SECONDS
-) -> None:
+def run_stage(stage: Stage, run: Path, reporter: Reporter, keeping: Keeping, place: Place) -> None:
     """Run a stage to its end from wherever it stands, leaving RUN/<name>/ and RUN/logs/<name>.jsonl.
 
-    deadline: on time.monotonic's clock.  save_seconds: how much work a kill may cost.
-    Raises OutOfTime past the deadline, TrainingError on a loss that is not finite.
+    Raises OutOfTime past the deadline, TrainingError on a loss that is not finite or explodes.
     """
-    folder = run / ".state" / stage.name
-    done = 0
-    if (found := load_latest(folder)) is not None:
-        done, tensors, complaints = found
-        stage.load(tensors)
-        for complaint in complaints:
-            reporter.note(complaint)
-    log = _Log(run / "logs" / f"{stage.name}.jsonl", done)
+    world, folder = place.world, run / ".state" / stage.name
+    done = _resume(stage, folder, reporter)
+    world.wait()  # nobody writes while another still reads
+    log: Log = RunLog(run, stage.name, done, keeping.tensorboard) if world.writes else NoLog()
+    guard = Guard(stage.name)
     reporter.begin(stage.name, stage.steps, done)
     saved = time.monotonic()
     for index in range(done, stage.steps):
-        values = stage.step(index, log=index % LOG_STEPS == 0 or index == stage.steps - 1)
+        logged = index % LOG_STEPS == 0 or index == stage.steps - 1
+        # Processes that save at moments of their own would part ways, so several do it where all of them log.
+        may_stop = world.size == 1 or logged
+        now = time.monotonic()
+        late = may_stop and world.agree(now >= keeping.deadline, place.device)
+        due = may_stop and (late or world.agree(now - saved >= keeping.save_seconds, place.device))
+        values = stage.step(index, log=logged or due)  # what is saved has been looked at
         if values is not None:
-            log.write(index, _finite(values, stage.name, index))
+            numbers = guard.check(index, values, remember=logged)
+            if logged:
+                log.write(index, numbers)
         reporter.advance(log.loss)
-        if time.monotonic() >= deadline or time.monotonic() - saved >= save_seconds:
-            save_state(folder, index + 1, stage.state())
+        if due:
+            if world.writes:
+                save_state(folder, index + 1, stage.state(), keeping.shard_bytes)
             saved = time.monotonic()
-            if saved >= deadline and index + 1 < stage.steps:
+            if late and index + 1 < stage.steps:
+                world.wait()
                 raise OutOfTime(f"stopped in stage {stage.name} after {index + 1} of {stage.steps} steps")
-    stage.finish(run / stage.name)
+    if world.writes:
+        stage.finish(run / stage.name)
+        shutil.rmtree(folder, ignore_errors=True)
+    log.close()
     reporter.end()
-    shutil.rmtree(folder, ignore_errors=True)
 
 
-def _finite(values: Mapping[str, Tensor | float | None], stage: str, index: int) -> dict[str, float | None]:
-    """The values as numbers. Raises TrainingError naming the first that is not finite."""
-    numbers = {name: None if value is None else float(value) for name, value in values.items()}
-    for name, number in numbers.items():
-        if number is not None and not math.isfinite(number):
-            raise TrainingError(
-                f"stage {stage} diverged at step {index}: {name} is {number}; the last good state is kept, "
-                "try a lower rate"
-            )
-    return numbers
-
-
-class _Log:
-    """JSON lines, one logged step each. A resumed stage drops the lines past its state: they will be written again."""
-
-    def __init__(self, path: Path, done: int) -> None:
-        self.path = path
-        self.loss: float | None = None
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            kept = []
-            if path.exists() and done > 0:
-                kept = [line for line in path.read_text().splitlines() if _step_of(line) < done]
-            path.write_text("".join(f"{line}\n" for line in kept))
-
-    def write(self, index: int, values: dict[str, float | None]) -> None:
-        self.loss = values.get("loss")
-        with storage_errors(self.path), self.path.open("a") as file:
-            file.write(json.dumps({"step": index, **values}) + "\n")
-
-
-def _step_of(line: str) -> float:
-    """Step of a log line; a line cut short by a kill counts as past everything."""
-    try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        return math.inf
+def _resume(stage: Stage, folder: Path, reporter: Reporter) -> int:
+    """Load the newest whole state; the steps that are done."""
+    if (found := load_latest(folder)) is None:
+        return 0
+    done, tensors, complaints = found
+    stage.load(tensors)
+    for complaint in complaints:
+        reporter.note(complaint)
+    return done

@@ -61,12 +61,13 @@ def ii_p2p_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     return kl_rows(t @ t.transpose(1, 2) / tau, s @ s.transpose(1, 2) / tau)
 
 
-def is_p2p_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
+def is_p2p_loss(student: Tensor, teacher: Tensor, tau: float, share: tuple[int, int] = (0, 1)) -> Tensor:
     """L_IS_P2P, Eq. 7: Eq. 6 between the pixels of images i and j, the mean over all N² ordered pairs.
 
     student, teacher: (N, C, h, w).  Returns a scalar. Extra memory grows linearly in N (see `pairs`).
+    share: (rank, processes): this process's part of the mean; all parts add up to it.
     """
-    return mean_pair_kl(unit_pixels(student), unit_pixels(teacher.detach()), tau)
+    return mean_pair_kl(student, teacher.detach(), tau, share=share)
 
 
 def m_p2p_loss(student: Tensor, teacher: Tensor, contrast: Tensor, tau: float) -> Tensor:

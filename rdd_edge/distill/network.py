@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -24,11 +25,20 @@ def build_unet(arguments: Mapping[str, Any], seed: int) -> nn.Module:
     return unet
 
 
-def denoiser(unet: nn.Module, label: Tensor | None = None) -> Denoiser:
-    """x̂ = θ(z_t, t) of an x-predicting network, for images of these class labels (N,)."""
+def denoiser(
+    unet: nn.Module,
+    label: Tensor | None = None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Denoiser:
+    """x̂ = θ(z_t, t) of an x-predicting network, for images of these class labels (N,), in z's own type.
+
+    precision: the context of the network's pass alone, as `Place.autocast`.
+    """
 
     def predict(z: Tensor, t: Tensor) -> Tensor:
-        x: Tensor = unet(z, network_time(t), class_labels=label).sample
-        return x
+        time = network_time(t)
+        with precision():
+            x: Tensor = unet(z, time, class_labels=label).sample
+        return x.to(z.dtype)
 
     return predict

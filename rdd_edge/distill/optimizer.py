@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..config import Training
 from .state import optimizer_tensors, restore_optimizer
+from .world import World
 
 __all__ = ["Optimizer", "rate_at"]
 
@@ -24,17 +25,18 @@ def rate_at(training: Training, index: int) -> float:
 class Optimizer:
     """Adam over one network's parameters."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], training: Training) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], training: Training, world: World) -> None:
         self.parameters = list(parameters)
-        self.training = training
+        self.training, self.world = training, world
         self.adam = torch.optim.Adam(self.parameters, training.rate, fused=True)
 
     def step(self, loss: Tensor, index: int) -> Tensor:
-        """Backward, clip, update. Returns the gradient's norm before clipping."""
+        """Backward, sum over processes, clip, update. Returns the gradient's norm before clipping."""
         for group in self.adam.param_groups:
             group["lr"] = rate_at(self.training, index)
         self.adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        self.world.sum_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.training.clip)
         self.adam.step()
         return norm

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .losses import unit_pixels
+from .place import Place
 
 __all__ = ["PixelQueue"]
 
@@ -13,8 +14,9 @@ __all__ = ["PixelQueue"]
 class PixelQueue:
     """Unit vectors (capacity, C), oldest out first. An entry is one pixel's C-vector of one teacher map."""
 
-    def __init__(self, capacity: int, channels: int, device: torch.device | str = "cpu") -> None:
-        self.entries = torch.zeros(capacity, channels, device=device)
+    def __init__(self, capacity: int, channels: int, place: Place | None = None) -> None:
+        self.place = place or Place(torch.device("cpu"))
+        self.entries = torch.zeros(capacity, channels, device=self.place.device)
         self.pushed = 0  # in all; the ring's next place is this modulo the capacity
 
     def __len__(self) -> int:
@@ -27,17 +29,17 @@ class PixelQueue:
         """
         pixels = unit_pixels(maps.detach())  # (N, A, C)
         n, a, c = pixels.shape
-        order = torch.rand(n, a, generator=generator).argsort(1)[:, :per_image].to(pixels.device)  # (N, K)
+        order = self.place.upload(torch.rand(n, a, generator=generator).argsort(1)[:, :per_image])  # (N, K)
         chosen = pixels.gather(1, order.unsqueeze(-1).expand(-1, -1, c)).reshape(-1, c)[-len(self.entries) :]
         places = (torch.arange(len(chosen)) + self.pushed) % len(self.entries)
-        self.entries[places.to(self.entries.device)] = chosen.to(self.entries.dtype)
+        self.entries[self.place.upload(places)] = chosen.to(self.entries.dtype)
         self.pushed += len(chosen)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
         """`count` different entries at random, (count, C); None while the queue holds fewer."""
         if len(self) < count:
             return None
-        return self.entries[torch.randperm(len(self), generator=generator)[:count].to(self.entries.device)]
+        return self.entries[self.place.upload(torch.randperm(len(self), generator=generator)[:count])]
 
     def state(self) -> dict[str, Tensor]:
         return {"entries": self.entries, "pushed": torch.tensor(self.pushed)}

@@ -30,10 +30,12 @@ from .classifier import ClassifierStage
 from .draws import generator
 from .extractor import ExtractorConfig, load_feature_network
 from .halving import HalvingStage
-from .loop import SAVE_SECONDS, Reporter, Stage, run_stage
+from .loop import SAVE_SECONDS, Keeping, Reporter, Stage, run_stage
 from .network import build_unet
+from .place import Place
 from .teacher import TeacherStage
 from .terms import Terms
+from .world import World, joined
 
 __all__ = ["RUN_FILE", "RunFile", "distill", "read_run", "stage_names"]
 
@@ -74,18 +76,32 @@ def distill(
     deadline: float = math.inf,
     device: str | None = None,
     save_seconds: float = SAVE_SECONDS,
+    shard_mb: int = 1000,
+    tensorboard: bool = False,
 ) -> None:
     """Train everything that `out` does not hold yet, ending with out/student-1.
 
     start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
     deadline: on time.monotonic's clock; OutOfTime past it. Raises UsageError where `out` was told other things.
     """
-    torch_device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    data = data or load_images(preset.data, preset.image_size)
-    _claim(out, preset, data, start_from)
-    for folder in (out, *out.glob(".state/*")):
-        remove_leftovers(folder)
-    _Run(preset, out, data, torch_device).train(reporter, deadline, save_seconds)
+    keeping = Keeping(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
+    with joined(device) as (world, torch_device):
+        _check_batches(preset, world)
+        if world.writes or world.size == 1:
+            data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
+            _claim(out, preset, data, start_from)
+            for folder in (out, *out.glob(".state/*")):
+                remove_leftovers(folder)
+        world.wait()
+        data = data or load_images(preset.data, preset.image_size)
+        _Run(preset, out, data, Place(torch_device, world, preset.compute)).train(reporter, keeping)
+
+
+def _check_batches(preset: Preset, world: World) -> None:
+    """Every process needs a row of every batch."""
+    for stage in ("extractor_training", "judge_training", "teacher", "pd", "distillation"):
+        if (training := getattr(preset, stage)) is not None:
+            world.require(f"{stage}.batch", training.batch)
 
 
 def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None) -> None:
@@ -133,14 +149,14 @@ def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
 class _Run:
     """The stages of one run, made one after the other from what the run's folder holds."""
 
-    def __init__(self, preset: Preset, out: Path, data: ImageSet, device: torch.device) -> None:
-        self.preset, self.out, self.device = preset, out, device
-        self.batches = Batches(data, device)
+    def __init__(self, preset: Preset, out: Path, data: ImageSet, place: Place) -> None:
+        self.preset, self.out, self.place = preset, out, place
+        self.batches = Batches(data, place)
         height, width, channels = data.images.shape[1:]
         self.image_shape = (channels, height, width)
         self.classes = None if data.classes is None else len(data.classes)
 
-    def train(self, reporter: Reporter, deadline: float, save_seconds: float) -> None:
+    def train(self, reporter: Reporter, keeping: Keeping) -> None:
         p = self.preset
         if self.classes is None:
             raise UsageError(f"the data {p.data} has no labels, and the extractor is trained on labels")
@@ -150,8 +166,10 @@ class _Run:
         for place, name in enumerate(names):
             done = (self.out / name).is_dir() or (have_base and names.index("teacher") < place < base)
             if not done:
-                run_stage(self._stage(name), self.out, reporter, deadline, save_seconds)
-        shutil.rmtree(self.out / ".state", ignore_errors=True)
+                run_stage(self._stage(name), self.out, reporter, keeping, self.place)
+            self.place.world.wait()  # the next stage reads what rank 0 has written
+        if self.place.world.writes:
+            shutil.rmtree(self.out / ".state", ignore_errors=True)
 
     def _stage(self, name: str) -> Stage:
         p = self.preset
@@ -172,17 +190,17 @@ class _Run:
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
         losses = Losses(pd=1.0) if by_pd else p.losses
-        terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None)
+        terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place)
         if terms.extractor is not None:
-            channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.device)).shape[1])
-            terms.prepare(channels, self.device, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
+            channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.place.device)).shape[1])
+            terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
         return HalvingStage(
             read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method, terms,
             p.pd if by_pd else p.distillation, self.batches, p.seed, p.conditional,
         )  # fmt: skip
 
     def _features(self) -> nn.Module:
-        return load_feature_network(self.out / "extractor")[1].to(self.device)
+        return self.place.prepare(load_feature_network(self.out / "extractor")[1])
 
     def _classifier(self, shape: Extractor) -> ExtractorConfig:
         return ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)

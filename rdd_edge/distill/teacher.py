@@ -26,9 +26,9 @@ class TeacherStage:
     def __init__(self, unet: nn.Module, training: Training, data: Batches, seed: int, conditional: bool) -> None:
         self.name, self.steps = "teacher", training.steps
         self.training, self.data, self.seed, self.conditional = training, data, seed, conditional
-        self.unet = unet.to(data.device).train()
+        self.unet = data.place.prepare(unet).train()
         self.ema = {key: value.clone() for key, value in self.unet.state_dict().items()}
-        self.optimizer = Optimizer(self.unet.parameters(), training)
+        self.optimizer = Optimizer(self.unet.parameters(), training, data.place.world)
 
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
         draws = generator(self.seed, self.name, index)
@@ -36,18 +36,22 @@ class TeacherStage:
         rows = torch.randint(self.data.count, (n,), generator=draws)
         t = 1.0 - torch.rand(n, generator=draws)  # (0, 1]
         flip = torch.rand(n, generator=draws) < 0.5
-        x = self.data.images(rows)
-        noise = torch.randn(x.shape, generator=draws).to(x.device)
-        t = t.to(x.device)
+        place, own = self.data.place, self.data.own(rows)
+        x = self.data.images(own)
+        noise = place.own(torch.randn((n, *x.shape[1:]), generator=draws))
+        t = place.own(t)
         if self.training.flip:
-            x = torch.where(flip.to(x.device)[:, None, None, None], x.flip(3), x)
-        label = self.data.labels(rows) if self.conditional else None
+            x = torch.where(place.own(flip)[:, None, None, None], x.flip(3), x)
+        label = self.data.labels(own) if self.conditional else None
+        # Dropout alone depends on the number of processes: each has masks of its own.
+        masks = generator(self.seed, "teacher/dropout" + (f"/{place.world.rank}" if place.world.rank else ""), index)
         with torch.random.fork_rng(devices=[]):  # dropout alone draws from the global generator
-            torch.manual_seed(int(generator(self.seed, "teacher/dropout", index).initial_seed()))
-            loss = pd_loss(denoiser(self.unet, label)(add_noise(x, noise, t), t), x, snr_weight(t))
+            torch.manual_seed(int(masks.initial_seed()))
+            prediction = denoiser(self.unet, label, place.autocast)(add_noise(x, noise, t), t)
+            loss = pd_loss(prediction, x, snr_weight(t)) * place.world.part(n)
         norm = self.optimizer.step(loss, index)
         self._average(index)
-        return {"loss": loss.detach(), "grad_norm": norm} if log else None
+        return {"loss": place.world.sum(loss.detach()), "grad_norm": norm} if log else None
 
     @torch.no_grad()
     def _average(self, index: int) -> None:
@@ -70,4 +74,5 @@ class TeacherStage:
 
     def finish(self, path: Path) -> None:
         self.unet.load_state_dict(self.ema)
+        self.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(path, self.unet.eval(), role="teacher", method="teacher", sampling_steps=None)

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..config import Losses, Memory, Taus
 from . import losses
+from .place import Place
 from .queue import PixelQueue
 
 __all__ = ["ProjectionHead", "Terms"]
@@ -25,44 +26,50 @@ class Terms:
     """The terms of one fold, with the pixel queue and the projection head that M_P2P needs."""
 
     def __init__(
-        self, weights: Losses, taus: Taus, memory: Memory, student_steps: int, extractor: nn.Module | None
+        self, weights: Losses, taus: Taus, memory: Memory, student_steps: int, extractor: nn.Module | None, place: Place
     ) -> None:
+        self.place = place
         self.weights, self.taus, self.memory = weights, taus, memory
         self.tau_cfd = taus.cfd.get(student_steps, 1.0)
         self.extractor = extractor
         self.queue: PixelQueue | None = None
         self.head: ProjectionHead | None = None
 
-    def prepare(self, channels: int, device: torch.device, seed: int) -> None:
+    def prepare(self, channels: int, seed: int) -> None:
         """Make queue and head for feature maps of `channels`, when M_P2P is among the terms."""
         if self.weights.m_p2p:
-            self.queue = PixelQueue(self.memory.capacity, channels, device)
+            self.queue = PixelQueue(self.memory.capacity, channels, self.place)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.head = ProjectionHead(channels).to(device)
+                self.head = ProjectionHead(channels).to(self.place.device)
 
     def compute(
-        self, student: Tensor, target: Tensor, weight: Tensor, draws: torch.Generator
+        self, student: Tensor, target: Tensor, weight: Tensor, draws: torch.Generator, batch: int
     ) -> dict[str, Tensor | None]:
         """Each term with a weight above 0, unweighted; None: M_P2P before the queue holds V entries.
 
-        student: x̂ (N, C, H, W) with gradient.  target: x^T.  weight: ω_t (N,).
+        student: x̂ (N, C, H, W) with gradient.  target: x^T.  weight: ω_t (N,).  These are this process's rows of a
+        batch of `batch`, and the terms its parts of the batch's: they add up over the processes.
         A batch enters the queue after its own loss, so it is never its own contrast.
         """
         w, terms = self.weights, dict[str, Tensor | None]()
+        world, part = self.place.world, self.place.world.part(batch)
         if w.pd:
-            terms["pd"] = losses.pd_loss(student, target, weight)
+            terms["pd"] = losses.pd_loss(student, target, weight) * part
         if w.uses_features:
             assert self.extractor is not None
-            with torch.no_grad():
-                t = self.extractor(target)
-            s = self.extractor(student)
+            with self.place.autocast():
+                with torch.no_grad():
+                    t = self.extractor(target)
+                s = self.extractor(student)
             if w.cfd:
-                terms["cfd"] = losses.cfd_loss(s, t, self.tau_cfd)
+                terms["cfd"] = losses.cfd_loss(s, t, self.tau_cfd) * part
             if w.ii_p2p:
-                terms["ii_p2p"] = losses.ii_p2p_loss(s, t, self.taus.relation)
+                terms["ii_p2p"] = losses.ii_p2p_loss(s, t, self.taus.relation) * part
+            if w.is_p2p or w.m_p2p:  # pairs, head and queue span the batch of all processes
+                s, t = world.gather(s, batch), world.gather(t, batch)
             if w.is_p2p:
-                terms["is_p2p"] = losses.is_p2p_loss(s, t, self.taus.relation)
+                terms["is_p2p"] = losses.is_p2p_loss(s, t, self.taus.relation, world.share)
             if w.m_p2p:
                 terms["m_p2p"] = self._m_p2p(s, t, draws)
         return terms
@@ -70,7 +77,12 @@ class Terms:
     def _m_p2p(self, s: Tensor, t: Tensor, draws: torch.Generator) -> Tensor | None:
         assert self.queue is not None and self.head is not None
         contrast = self.queue.draw(self.memory.draw, draws)
-        loss = None if contrast is None else losses.m_p2p_loss(self.head(s), t, contrast, self.taus.memory)
+        loss = None
+        if contrast is not None:
+            world, own = self.place.world, self.place.world.rows(len(s))
+            with self.place.autocast():
+                projected = self.head(s)[own]
+            loss = losses.m_p2p_loss(projected, t[own], contrast, self.taus.memory) * world.part(len(s))
         self.queue.push(t, self.memory.per_image, draws)
         return loss
 

@@ -110,7 +110,7 @@ def test_is_p2p_in_blocks_has_the_plain_forms_gradient():
 
 @pytest.mark.parametrize("block", [1, 6 * 9 * 9 * 2, 1 << 22])
 def test_the_block_size_changes_nothing(block):
-    student, teacher = torch.rand(6, 9, 4, dtype=torch.float64, requires_grad=True), torch.rand(6, 9, 4).double()
+    student, teacher = maps(6, 4, 3, 3, seed=6).requires_grad_(), maps(6, 4, 3, 3, seed=7)
     value = mean_pair_kl(student, teacher, 1.0, block)
     (gradient,) = torch.autograd.grad(value, student)
     whole = mean_pair_kl(student, teacher, 1.0, 1 << 30)
@@ -141,6 +141,22 @@ def test_a_student_that_equals_its_teacher_has_no_loss(name):
     tau_one = {"cfd": lambda s, t: cfd_loss(s, t, 1.0)}
     value = {**LOSSES, **tau_one}[name](STUDENT, STUDENT.clone())
     torch.testing.assert_close(value, torch.zeros_like(value), rtol=0, atol=1e-7)
+
+
+def test_the_shares_of_the_processes_add_up():
+    student, teacher = maps(7, 4, 3, 3, seed=8).requires_grad_(), maps(7, 4, 3, 3, seed=9)
+    parts = [mean_pair_kl(student, teacher, 0.5, 2 * 7 * 81, (rank, 3)) for rank in range(3)]
+    whole = plain_is_p2p(student, teacher, 0.5)
+    assert all(part > 0 for part in parts)
+    torch.testing.assert_close(sum(parts), whole)
+    torch.testing.assert_close(torch.autograd.grad(sum(parts), student), torch.autograd.grad(whole, student))
+
+
+def test_the_maps_order_in_memory_and_their_length_do_not_matter():
+    student, teacher = STUDENT.clone(), TEACHER.clone()
+    rows = student.to(memory_format=torch.channels_last)
+    torch.testing.assert_close(is_p2p_loss(rows, 3 * teacher, 0.8), is_p2p_loss(student, teacher, 0.8))
+    assert torch.equal(rows, STUDENT)  # channels-last rows are the map itself, and it must not be written to
 
 
 def test_half_precision_maps_are_compared_in_float32():

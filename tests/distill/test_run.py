@@ -81,7 +81,7 @@ def test_a_broken_state_is_passed_over_for_the_one_before(finished, tmp_path):
     out = tmp_path / "run"
     with pytest.raises(Killed):
         distill(tiny(), out, KilledAt("teacher", 6), device="cpu", save_seconds=0)
-    newest = max((out / ".state/teacher").glob("step-*")) / "state.safetensors"
+    newest = max((out / ".state/teacher").glob("step-*")) / "state-00000.safetensors"
     newest.write_bytes(newest.read_bytes()[:-7])
     second = Silent()
     distill(tiny(), out, second, device="cpu")

@@ -1,0 +1,137 @@
+"""The relation losses beside the plain form of their equations: forward and backward, time and extra peak memory.
+
+    python benchmarks/losses.py                       # N = 256, A = 64, C = 1920: the plain form takes 8 GiB
+    python benchmarks/losses.py --images 64 --losses is_p2p
+
+Both forms run in one process on the same maps. Extra peak memory is the rise of the process's own peak (VmHWM, or on
+CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours goes first,
+so that nothing the plain form left behind can hide it. `--rounds` takes times in turns and prints the fastest of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rdd_edge.distill.losses import ii_p2p_loss, is_p2p_loss, m_p2p_loss
+
+GIB = 2**30
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+def unit(maps: Tensor) -> Tensor:
+    """(N, C, h, w) → (N, A, C)."""
+    return F.normalize(maps.flatten(2).transpose(1, 2), dim=-1)
+
+
+def plain_kl(teacher: Tensor, student: Tensor) -> Tensor:
+    """Eq. 5 as the libraries write it, the mean over rows."""
+    rows = student.numel() // student.shape[-1]
+    log_q, p = F.log_softmax(student, -1), F.softmax(teacher, -1)
+    return F.kl_div(log_q, p, reduction="sum") / rows
+
+
+def plain_is(student: Tensor, teacher: Tensor) -> Tensor:
+    """Eq. 7, all N² pairs at once: (N, A, N, A), the softmax over the last."""
+    n, a = len(student), student[0, 0].numel()
+    s, t = unit(student).flatten(0, 1), unit(teacher).flatten(0, 1)
+    return plain_kl((t @ t.T).view(n, a, n, a), (s @ s.T).view(n, a, n, a))
+
+
+def plain_ii(student: Tensor, teacher: Tensor) -> Tensor:
+    s, t = unit(student), unit(teacher)
+    return plain_kl(t @ t.transpose(1, 2), s @ s.transpose(1, 2))
+
+
+def plain_m(contrast: Tensor) -> Loss:
+    return lambda student, teacher: plain_kl(unit(teacher) @ contrast.T / 0.1, unit(student) @ contrast.T / 0.1)
+
+
+def reset_peak(device: str) -> int:
+    """Start a new peak; the bytes held now."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM begins again at the present size
+    return peak(device)
+
+
+def peak(device: str) -> int:
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated()
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def measure(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, float, Tensor, Tensor]:
+    """Seconds, extra peak bytes, value and gradient of one forward and backward pass."""
+    device = student.device.type
+    before = reset_peak(device)
+    began = time.perf_counter()
+    value = loss(student, teacher)
+    (gradient,) = torch.autograd.grad(value, student)
+    extra = peak(device) - before  # synchronises
+    return time.perf_counter() - began, extra, value.detach(), gradient
+
+
+def compare(name: str, ours: Loss, plain: Loss, student: Tensor, teacher: Tensor, rounds: int) -> None:
+    few = student[:2].detach().requires_grad_(), teacher[:2]
+    measure(ours, *few), measure(plain, *few)  # libraries load and plan on the first call
+    mine, theirs = [], []
+    for _ in range(rounds):
+        mine.append(measure(ours, student, teacher))
+        theirs.append(measure(plain, student, teacher))
+        error = ((mine[-1][3] - theirs[-1][3]).norm() / theirs[-1][3].norm()).item()
+        mine[-1], theirs[-1] = (*mine[-1][:3], torch.empty(0)), (*theirs[-1][:3], torch.empty(0))
+    seconds, reference = min(m[0] for m in mine), min(m[0] for m in theirs)
+    memory, plain_memory = mine[0][1], theirs[0][1]
+    print(f"{name}: value {mine[0][2]:.6e}, plain {theirs[0][2]:.6e}; gradients differ by {error:.1e} of their norm")
+    print(f"  time          {seconds:8.2f} s    plain {reference:8.2f} s    ratio {seconds / reference:.2f}")
+    print(
+        f"  extra memory  {memory / GIB:8.3f} GiB  plain {plain_memory / GIB:8.3f} GiB  "
+        f"ratio {memory / plain_memory:.3f} (1/{plain_memory / max(memory, 1):.1f})",
+        flush=True,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=256, help="N")
+    parser.add_argument("--side", type=int, default=8, help="of the feature map; A is its square")
+    parser.add_argument("--channels", type=int, default=1920, help="C")
+    parser.add_argument("--contrast", type=int, default=2048, help="V")
+    parser.add_argument("--losses", default="is_p2p,ii_p2p,m_p2p")
+    parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--device", default="cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    draws = torch.Generator().manual_seed(0)
+    shape = arguments.images, arguments.channels, arguments.side, arguments.side
+    student = torch.randn(shape, generator=draws).relu_().to(arguments.device).requires_grad_()
+    teacher = torch.randn(shape, generator=draws).relu_().to(arguments.device)
+    contrast = F.normalize(torch.rand(arguments.contrast, arguments.channels, generator=draws)).to(arguments.device)
+    forms: dict[str, tuple[Loss, Loss]] = {
+        "is_p2p": (lambda s, t: is_p2p_loss(s, t, 1.0), plain_is),
+        "ii_p2p": (lambda s, t: ii_p2p_loss(s, t, 1.0), plain_ii),
+        "m_p2p": (lambda s, t: m_p2p_loss(s, t, contrast, 0.1), plain_m(contrast)),
+    }
+    print(f"N {arguments.images}, A {arguments.side**2}, C {arguments.channels}, float32, {arguments.device}")
+    for name in arguments.losses.split(","):
+        compare(name, *forms[name], student, teacher, arguments.rounds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,83 @@
+"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's scalars."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..errors import CorruptError
+from ..files import storage_errors
+from ..quiet import import_or_explain, quiet
+
+__all__ = ["Log", "NoLog", "RunLog"]
+
+
+class Log(Protocol):
+    """Takes the logged values; `loss` is the last one."""
+
+    loss: float | None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class NoLog:
+    """Of the processes that do not write."""
+
+    def __init__(self) -> None:
+        self.loss: float | None = None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None:
+        self.loss = values.get("loss")
+
+    def close(self) -> None: ...
+
+
+class RunLog:
+    """JSON lines. A resumed stage drops the lines past its state: they will be written again."""
+
+    def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
+        self.path = run / "logs" / f"{stage}.jsonl"
+        self.loss: float | None = None
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = []
+            if self.path.exists() and done > 0:
+                kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
+            self.path.write_text("".join(f"{line}\n" for line in kept))
+        self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None:
+        self.loss = values.get("loss")
+        with storage_errors(self.path), self.path.open("a") as file:
+            file.write(json.dumps({"step": index, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, index)
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def _board(folder: Path, done: int) -> Any:
+    """TensorBoard's writer; what it wrote past `done` is hidden. Raises DependencyError without tensorboard."""
+    import_or_explain("tensorboard", "--tensorboard", "tensorboard")
+    with quiet():
+        from torch.utils.tensorboard import SummaryWriter
+    if folder.exists() and not folder.is_dir():
+        raise CorruptError(f"{folder} is not a folder: move it away, the scalars go there")
+    with storage_errors(folder):
+        return SummaryWriter(str(folder), purge_step=done)
+
+
+def _step_of(line: str) -> float:
+    """Step of a log line; a line cut short by a kill counts as past everything."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,57 @@
+"""Where and how a run computes: device, processes, and the options that only change the speed.
+
+Half precision is confined to the networks' forward passes (`Place.autocast`); what surrounds them, the schedule, the
+targets and the losses, works in float32. Nothing here waits for the device, so the host runs ahead of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Compute
+from .world import World
+
+__all__ = ["Place"]
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The device of this process, its world, and the run's `Compute`, each option left open being on where CUDA is."""
+
+    device: torch.device
+    world: World = field(default_factory=World)
+    compute: Compute = field(default_factory=Compute)
+
+    def _on(self, option: bool | None) -> bool:
+        return self.device.type == "cuda" if option is None else option
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bfloat16 for the products inside the block where `compute.bf16` says so; it needs no loss scaling."""
+        if not self._on(self.compute.bf16):
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.bfloat16)
+
+    def prepare(self, network: Network) -> Network:
+        """A network moved here, its memory order and compilation as told. Its state keeps its names."""
+        order = torch.channels_last if self._on(self.compute.channels_last) else torch.contiguous_format
+        network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
+        if self._on(self.compute.compile):
+            network.compile()
+        return network
+
+    def upload(self, tensor: Tensor) -> Tensor:
+        """A tensor of the host on the device. From pinned memory, because any other copy waits for the device."""
+        if self.device.type != "cuda":
+            return tensor.to(self.device)
+        return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def own(self, whole: Tensor) -> Tensor:
+        """This process's rows of something drawn for the whole batch, on the device."""
+        return self.upload(whole[self.world.rows(len(whole))])
