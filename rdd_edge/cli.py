@@ -165,6 +165,7 @@ def export(
     target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be given again")],
     out: Annotated[Path, typer.Option(help="folder that gets one bundle per target and precision")],
     precision: Annotated[str | None, typer.Option(help="one that every target has; default: all of each")] = None,
+    min_psnr: Annotated[float | None, typer.Option(help="budget of mixed precision: median PSNR in dB")] = None,
 ) -> None:
     """Build a bundle per target and precision, each proven on its artifact."""
     from .console import stages
@@ -181,7 +182,7 @@ def export(
             if event.stage == "done":
                 typer.echo(f"{out / name}: {event.detail}")
 
-        export_bundles(checkpoint, tuple(target), precision, out, show)
+        export_bundles(checkpoint, tuple(target), precision, out, show, min_psnr_db=min_psnr)
 
 
 @app.command()

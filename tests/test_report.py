@@ -53,13 +53,10 @@ def runs(tmp_path: Path, made: Path) -> list[Path]:
 
 
 def spoil(run: Path, text: str) -> None:
-    """Put a text in every free string of a record and of its scores."""
+    """Put a text in every free string of a record and of its scores; the others are refused by their patterns."""
     record = read_model(run / "record.json", RunRecord)
     changes = {
-        "target": text,
-        "precision": text,
         "checkpoint": text,
-        "started_at": text,
         "device": Device(name=text, system=text, machine=text, processor=text, cores=1, memory_bytes=1),
         "runtime": Runtime(name=text, version=text, backend=text) if record.runtime else None,
         "missing": dict.fromkeys(record.missing, text) | {text: text},
@@ -70,8 +67,6 @@ def spoil(run: Path, text: str) -> None:
 
         scores = read_model(run / "scores.json", Scores)
         changes = {
-            "target": text,
-            "precision": text,
             "missing": dict.fromkeys(scores.missing, text),
             "record_sha256": sha256_of(run / "record.json"),
             "faults": tuple(fault.model_copy(update={"name": text, "sentence": text}) for fault in scores.faults),

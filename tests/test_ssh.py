@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
@@ -61,7 +62,7 @@ class Board:
         (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}")
         (self.folder / "ssh_config").write_text(
             f"UserKnownHostsFile {self.folder / 'known_hosts'}\nGlobalKnownHostsFile /dev/null\n"
-            f"IdentityFile {self.folder / 'user'}\nIdentitiesOnly yes\n"
+            f"IdentityFile {self.folder / 'user'}\nIdentitiesOnly yes\nKexAlgorithms curve25519-sha256\n"
         )
 
     def _start(self) -> subprocess.Popen[bytes]:
@@ -85,7 +86,8 @@ class Board:
     def cut(self) -> None:
         """What a cable does: both ends of every session gone at once."""
         for pid in self.sessions():
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
+                os.kill(pid, signal.SIGKILL)
 
     def left(self, name: str) -> list[str]:
         return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))

@@ -28,13 +28,15 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_conditional_checkpoi
 
 def test_each_precision_of_the_target_becomes_a_bundle(exported: Any) -> None:
     out, bundles, _ = exported
-    assert [bundle.folder for bundle in bundles] == [out / f"android-{name}" for name in android.precisions]
+    names = [name for name in android.precisions if name != "mixed"]  # which needs a budget
+    assert [bundle.folder for bundle in bundles] == [out / f"android-{name}" for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted(bundle.folder.name for bundle in bundles)
     assert [read_bundle(bundle.folder) for bundle in bundles] == bundles
 
 
 def test_manifest_describes_the_artifact(exported: Any, tiny_conditional_checkpoint: Path) -> None:
-    fp32, int8 = (bundle.manifest for bundle in exported[1][:2])
+    manifests = {bundle.manifest.precision: bundle.manifest for bundle in exported[1]}
+    fp32, int8 = manifests["fp32"], manifests["int8"]
     assert fp32.input.shape == fp32.output.shape == (1, 1, 8, 8)
     assert (fp32.label.name, fp32.label.dtype, fp32.label.low, fp32.label.high) == ("label", "int64", 0, 9)
     assert fp32.checkpoint_sha256 == read_checkpoint(tiny_conditional_checkpoint).sha256
@@ -70,6 +72,7 @@ def test_stages_are_told_in_order_and_end_with_the_parity(exported: Any) -> None
         (("windows",), None, "there is no target 'windows': choose from android"),
         (("android",), "int3", "the android target has no precision 'int3': it has fp32, "),
         ((), None, "name at least one target"),
+        (("android",), "mixed", "say what it has to reach with --min-psnr"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
@@ -78,6 +81,11 @@ def test_what_cannot_be_is_refused_before_any_work(
     with pytest.raises(UsageError, match=sentence):
         export_bundles(tmp_path / "no checkpoint is read", targets, precision, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_without_mixed_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none of what is asked for is mixed"):
+        plan_bundles(("android",), "int8", tmp_path, min_psnr_db=40.0)
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from networks import small_unet
 
 from rdd_edge.errors import ArtifactError, UsageError
 from rdd_edge.targets.android import target
@@ -51,6 +52,28 @@ def test_results_outlive_the_next_run(fp32: Any) -> None:
     before = first.copy()
     assert not np.array_equal(runner.run(case.z[1:2], labels[1]), before)
     np.testing.assert_array_equal(first, before)
+
+
+@pytest.mark.parametrize("largest", [1.0, 2000.0])
+def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
+    make_case: Callable[..., Any], largest: float
+) -> None:
+    """Before the first normalisation, whose statistics are float32, activations may reach thousands."""
+    import torch
+
+    from rdd_edge.checkpoint import one_step
+    from rdd_edge.export.graph import export_program
+    from rdd_edge.export.rewrites import apply_rewrites
+    from rdd_edge.targets.android.half import to_half
+
+    unet = small_unet()
+    with torch.no_grad():
+        unet.conv_in.weight *= largest
+        z = torch.from_numpy(make_case(target.rewrites).z[:1])
+        program = apply_rewrites(export_program(unet, RUN, None), target.rewrites)
+        x, expected = to_half(program).module()(z), one_step(unet, z)
+    assert x.dtype == torch.float32
+    assert 10 * torch.log10(4 / (x - expected).square().mean()) >= target.parity_db["fp16"]
 
 
 def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any], tmp_path: Path) -> None:
