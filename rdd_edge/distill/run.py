@@ -196,7 +196,7 @@ class _Run:
             terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
         return HalvingStage(
             read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method, terms,
-            p.pd if by_pd else p.distillation, self.batches, p.seed, p.conditional,
+            p.halving(steps), self.batches, p.seed, p.conditional,
         )  # fmt: skip
 
     def _features(self) -> nn.Module:

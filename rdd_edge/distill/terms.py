@@ -18,7 +18,10 @@ class ProjectionHead(nn.Sequential):
 
     def __init__(self, channels: int) -> None:
         super().__init__(
-            nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels, 1)
+            nn.Conv2d(channels, channels, 1, bias=False),  # batch norm takes a bias away again
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
         )
 
 

@@ -1,0 +1,77 @@
+"""Twenty float64 steps of each stage, alone or as one of several processes: run by torchrun in test_world.py.
+
+python tests/distill/processes.py OUT.safetensors BATCH
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from rdd_edge.config import resolve
+from rdd_edge.data import load_images
+from rdd_edge.distill.batches import Batches
+from rdd_edge.distill.classifier import ClassifierStage
+from rdd_edge.distill.extractor import Classifier, ExtractorConfig
+from rdd_edge.distill.halving import HalvingStage
+from rdd_edge.distill.loop import Stage
+from rdd_edge.distill.network import build_unet
+from rdd_edge.distill.place import Place
+from rdd_edge.distill.teacher import TeacherStage
+from rdd_edge.distill.terms import Terms
+from rdd_edge.distill.world import joined
+
+STEPS = 20
+SHAPE = (1, 8, 8)
+
+
+def stages(place: Place, batch: int) -> list[Stage]:
+    preset = resolve(
+        "digits",
+        losses="pd,cfd,ii_p2p,is_p2p,m_p2p",
+        settings=[
+            "network.channels=[8,16]", "network.groups=4", "memory.capacity=30", "memory.draw=16",
+            *(f"{stage}.{key}={value}" for stage in ("teacher", "distillation")
+              for key, value in (("steps", STEPS), ("batch", batch), ("flip", "true"))),
+            f"extractor_training.batch={batch}", "extractor_training.flip=true", "extractor_training.cutout=3",
+        ],
+    )  # fmt: skip
+    data = Batches(load_images("digits"), place)
+    shape = ExtractorConfig(
+        name="x", architecture="densenet", widths=(1, 2), growth=4, stem=4, image_shape=SHAPE, classes=10
+    )
+    torch.manual_seed(0)
+    extractor = place.prepare(Classifier(shape).features).eval().requires_grad_(False)
+    terms = Terms(preset.losses, preset.taus, preset.memory, 2, extractor, place)
+    terms.prepare(12, 3)  # (4 + 4)/2 + 2 · 4 channels
+    networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in (1, 2, 3)]
+    return [
+        ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
+        TeacherStage(networks[0], preset.teacher, data, 0, False),
+        HalvingStage(networks[1], networks[2], 2, "rdd", terms, preset.distillation, data, 0, False),
+    ]
+
+
+def main(out: Path, batch: int) -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    found: dict[str, torch.Tensor] = {}
+    with joined("cpu") as (world, device):
+        for stage in stages(Place(device, world), batch):
+            for index in range(STEPS):
+                values = stage.step(index, log=True)
+                assert values is not None
+                for name, value in values.items():
+                    if value is not None:
+                        found[f"{stage.name}/{index}/{name}"] = torch.as_tensor(value).detach().clone()
+            for name, tensor in stage.state().items():
+                found[f"{stage.name}/state/{name}"] = tensor.detach().clone().contiguous()
+        if world.writes:
+            save_file(found, out)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
