@@ -13,7 +13,18 @@ from typer.testing import CliRunner
 
 from rdd_edge.cli import app, main
 
-COMMANDS = ["distill", "sample", "evaluate", "export", "verify", "bench", "report", "compare-bench", "quickstart", "doctor"]
+COMMANDS = [
+    "distill",
+    "sample",
+    "evaluate",
+    "export",
+    "verify",
+    "bench",
+    "report",
+    "compare-bench",
+    "quickstart",
+    "doctor",
+]
 
 
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
