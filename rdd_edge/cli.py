@@ -35,8 +35,18 @@ def distill(
     out: Annotated[Path, typer.Option(help="folder of the run; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count")] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count; or sfddm")] = None,
     losses: Annotated[str | None, typer.Option(help="terms in place of a method, as cfd,ii_p2p")] = None,
+    sfddm_steps: Annotated[int | None, typer.Option(min=1, help="of SFDDM's student; default: 1")] = None,
+    subsequence: Annotated[
+        str | None, typer.Option(help="SFDDM's indices of the teacher's steps, as 1,5,20,32; default: even")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="a diffusers UNet2DModel folder with its scheduler, in place of training one")
+    ] = None,
+    student_config: Annotated[
+        Path | None, typer.Option(help='JSON of a smaller student, as {"channels": [16, 32], "blocks": 1, "groups": 8}')
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="a run whose extractor, judge, teacher and base are taken")
@@ -50,11 +60,15 @@ def distill(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
 ) -> None:
     """Train extractor, teacher, and students of fewer and fewer steps, down to one."""
+    from .checkpoint import read_checkpoint
     from .config import resolve
     from .console import ConsoleReporter
     from .quiet import import_or_explain
 
-    chosen = resolve(preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [])
+    chosen = resolve(
+        preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [],
+        sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=teacher, student_config=student_config,
+    )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")
     from .distill.loop import OutOfTime
     from .distill.run import distill as run
@@ -71,7 +85,7 @@ def distill(
     except OutOfTime as stop:
         typer.echo(f"{stop}: the same command continues it")
         return
-    typer.echo(f"{out}: the one-step student is {out / 'student-1'}")
+    typer.echo(f"{out}: the student is {read_checkpoint(out).folder}")
 
 
 @app.command()
