@@ -26,7 +26,10 @@ Checkpoint = Annotated[
     Path, typer.Argument(help="a training run (its one-step student) or a diffusers UNet2DModel folder")
 ]
 Data = Annotated[str | None, typer.Option(help='"digits" or a path to images; default: what the run was trained on')]
-Extractor = Annotated[Path | None, typer.Option(help="folder of an extractor; default: the run's judge")]
+Extractor = Annotated[
+    str | None,
+    typer.Option(help="folder of an extractor, or inception[:FILE] for FID; default: the run's judge"),
+]
 Seed = Annotated[int, typer.Option(min=0, help="of the portable noise")]
 
 
@@ -117,6 +120,9 @@ def evaluate(
     steps: Annotated[list[int] | None, typer.Option(help="sampling steps of a checkpoint; may be given again")] = None,
     seed: Seed = 0,
     reference: Annotated[Path | None, typer.Option(help="of a bench run: the server's, on the same noise")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, pndm or dpm-solver, training-free; default: the method's own")
+    ] = None,
     data: Data = None,
     extractor: Extractor = None,
 ) -> None:
@@ -126,12 +132,13 @@ def evaluate(
     elif reference is not None:
         raise UsageError("--reference goes with a bench run, and a checkpoint needs none")
     else:
-        _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out)
+        _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out, sampler)
 
 
 def _evaluate_checkpoint(
-    path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: Path | None, out: Path | None
-) -> None:
+    path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: str | None, out: Path | None,
+    sampler: str | None,
+) -> None:  # fmt: skip
     from .checkpoint import read_checkpoint
     from .console import counter
     from .evaluate import evaluate as run
@@ -142,16 +149,18 @@ def _evaluate_checkpoint(
     folder = read_checkpoint(path).folder
     real, judge = evaluation_sources(folder, data, extractor)
     with counter("sampling", n) as done:
-        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count))
+        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count), sampler)
     for row in result.rows:
-        typer.echo(f"{row.method or 'checkpoint':<8} {row.steps:>4} steps  {result.metric} {row.distance:.3f}")
-    typer.echo(f"{'real':<8} {'':>10}  {result.metric} {result.floor:.3f}  (half of the data against the other half)")
+        score = "" if row.inception_score is None else f"  is {row.inception_score:.2f} ± {row.inception_spread:.2f}"
+        name = row.sampler or row.method or "checkpoint"
+        typer.echo(f"{name:<10} {row.steps:>4} steps  {result.metric} {row.distance:.3f}{score}")
+    typer.echo(f"{'real':<10} {'':>10}  {result.metric} {result.floor:.3f}  (half of the data against the other half)")
     if result.caution:
         typer.echo(f"note: {result.caution}")
 
 
 def _evaluate_bench(
-    path: Path, reference: Path | None, data: str | None, extractor: Path | None, out: Path | None
+    path: Path, reference: Path | None, data: str | None, extractor: str | None, out: Path | None
 ) -> None:
     from .metrics.sources import evaluation_sources
     from .runs import read_run

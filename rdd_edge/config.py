@@ -14,7 +14,7 @@ from .results import Frozen
 
 __all__ = [
     "METHODS", "PRESETS", "ClassifierTraining", "Extractor", "Losses", "Memory", "Network", "Preset", "Sfddm", "Taus",
-    "Training", "preset", "resolve",
+    "Training", "changed", "preset", "resolve",
 ]  # fmt: skip
 
 Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p"]
@@ -265,6 +265,15 @@ def resolve(
         if method is not None:
             raise UsageError("--losses names the terms and --method a set of them: give one of the two")
         values["terms"] = tuple(losses.split(","))
+    return _validated(values, settings)
+
+
+def changed(preset: Preset, settings: Sequence[str]) -> Preset:
+    """The preset with these settings, KEY=VALUE. Raises UsageError for one that does not fit."""
+    return _validated(preset.model_dump(), settings)
+
+
+def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
     for setting in settings:
         _set(values, setting)
     try:

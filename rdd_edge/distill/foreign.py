@@ -38,9 +38,13 @@ BETA_KEYS = (
 
 @dataclass(frozen=True)
 class Schedule:
-    """times: (K,) float64, increasing: our time with the SNR of each of its indices 0 … K - 1."""
+    """times: (K,) float64, increasing: our time with the SNR of each of its indices 0 … K - 1.
+
+    betas: (K,), or one more where ᾱ ends at 0 and the network predicts ε, which has no x̂ there.
+    """
 
     times: Tensor
+    betas: Tensor
     prediction: Prediction
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -102,7 +106,7 @@ def read_schedule(path: Path) -> Schedule:
     times = torch.atan2((1 - cumulative).sqrt(), cumulative.sqrt()) * (2 / torch.pi)
     if prediction == "epsilon":
         times = times[cumulative > 0]  # at α = 0 the noise says nothing of the image
-    return Schedule(times, cast("Prediction", prediction))
+    return Schedule(times, betas, cast("Prediction", prediction))
 
 
 def check_fit(foreign: Foreign, data: ImageSet, conditional: bool) -> None:
