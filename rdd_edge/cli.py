@@ -135,6 +135,69 @@ def evaluate(
         _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out, sampler)
 
 
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="training runs; those of one method are its repetitions")],
+    out: Annotated[Path | None, typer.Option(help="the table as .md or .json")] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG with a row of images per method and step count")] = None,
+    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    seed: Seed = 0,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:
+    """Put training runs side by side: method × steps, and their images from the same noise."""
+    from .compare import compare as run
+    from .compare import draw_comparison
+    from .console import stages
+
+    with stages("compare") as stage:
+        found = run(runs, n, seed, out, data, extractor, lambda name, done: stage(f"{name} {done}"))
+    typer.echo(found.markdown(), nl=False)
+    if grid is not None:
+        typer.echo(f"{grid}: rows from the top: {', '.join(draw_comparison(found, grid))}")
+
+
+@app.command()
+def study(
+    vary: Annotated[str, typer.Option(help="tau_is, tau_m, queue, v, alpha, beta or batch")],
+    values: Annotated[str, typer.Option(help="of it, as 0.5,0.7,1")],
+    out: Annotated[Path, typer.Option(help="folder of the study; the same command continues it")],
+    preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
+    data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="a run whose extractor, teacher and base are taken")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset")] = None,
+    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    seed: Seed = 0,
+    extractor: Extractor = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,
+) -> None:
+    """Vary one setting of a single fold: a table and a plot."""
+    from .config import resolve
+    from .console import ConsoleReporter
+    from .study import study as run
+
+    chosen = resolve(preset, data=data, method=method, settings=set_ or [])
+    try:
+        numbers = [float(word) for word in values.split(",")]
+    except ValueError:
+        raise UsageError(f"--values {values} is not a list of numbers, as 0.5,0.7,1") from None
+    from .distill.loop import OutOfTime
+
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
+    try:
+        with ConsoleReporter() as reporter:
+            found = run(
+                chosen, vary, numbers, out, reporter,
+                start_from=start_from, count=n, seed=seed, extractor=extractor, deadline=deadline,
+            )  # fmt: skip
+    except OutOfTime as stop:
+        typer.echo(f"{stop}: the same command continues it")
+        return
+    typer.echo(found.markdown(), nl=False)
+    typer.echo(f"{out / 'study.svg'}: the plot")
+
+
 def _evaluate_checkpoint(
     path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: str | None, out: Path | None,
     sampler: str | None,

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from rdd_edge.cli import app, main
 
-COMMANDS = ["distill", "sample", "evaluate", "export", "bench", "report", "quickstart", "doctor"]
+COMMANDS = ["distill", "sample", "evaluate", "compare", "study", "export", "bench", "report", "quickstart", "doctor"]
 
 
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
