@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from rdd_edge.cli import app, main
 
-COMMANDS = ["distill", "sample", "evaluate", "export", "verify", "bench", "report", "compare-bench", "quickstart", "doctor"]
+COMMANDS = [
+    "distill", "sample", "evaluate", "compare", "study", "export", "verify", "bench", "report", "compare-bench",
+    "quickstart", "doctor",
+]  # fmt: skip
 
 
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
