@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["Point", "Scale", "frontier", "histogram", "over_time", "strip"]
+__all__ = ["Point", "Scale", "curve", "frontier", "histogram", "over_time", "strip"]
 
 WIDTH, HEIGHT = 360.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 10.0, 26.0
@@ -148,6 +148,19 @@ def frontier(points: Sequence[Point], metric: str) -> Markup:
         )
     axes = [*_bottom_axis(x, "ms", height), *_left_axis(y)]
     return _frame(f"{metric} against latency", [*axes, *marks], height)
+
+
+def curve(xs: Sequence[float], ys: Sequence[float], name: str, metric: str) -> Markup:
+    """A measurement against one setting, its points joined; logarithmic where the setting spans over a decade."""
+    wide = min(xs) > 0 and max(xs) / min(xs) > 10
+    low, high = (min(xs) / 1.1, max(xs) * 1.1) if wide else _range(min(xs), max(xs))
+    x = Scale(low, high, LEFT, WIDTH - RIGHT, log=wide)
+    y = Scale(*_range(min(ys), max(ys)), HEIGHT - BOTTOM, TOP)
+    pairs = sorted(zip(xs, ys, strict=True))
+    line = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in pairs)
+    dots = [_svg('<circle class="point" cx="{:.1f}" cy="{:.1f}" r="4"/>', x(a), y(b)) for a, b in pairs]
+    trend = _svg('<polyline class="trend" points="{}"/>', line)
+    return _frame(f"{metric} against {name}", [*_bottom_axis(x, name), *_left_axis(y), trend, *dots])
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ class Card(Frozen):
     role: Literal["teacher", "student"]
     method: str  # of its last training stage
     sampling_steps: int | None = Field(ge=1)  # it was trained to be sampled in; None: any
+    noise_times: tuple[float, ...] | None = None  # SFDDM: our time of the noise at each of its steps, increasing
     config_sha256: Sha256
     weights_sha256: Sha256
 
@@ -91,9 +92,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise MissingError(f"there is no checkpoint {path}")
     folder = path
     if (path / "run.json").is_file() and not (path / "config.json").is_file():
-        folder = path / STUDENT
+        folder = path / _last_stage(path / "run.json")
         if not folder.is_dir():
-            raise MissingError(f"the run {path} has no {STUDENT} yet: finish it with rdd-edge distill")
+            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
@@ -115,19 +116,32 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(folder, config, card, weights)
 
 
+def _last_stage(run_file: Path) -> str:
+    """The folder a run ends with: its one-step student, or SFDDM's student of its only fold."""
+    try:
+        single_fold = json.loads(run_file.read_text())["preset"].get("sfddm")
+        return f"student-{int(single_fold['steps'])}" if single_fold else STUDENT
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CorruptError(f"{run_file} is not a run's: it names no preset") from None
+
+
 def save_checkpoint(
-    path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None
-) -> Checkpoint:
+    path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
+    noise_times: tuple[float, ...] | None = None,
+) -> Checkpoint:  # fmt: skip
     """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one."""
     from .distill.schedule import scheduler_config
+    from .distill.subsequence import subsequence_scheduler
 
+    scheduler = scheduler_config() if noise_times is None else subsequence_scheduler(noise_times)
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
-        write_bytes(folder / "scheduler_config.json", json.dumps(scheduler_config(), indent=2).encode() + b"\n")
+        write_bytes(folder / "scheduler_config.json", json.dumps(scheduler, indent=2).encode() + b"\n")
         card = Card(
             role=role,
             method=method,
             sampling_steps=sampling_steps,
+            noise_times=noise_times,
             config_sha256=sha256_of(folder / "config.json"),
             weights_sha256=sha256_of(folder / WEIGHTS),
         )

@@ -27,7 +27,10 @@ Checkpoint = Annotated[
     Path, typer.Argument(help="a training run (its one-step student) or a diffusers UNet2DModel folder")
 ]
 Data = Annotated[str | None, typer.Option(help='"digits" or a path to images; default: what the run was trained on')]
-Extractor = Annotated[Path | None, typer.Option(help="folder of an extractor; default: the run's judge")]
+Extractor = Annotated[
+    str | None,
+    typer.Option(help="folder of an extractor, or inception[:FILE] for FID; default: the run's judge"),
+]
 Seed = Annotated[int, typer.Option(min=0, help="of the portable noise")]
 
 
@@ -36,8 +39,18 @@ def distill(
     out: Annotated[Path, typer.Option(help="folder of the run; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count")] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count; or sfddm")] = None,
     losses: Annotated[str | None, typer.Option(help="terms in place of a method, as cfd,ii_p2p")] = None,
+    sfddm_steps: Annotated[int | None, typer.Option(min=1, help="of SFDDM's student; default: 1")] = None,
+    subsequence: Annotated[
+        str | None, typer.Option(help="SFDDM's indices of the teacher's steps, as 1,5,20,32; default: even")
+    ] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="a diffusers UNet2DModel folder with its scheduler, in place of training one")
+    ] = None,
+    student_config: Annotated[
+        Path | None, typer.Option(help='JSON of a smaller student, as {"channels": [16, 32], "blocks": 1, "groups": 8}')
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="a run whose extractor, judge, teacher and base are taken")
@@ -55,11 +68,15 @@ def distill(
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
 ) -> None:
     """Train extractor, teacher, and students of fewer and fewer steps, down to one."""
+    from .checkpoint import read_checkpoint
     from .config import resolve
     from .console import ConsoleReporter
     from .quiet import import_or_explain
 
-    chosen = resolve(preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [])
+    chosen = resolve(
+        preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [],
+        sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=teacher, student_config=student_config,
+    )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")
     from .distill.loop import OutOfTime
     from .distill.run import distill as run
@@ -79,7 +96,7 @@ def distill(
             typer.echo(f"{stop}: the same command continues it")
         return
     if first:
-        typer.echo(f"{out}: the one-step student is {out / 'student-1'}")
+        typer.echo(f"{out}: the student is {read_checkpoint(out).folder}")
 
 
 @app.command()
@@ -111,6 +128,9 @@ def evaluate(
     steps: Annotated[list[int] | None, typer.Option(help="sampling steps of a checkpoint; may be given again")] = None,
     seed: Seed = 0,
     reference: Annotated[Path | None, typer.Option(help="of a bench run: the server's, on the same noise")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="ddim, pndm or dpm-solver, training-free; default: the method's own")
+    ] = None,
     data: Data = None,
     extractor: Extractor = None,
 ) -> None:
@@ -120,12 +140,76 @@ def evaluate(
     elif reference is not None:
         raise UsageError("--reference goes with a bench run, and a checkpoint needs none")
     else:
-        _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out)
+        _evaluate_checkpoint(path, steps or [], n, seed, data, extractor, out, sampler)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="training runs; those of one method are its repetitions")],
+    out: Annotated[Path | None, typer.Option(help="the table as .md or .json")] = None,
+    grid: Annotated[Path | None, typer.Option(help="PNG with a row of images per method and step count")] = None,
+    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    seed: Seed = 0,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:
+    """Put training runs side by side: method × steps, and their images from the same noise."""
+    from .compare_methods import compare as run
+    from .compare_methods import draw_comparison
+    from .console import stages
+
+    with stages("compare") as stage:
+        found = run(runs, n, seed, out, data, extractor, lambda name, done: stage(f"{name} {done}"))
+    typer.echo(found.markdown(), nl=False)
+    if grid is not None:
+        typer.echo(f"{grid}: rows from the top: {', '.join(draw_comparison(found, grid))}")
+
+
+@app.command()
+def study(
+    vary: Annotated[str, typer.Option(help="tau_is, tau_m, queue, v, alpha, beta or batch")],
+    values: Annotated[str, typer.Option(help="of it, as 0.5,0.7,1")],
+    out: Annotated[Path, typer.Option(help="folder of the study; the same command continues it")],
+    preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
+    data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd")] = None,
+    start_from: Annotated[Path | None, typer.Option(help="a run whose extractor, teacher and base are taken")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset")] = None,
+    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    seed: Seed = 0,
+    extractor: Extractor = None,
+    max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,
+) -> None:
+    """Vary one setting of a single fold: a table and a plot."""
+    from .config import resolve
+    from .console import ConsoleReporter
+    from .study import study as run
+
+    chosen = resolve(preset, data=data, method=method, settings=set_ or [])
+    try:
+        numbers = [float(word) for word in values.split(",")]
+    except ValueError:
+        raise UsageError(f"--values {values} is not a list of numbers, as 0.5,0.7,1") from None
+    from .distill.loop import OutOfTime
+
+    deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
+    try:
+        with ConsoleReporter() as reporter:
+            found = run(
+                chosen, vary, numbers, out, reporter,
+                start_from=start_from, count=n, seed=seed, extractor=extractor, deadline=deadline,
+            )  # fmt: skip
+    except OutOfTime as stop:
+        typer.echo(f"{stop}: the same command continues it")
+        return
+    typer.echo(found.markdown(), nl=False)
+    typer.echo(f"{out / 'study.svg'}: the plot")
 
 
 def _evaluate_checkpoint(
-    path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: Path | None, out: Path | None
-) -> None:
+    path: Path, steps: list[int], n: int, seed: int, data: str | None, extractor: str | None, out: Path | None,
+    sampler: str | None,
+) -> None:  # fmt: skip
     from .checkpoint import read_checkpoint
     from .console import counter
     from .evaluate import evaluate as run
@@ -136,16 +220,18 @@ def _evaluate_checkpoint(
     folder = read_checkpoint(path).folder
     real, judge = evaluation_sources(folder, data, extractor)
     with counter("sampling", n) as done:
-        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count))
+        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count), sampler)
     for row in result.rows:
-        typer.echo(f"{row.method or 'checkpoint':<8} {row.steps:>4} steps  {result.metric} {row.distance:.3f}")
-    typer.echo(f"{'real':<8} {'':>10}  {result.metric} {result.floor:.3f}  (half of the data against the other half)")
+        score = "" if row.inception_score is None else f"  is {row.inception_score:.2f} ± {row.inception_spread:.2f}"
+        name = row.sampler or row.method or "checkpoint"
+        typer.echo(f"{name:<10} {row.steps:>4} steps  {result.metric} {row.distance:.3f}{score}")
+    typer.echo(f"{'real':<10} {'':>10}  {result.metric} {result.floor:.3f}  (half of the data against the other half)")
     if result.caution:
         typer.echo(f"note: {result.caution}")
 
 
 def _evaluate_bench(
-    path: Path, reference: Path | None, data: str | None, extractor: Path | None, out: Path | None
+    path: Path, reference: Path | None, data: str | None, extractor: str | None, out: Path | None
 ) -> None:
     from .metrics.sources import evaluation_sources
     from .runs import read_run

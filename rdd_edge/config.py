@@ -13,8 +13,8 @@ from .errors import UsageError
 from .results import Frozen
 
 __all__ = [
-    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Memory", "Network", "Preset", "Taus",
-    "Training", "preset", "resolve",
+    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Memory", "Network", "Preset",
+    "Sfddm", "Taus", "Training", "changed", "preset", "resolve",
 ]  # fmt: skip
 
 Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p"]
@@ -136,6 +136,21 @@ class Memory(Frozen):
     head_rate: Positive | None = None  # of the projection head's own Adam; None: the student's rate, held constant
 
 
+class Sfddm(Frozen):
+    """Single-fold distillation to `steps` steps, in place of halvings (distill.subsequence)."""
+
+    steps: int = Field(ge=1)  # T′
+    subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: even
+    start: Literal["teacher", "random"] = "teacher"  # the student's first weights
+    hidden: NonNegative = 1.0  # weight of the hidden map's term
+
+    @model_validator(mode="after")
+    def _fits(self) -> Sfddm:
+        if self.subsequence is not None and len(self.subsequence) != self.steps:
+            raise ValueError(f"a subsequence of {len(self.subsequence)} indices makes no student of {self.steps} steps")
+        return self
+
+
 class Preset(Frozen):
     """A whole training run. Stages: extractor, judge, teacher, one halving after another down to one step."""
 
@@ -161,10 +176,17 @@ class Preset(Frozen):
     memory: Memory = Memory()
     distillation: Training
     compute: Compute = Compute()
+    sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
+    teacher_folder: str | None = None  # a foreign diffusers teacher, turned into ours in place of `teacher`
+    conversion: Training | None = None  # of that; None: as `pd`
+    student: Network | None = None  # a smaller student, taught at first_steps before the halvings
+    student_training: Training | None = None  # of that; None: as `pd`
 
     @property
     def method(self) -> str:
         """The name of the terms: a method's, or the terms themselves joined, as cfd+ii_p2p."""
+        if self.sfddm:
+            return "sfddm"
         return next((name for name, terms in METHODS.items() if set(terms) == set(self.terms)), "+".join(self.terms))
 
     @property
@@ -280,6 +302,10 @@ def resolve(
     losses: str | None = None,
     seed: int | None = None,
     settings: Sequence[str] = (),
+    sfddm_steps: int | None = None,
+    subsequence: str | None = None,
+    teacher: Path | None = None,
+    student_config: Path | None = None,
 ) -> Preset:
     """A preset with what the command line changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
 
@@ -291,14 +317,33 @@ def resolve(
         values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
     if seed is not None:
         values["seed"] = seed
-    if method is not None:
+    if teacher is not None:
+        values["teacher_folder"] = str(teacher.resolve())
+    if student_config is not None:
+        values["student"] = _read_network(student_config).model_dump()
+    if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":
+        raise UsageError("--sfddm-steps and --subsequence go with --method sfddm")
+    if method == "sfddm":
+        if losses is not None:
+            raise UsageError("--losses names the terms of the halvings, and sfddm has none")
+        values["sfddm"] = _sfddm(sfddm_steps, subsequence)
+    elif method is not None:
         if method not in METHODS:
-            raise UsageError(f"there is no method {method!r}: choose from {', '.join(METHODS)}")
+            raise UsageError(f"there is no method {method!r}: choose from {', '.join([*METHODS, 'sfddm'])}")
         values["terms"] = METHODS[method]
     if losses is not None:
         if method is not None:
             raise UsageError("--losses names the terms and --method a set of them: give one of the two")
         values["terms"] = tuple(losses.split(","))
+    return _validated(values, settings)
+
+
+def changed(preset: Preset, settings: Sequence[str]) -> Preset:
+    """The preset with these settings, KEY=VALUE. Raises UsageError for one that does not fit."""
+    return _validated(preset.model_dump(), settings)
+
+
+def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
     for setting in settings:
         _set(values, setting)
     try:
@@ -306,6 +351,25 @@ def resolve(
     except ValidationError as error:
         first = error.errors()[0]
         raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+
+
+def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
+    """Values of `Sfddm` as the command line gives them."""
+    if subsequence is None:
+        return Sfddm.model_construct(steps=1 if steps is None else steps).model_dump()
+    try:
+        indices = tuple(int(word) for word in subsequence.split(","))
+    except ValueError:
+        raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, as 1,5,20") from None
+    # Not validated here: the whole preset is, once --set has had its say.
+    return Sfddm.model_construct(steps=len(indices) if steps is None else steps, subsequence=indices).model_dump()
+
+
+def _read_network(path: Path) -> Network:
+    """The Network of a JSON file. Raises MissingError or CorruptError."""
+    from .files import read_model
+
+    return read_model(path, Network)
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

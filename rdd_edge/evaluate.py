@@ -8,19 +8,24 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from .checkpoint import read_checkpoint
 from .data import ImageSet
+from .errors import UsageError
 from .files import write_model
 from .metrics.extractors import Extractor
-from .metrics.frechet import StatisticsAccumulator, frechet_distance, real_floor
+from .metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance
+from .metrics.inception import Inception, metric_name
+from .metrics.inception_score import InceptionScore, InceptionScoreAccumulator
+from .metrics.reference import reference_with_floor
 from .results import Frozen, Sha256, UInt64
 from .sampling import sample_images, sampling_steps
 
 __all__ = ["Evaluation", "Row", "evaluate"]
 
-FLOOR_SEED = 0
+SPLITS = 10  # of the Inception score
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -31,14 +36,17 @@ class Row(Frozen):
     checkpoint_sha256: Sha256
     method: str | None
     steps: int = Field(ge=1)
+    sampler: str | None = None  # a training-free one; None: the checkpoint's own
     distance: Number
+    inception_score: Number | None = None  # of the Inception extractor alone, mean over SPLITS
+    inception_spread: Number | None = None  # standard deviation over them
 
 
 class Evaluation(Frozen):
     """Fréchet distances of samples 0 … samples - 1 of the noise of `seed` to the same real images."""
 
     schema_version: Literal[1] = 1
-    metric: str  # fd_<extractor>
+    metric: str  # fd_<extractor>, or fid
     extractor_sha256: Sha256
     data: str
     data_sha256: Sha256
@@ -59,19 +67,26 @@ def evaluate(
     extractor: Extractor,
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
+    sampler: str | None = None,
 ) -> Evaluation:
     """Evaluate a checkpoint in each number of steps; none given: in the one it was trained for.
 
     out: where to write the evaluation as JSON.  progress: told (steps, images done).
     """
     found = read_checkpoint(checkpoint)
+    if isinstance(extractor, Inception):
+        InceptionScoreAccumulator(count, SPLITS)  # refuses too few samples before any is drawn
     counts = [sampling_steps(found, n) for n in steps] or [sampling_steps(found, None)]
-    features = list(extractor.batches(real.images))
-    truth = StatisticsAccumulator().add_all(features).result()
+    if found.image_shape != real.image_shape:
+        raise UsageError(
+            f"{found.folder} makes images of {found.image_shape} (channels, height, width) and {real.name} has "
+            f"{real.image_shape}: give other --data"
+        )
+    truth, floor = reference_with_floor(real, extractor)
     rows, caution = [], truth.caution()
     for n in counts:
-        images = sample_images(found, count, n, seed, partial(progress, n) if progress else None)
-        own = StatisticsAccumulator().add_all(extractor.batches(images)).result()
+        images = sample_images(found, count, n, seed, partial(progress, n) if progress else None, sampler)
+        own, score = _measure(images, extractor)
         caution = caution or own.caution()
         rows.append(
             Row(
@@ -79,21 +94,35 @@ def evaluate(
                 checkpoint_sha256=found.sha256,
                 method=found.card.method if found.card else None,
                 steps=n,
+                sampler=sampler,
+                inception_score=score.mean if score else None,
+                inception_spread=score.spread if score else None,
                 distance=frechet_distance(own, truth),
             )
         )
     result = Evaluation(
-        metric=f"fd_{extractor.name}",
+        metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
         data=real.name,
         data_sha256=real.sha256,
         real_images=len(real.images),
         samples=count,
         seed=seed,
-        floor=real_floor(np.concatenate(features), FLOOR_SEED),
+        floor=floor,
         rows=tuple(rows),
         caution=caution,
     )
     if out is not None:
         write_model(out, result)
     return result
+
+
+def _measure(images: NDArray[np.uint8], extractor: Extractor) -> tuple[Statistics, InceptionScore | None]:
+    """Statistics of the features, and of the Inception network's class probabilities the score."""
+    own = StatisticsAccumulator()
+    score = InceptionScoreAccumulator(len(images), SPLITS) if isinstance(extractor, Inception) else None
+    for batch in extractor.batches(images):
+        if score is not None and isinstance(extractor, Inception):
+            score.add(own.count, extractor.probabilities(batch))
+        own.add(batch)
+    return own.result(), score.result() if score else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,10 @@ from numpy.typing import NDArray
 from .checkpoint import Checkpoint
 from .errors import UsageError
 from .noise import labels, normals, to_uint8
+from .training_free import training_free
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 __all__ = ["sample_images", "sampling_steps"]
 
@@ -24,6 +29,9 @@ def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
     if asked is not None:
         if asked < 1:
             raise UsageError(f"--steps {asked} is not a number of sampling steps: give at least 1")
+        times = checkpoint.card.noise_times if checkpoint.card else None
+        if times is not None and asked != len(times):
+            raise UsageError(f"{checkpoint.folder} is SFDDM's student of {len(times)} steps: it has no other --steps")
         return asked
     if checkpoint.card is None or checkpoint.card.sampling_steps is None:
         raise UsageError(f"{checkpoint.folder} was not trained for a number of sampling steps: give --steps")
@@ -36,20 +44,20 @@ def sample_images(
     steps: int,
     seed: int,
     progress: Callable[[int], None] | None = None,
+    sampler: str | None = None,
 ) -> NDArray[np.uint8]:
     """Samples 0 … count - 1 of the noise of `seed`, (count, H, W, C) uint8. progress: told the images done.
+
+    sampler: a training-free one of diffusers; None: the checkpoint's own.
 
     The label of a conditional model is the index modulo its classes. Raises UsageError for a count below 1.
     """
     import torch
 
-    from .distill.network import denoiser
-    from .distill.samplers import sample
-
     if count < 1:
         raise UsageError(f"--n {count} is not a number of images: give at least 1")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    unet = checkpoint.load().to(device)
+    draw = _sampler(checkpoint, steps, checkpoint.load().to(device), sampler)
     channels, height, width = checkpoint.image_shape
     images = np.empty((count, height, width, channels), dtype=np.uint8)
     for start in range(0, count, BATCH):
@@ -57,7 +65,30 @@ def sample_images(
         z = torch.from_numpy(normals(seed, indices, checkpoint.image_shape)).to(device)
         classes = checkpoint.classes
         label = None if classes is None else torch.from_numpy(labels(indices, classes)).to(device)
-        images[start : indices.stop] = to_uint8(sample(denoiser(unet, label), z, steps).cpu().numpy())
+        images[start : indices.stop] = to_uint8(draw(z, label).cpu().numpy())
         if progress:
             progress(indices.stop)
     return images
+
+
+def _sampler(
+    checkpoint: Checkpoint, steps: int, unet: nn.Module, name: str | None
+) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """x of (z_1, labels) by DDIM: on our schedule, on ᾱ′ for SFDDM's student; a foreign network is asked on its own."""
+    from .distill.foreign import SCHEDULER, foreign_denoiser, read_schedule
+    from .distill.network import denoiser
+    from .distill.samplers import sample
+    from .distill.subsequence import sample_subsequence
+
+    times = checkpoint.card.noise_times if checkpoint.card else None
+    if name is not None:
+        if times is not None:
+            raise UsageError(f"{checkpoint.folder} is SFDDM's student, with a sampler of its own: leave --sampler out")
+        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+        return training_free(name, steps, unet, schedule.betas, schedule.prediction)
+    if checkpoint.card is None and (checkpoint.folder / SCHEDULER).is_file():
+        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+        return lambda z, label: sample(foreign_denoiser(unet, schedule, label), z, steps)
+    if times is not None:
+        return lambda z, label: sample_subsequence(denoiser(unet, label), z, times)
+    return lambda z, label: sample(denoiser(unet, label), z, steps)

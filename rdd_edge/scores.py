@@ -19,6 +19,7 @@ from .faults import Fault, find_faults
 from .files import sha256_of, write_model
 from .metrics.extractors import Extractor
 from .metrics.frechet import Statistics, frechet_distance, real_floor
+from .metrics.inception import metric_name
 from .metrics.interval import influences, paired_interval
 from .noise import labels, normals, to_uint8
 from .results import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
@@ -53,7 +54,7 @@ class Psnr(Frozen):
 class Distance(Frozen):
     """Fréchet distances to the same real images."""
 
-    metric: Text  # fd_<extractor>
+    metric: Text  # fd_<extractor>, or fid
     extractor_sha256: Sha256
     real_images: Count
     artifact: Measure
@@ -229,7 +230,7 @@ def _distance(
     artifact, server = frechet_distance(a, truth), frechet_distance(b, truth)
     spread = None if a.caution() else paired_interval(influences(mine, a, truth), influences(reference, b, truth))
     return Distance(
-        metric=f"fd_{extractor.name}",
+        metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
         real_images=len(real),
         artifact=artifact,

@@ -14,17 +14,9 @@ from typer.testing import CliRunner
 from rdd_edge.cli import app, main
 
 COMMANDS = [
-    "distill",
-    "sample",
-    "evaluate",
-    "export",
-    "verify",
-    "bench",
-    "report",
-    "compare-bench",
-    "quickstart",
-    "doctor",
-]
+    "distill", "sample", "evaluate", "compare", "study", "export", "verify", "bench", "report", "compare-bench",
+    "quickstart", "doctor",
+]  # fmt: skip
 
 
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -20,7 +21,7 @@ from pydantic import Field
 from torch import nn
 
 from ..checkpoint import read_checkpoint
-from ..config import Extractor, Losses, Preset
+from ..config import Extractor, Losses, Network, Preset, Sfddm
 from ..data import ImageSet, load_images
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, remove_leftovers, write_model
@@ -29,15 +30,19 @@ from .batches import Batches
 from .classifier import ClassifierStage
 from .draws import generator
 from .extractor import ExtractorConfig, load_feature_network
+from .foreign import Foreign, check_fit, foreign_denoiser, read_foreign
 from .halving import HalvingStage
 from .loop import SAVE_SECONDS, Keeping, Reporter, Stage, run_stage
-from .network import build_unet
+from .matching import MatchStage
+from .network import build_unet, denoiser
 from .place import Place
+from .sfddm import SfddmStage
+from .subsequence import even_subsequence, noise_times
 from .teacher import TeacherStage
 from .terms import Terms
 from .world import World, joined
 
-__all__ = ["RUN_FILE", "RunFile", "distill", "read_run", "stage_names"]
+__all__ = ["RUN_FILE", "RunFile", "base_stage", "check", "distill", "read_run", "stage_names"]
 
 RUN_FILE = "run.json"
 
@@ -51,6 +56,7 @@ class RunFile(Frozen):
     data_sha256: Sha256
     data_count: int = Field(ge=1)
     started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
+    teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     versions: dict[str, str]
 
 
@@ -62,8 +68,17 @@ def read_run(run: Path) -> RunFile:
 def stage_names(preset: Preset) -> tuple[str, ...]:
     """Folders of the run's stages in order."""
     judge = ("judge",) if preset.judge else ()
+    if preset.sfddm:  # it needs no extractor but one to be judged by
+        return (*(judge or ("extractor",)), "teacher", f"student-{preset.sfddm.steps}")
     folds = int(math.log2(preset.first_steps))
-    return ("extractor", *judge, "teacher", *(f"student-{2**i}" for i in reversed(range(folds))))
+    smaller = (f"student-{preset.first_steps}",) if preset.student else ()
+    return ("extractor", *judge, "teacher", *smaller, *(f"student-{2**i}" for i in reversed(range(folds))))
+
+
+def base_stage(preset: Preset) -> str:
+    """The stage that runs with other losses start from."""
+    below = preset.base_steps < preset.first_steps or preset.student is not None
+    return f"student-{preset.base_steps}" if below and preset.sfddm is None else "teacher"
 
 
 def distill(
@@ -78,8 +93,9 @@ def distill(
     save_seconds: float = SAVE_SECONDS,
     shard_mb: int = 1000,
     tensorboard: bool = False,
+    until: str | None = None,
 ) -> None:
-    """Train everything that `out` does not hold yet, ending with out/student-1.
+    """Train everything that `out` does not hold yet, ending with out/student-1, or with the stage `until`.
 
     start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
     deadline: on time.monotonic's clock; OutOfTime past it. Raises UsageError where `out` was told other things.
@@ -87,24 +103,43 @@ def distill(
     keeping = Keeping(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as (world, torch_device):
         _check_batches(preset, world)
-        if world.writes or world.size == 1:
+        if world.writes:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
-            _claim(out, preset, data, start_from)
+            _claim(out, preset, data, start_from, check(preset, data))
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         world.wait()
         data = data or load_images(preset.data, preset.image_size)
-        _Run(preset, out, data, Place(torch_device, world, preset.compute)).train(reporter, keeping)
+        _Run(preset, out, data, Place(torch_device, world, preset.compute)).train(reporter, keeping, until)
 
 
 def _check_batches(preset: Preset, world: World) -> None:
     """Every process needs a row of every batch."""
-    for stage in ("extractor_training", "judge_training", "teacher", "pd", "distillation"):
+    stages = ("extractor_training", "judge_training", "teacher", "conversion", "student_training", "pd", "distillation")
+    for stage in stages:
         if (training := getattr(preset, stage)) is not None:
             world.require(f"{stage}.batch", training.batch)
 
 
-def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None) -> None:
+def check(preset: Preset, data: ImageSet) -> Foreign | None:
+    """What would fail only after hours, before any training: labels, φ, a foreign teacher, which is returned."""
+    if preset.conditional:
+        data.require_labels()
+    if preset.sfddm:
+        _noise_times(preset, preset.sfddm)
+    if preset.teacher_folder is None:
+        return None
+    foreign = read_foreign(Path(preset.teacher_folder))
+    check_fit(foreign, data, preset.conditional)
+    return foreign
+
+
+def _noise_times(preset: Preset, sfddm: Sfddm) -> tuple[float, ...]:
+    phi = sfddm.subsequence or even_subsequence(sfddm.steps, preset.first_steps)
+    return noise_times(phi, preset.first_steps)
+
+
+def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None) -> None:
     """Write run.json, or check that the one there asks for the same; copy what another run has trained."""
     wanted = RunFile(
         preset=preset,
@@ -112,11 +147,12 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None) -
         data_sha256=data.sha256,
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
+        teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
         versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
     )
     if (out / RUN_FILE).exists():
         found = read_run(out)
-        for field in ("preset", "data_sha256", "started_from"):
+        for field in ("preset", "data_sha256", "started_from", "teacher_sha256"):
             if getattr(found, field) != getattr(wanted, field):
                 raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
         return
@@ -131,13 +167,13 @@ def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
     """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
     theirs = read_run(source)
     shared = ("network", "extractor", "judge", "conditional", "first_steps", "base_steps", "image_size")
-    for field in shared:
+    for field in (*shared, "teacher_folder"):
         if getattr(theirs.preset, field) != getattr(wanted.preset, field):
             raise UsageError(f"{source} cannot be started from: its {field} differs from this run's")
     if theirs.data_sha256 != wanted.data_sha256:
         raise UsageError(f"{source} cannot be started from: it was trained on other data")
     names = stage_names(wanted.preset)
-    base = f"student-{wanted.preset.base_steps}" if wanted.preset.base_steps < wanted.preset.first_steps else "teacher"
+    base = base_stage(wanted.preset) if theirs.preset.student == wanted.preset.student else "teacher"
     for name in names[: names.index(base) + 1]:
         if name in ("extractor", "judge", "teacher", base):
             if not (source / name).is_dir():
@@ -156,18 +192,20 @@ class _Run:
         self.image_shape = (channels, height, width)
         self.classes = None if data.classes is None else len(data.classes)
 
-    def train(self, reporter: Reporter, keeping: Keeping) -> None:
+    def train(self, reporter: Reporter, keeping: Keeping, until: str | None = None) -> None:
         p = self.preset
         if self.classes is None:
             raise UsageError(f"the data {p.data} has no labels, and the extractor is trained on labels")
         names = stage_names(p)
-        base = names.index(f"student-{p.base_steps}") if p.base_steps < p.first_steps else names.index("teacher")
+        base = names.index(base_stage(p))
         have_base = (self.out / names[base]).is_dir()
         for place, name in enumerate(names):
             done = (self.out / name).is_dir() or (have_base and names.index("teacher") < place < base)
             if not done:
                 run_stage(self._stage(name), self.out, reporter, keeping, self.place)
             self.place.world.wait()  # the next stage reads what rank 0 has written
+            if name == until:
+                return
         if self.place.world.writes:
             shutil.rmtree(self.out / ".state", ignore_errors=True)
 
@@ -178,16 +216,56 @@ class _Run:
         if name == "judge":
             assert p.judge is not None and p.judge_training is not None
             return ClassifierStage(name, self._classifier(p.judge), p.judge_training, self.batches, p.seed)
+        if name == "teacher" and p.teacher_folder is not None:
+            return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
-            arguments = p.network.unet(self.image_shape, self.classes if p.conditional else None)
-            unet = build_unet(arguments, int(generator(p.seed, "teacher/weights", 0).initial_seed()))
-            return TeacherStage(unet, p.teacher, self.batches, p.seed, p.conditional)
-        return self._halving(int(name.removeprefix("student-")))
+            return TeacherStage(self._new(p.network, "teacher/weights"), p.teacher, self.batches, p.seed, p.conditional)
+        if p.sfddm:
+            return self._single_fold(p.sfddm)
+        steps = int(name.removeprefix("student-"))
+        return self._smaller(p.student) if p.student and steps == p.first_steps else self._halving(steps)
+
+    def _conversion(self, folder: Path) -> MatchStage:
+        """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
+        p, foreign = self.preset, read_foreign(folder)
+        unet = foreign.checkpoint.load().to(self.place.device).requires_grad_(False)
+        return MatchStage(
+            "teacher", partial(foreign_denoiser, unet, foreign.schedule), foreign.checkpoint.load(),
+            p.conversion or p.pd, self.batches, p.seed, p.conditional, grid=None, role="teacher", method="conversion",
+        )  # fmt: skip
+
+    def _smaller(self, network: Network) -> MatchStage:
+        """A student of another shape, taught at the teacher's step count."""
+        p = self.preset
+        teacher = read_checkpoint(self.out / "teacher").load().to(self.place.device).requires_grad_(False)
+        return MatchStage(
+            f"student-{p.first_steps}", partial(denoiser, teacher), self._new(network, "student/weights"),
+            p.student_training or p.pd, self.batches, p.seed, p.conditional,
+            grid=p.first_steps, role="student", method="match",
+        )  # fmt: skip
+
+    def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
+        p, teacher = self.preset, read_checkpoint(self.out / "teacher")
+        if p.student is not None:
+            student = self._new(p.student, "student/weights")
+        elif sfddm.start == "random":
+            arguments = {key: value for key, value in teacher.config.items() if not key.startswith("_")}
+            student = build_unet(arguments, int(generator(p.seed, "student/weights", 0).initial_seed()))
+        else:
+            student = teacher.load()
+        return SfddmStage(
+            teacher.load(), student, _noise_times(p, sfddm), sfddm.hidden, p.distillation, self.batches, p.seed,
+            p.conditional,
+        )  # fmt: skip
+
+    def _new(self, network: Network, name: str) -> nn.Module:
+        arguments = network.unet(self.image_shape, self.classes if self.preset.conditional else None)
+        return build_unet(arguments, int(generator(self.preset.seed, name, 0).initial_seed()))
 
     def _halving(self, steps: int) -> HalvingStage:
         """The student of `steps` steps: it starts from the weights of its teacher of twice as many."""
         p = self.preset
-        teacher = self.out / ("teacher" if 2 * steps == p.first_steps else f"student-{2 * steps}")
+        teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
         losses = Losses(pd=1.0) if by_pd else p.losses
         terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place)

@@ -17,9 +17,11 @@ from ..data.images import shuffled
 from ..errors import UsageError
 from ..files import write_bytes
 from .extractors import Extractor
-from .frechet import Statistics, StatisticsAccumulator
+from .frechet import Statistics, StatisticsAccumulator, frechet_distance
 
-__all__ = ["image_statistics", "reference_statistics"]
+__all__ = ["image_statistics", "reference_statistics", "reference_with_floor"]
+
+FLOOR_SEED = 0
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +48,46 @@ def reference_statistics(data: ImageSet, extractor: Extractor, count: int | None
         found = image_statistics(images, extractor)
         _write(path, found)
     return found
+
+
+def reference_with_floor(data: ImageSet, extractor: Extractor) -> tuple[Statistics, float]:
+    """Statistics of a data set, and the distance of a random half of it to the other half (see `real_floor`).
+
+    In memory that does not grow with the data, and kept in the cache like `reference_statistics`.
+    Raises DataError for fewer than four images.
+    """
+    key = hashlib.sha256(repr((data.sha256, extractor.sha256, "halves", FLOOR_SEED)).encode()).hexdigest()
+    paths = [cache_root() / "statistics" / f"{key}-{half}.npz" for half in (0, 1)]
+    halves = [found for path in paths if (found := _read(path)) is not None]
+    if len(halves) < 2:
+        halves = _halves(data, extractor)
+        for path, half in zip(paths, halves, strict=True):
+            _write(path, half)
+    return _joined(*halves), frechet_distance(*halves)
+
+
+def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
+    first = np.zeros(len(data.images), dtype=bool)
+    first[np.random.default_rng(FLOOR_SEED).permutation(len(first))[: len(first) // 2]] = True
+    parts = [StatisticsAccumulator(), StatisticsAccumulator()]
+    done = 0
+    for batch in extractor.batches(data.images):
+        mine = first[done : done + len(batch)]
+        parts[0].add(batch[mine])
+        parts[1].add(batch[~mine])
+        done += len(batch)
+    return [part.result() for part in parts]
+
+
+def _joined(a: Statistics, b: Statistics) -> Statistics:
+    """Statistics of both sets together (Chan, Golub and LeVeque 1979)."""
+    whole = StatisticsAccumulator.of_state(_state(a))
+    whole.merge(StatisticsAccumulator.of_state(_state(b)))
+    return whole.result()
+
+
+def _state(s: Statistics) -> NDArray[np.float64]:
+    return np.concatenate([[float(s.count)], s.mean, ((s.count - 1) * s.cov).ravel()])
 
 
 def _read(path: Path) -> Statistics | None:

@@ -7,18 +7,20 @@ from pathlib import Path
 from ..data import ImageSet, load_images
 from ..errors import UsageError
 from ..files import read_model
-from .extractors import FeatureExtractor, load_extractor
+from .extractors import Extractor, load_extractor
+from .inception import load_inception
 
 __all__ = ["evaluation_sources"]
 
 
 def evaluation_sources(
-    checkpoint: Path | None, data: str | None, extractor: Path | None
-) -> tuple[ImageSet, FeatureExtractor]:
+    checkpoint: Path | None, data: str | None, extractor: Path | str | None
+) -> tuple[ImageSet, Extractor]:
     """Real images and extractor.
 
     checkpoint: a run, or a folder in one; its run.json gives what `data` and `extractor` leave out. The extractor is
-    then the run's judge, which no loss has seen, where it has one. Raises UsageError where nothing says which.
+    then the run's judge, which no loss has seen, where it has one. "inception" or "inception:FILE" is the original
+    network of FID. Raises UsageError where nothing says which, or for an extractor of other images.
     """
     from ..distill.run import RUN_FILE, RunFile
 
@@ -35,4 +37,21 @@ def evaluation_sources(
     if data is None:
         assert told is not None
         data = told.data
-    return load_images(data, size), load_extractor(extractor)
+    images = load_images(data, size)
+    return images, _load(str(extractor), images)
+
+
+def _load(extractor: str, images: ImageSet) -> Extractor:
+    from ..distill.extractor import ExtractorConfig
+
+    name, _, file = extractor.partition(":")
+    if name == "inception" and not Path(extractor).is_dir():
+        return load_inception(Path(file) if file else None)
+    loaded = load_extractor(Path(extractor))
+    shape = read_model(Path(extractor) / "config.json", ExtractorConfig).image_shape
+    if shape != images.image_shape:
+        raise UsageError(
+            f"the extractor {extractor} is for images of {shape} (channels, height, width) and {images.name} has "
+            f"{images.image_shape}: give another --extractor"
+        )
+    return loaded
