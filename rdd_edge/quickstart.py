@@ -1,15 +1,16 @@
 """The whole path on one machine: images → one-step student → a bundle per target → bench runs → scores → page.
 
-    OUT/run/       the training run, PD below 8 steps in OUT/pd for comparison
-    OUT/bundles/   OUT/bench/   OUT/student.png   OUT/evaluation.md   OUT/report.html
+    OUT/run/   OUT/bundles/   OUT/bench/   OUT/student.png   OUT/report.html
 
-Each part is skipped where it is there already, so an interrupted quickstart goes on with the same command.
+Training and exports are skipped where they are there already, so an interrupted quickstart goes on with the same
+command.
 """
 
 from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .bundle import read_bundle
 from .checkpoint import read_checkpoint
@@ -18,6 +19,10 @@ from .console import ConsoleReporter, counter, stages
 from .console import out as console
 from .results import AccuracyPlan, PerformancePlan, Plan, summary
 from .runs import read_run
+
+if TYPE_CHECKING:
+    from .data import ImageSet
+    from .metrics.extractors import Extractor
 
 __all__ = ["BUNDLES", "quickstart"]
 
@@ -32,10 +37,13 @@ PLAN = Plan(
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
     """Do all of it under `out`. Raises what the parts raise; what is finished stays."""
     began = time.monotonic()
+    from .metrics.sources import evaluation_sources
+
     run, bundles, benches = out / "run", out / "bundles", out / "bench"
     _train(run, preset)
     _draw(run, out / "student.png")
-    _evaluate(run, preset)
+    real, judge = evaluation_sources(run, None, None)
+    _evaluate(run, preset, real, judge)
     for target, precisions in BUNDLES.items():
         for precision in precisions:
             _export(run, target, precision, bundles)
@@ -43,7 +51,7 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
     for name in names:
         _bench(run if name == "server" else bundles / name, benches / name, plan)
     for name in names[1:]:
-        _score(benches / name, benches / "server", run)
+        _score(benches / name, benches / "server", real, judge)
     _report([benches / name for name in names], out / "report.html")
     console.print(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Look at {out / 'student.png'}")
     console.print(f"and open {out / 'report.html'} in a browser.")
@@ -64,12 +72,10 @@ def _draw(run: Path, out: Path) -> None:
     save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out)
 
 
-def _evaluate(run: Path, preset: Preset) -> None:
+def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
     """The student beside the student it started from, by the judge that no loss has seen."""
     from .evaluate import evaluate
-    from .metrics.sources import evaluation_sources
 
-    real, judge = evaluation_sources(run, None, None)
     for name in (f"student-{preset.base_steps}", "student-1"):
         with counter(f"sampling {name}", SAMPLES) as done:
             found = evaluate(
@@ -106,13 +112,11 @@ def _bench(source: Path, out: Path, plan: Plan) -> None:
     console.print(f"{out.name:<12} {line}")
 
 
-def _score(bench: Path, server: Path, run: Path) -> None:
-    from .metrics.sources import evaluation_sources
+def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
     from .scores import score
 
     if read_run(bench).record.samples is None:
         return
-    real, judge = evaluation_sources(run, None, None)
     found = score(bench, server, real.images, judge, bench / "scores.json")
     for line in found.lines():
         console.print(f"{bench.name:<12} {line}")

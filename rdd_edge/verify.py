@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from .bench import spec_of
 from .bundle import Bundle, read_bundle
 from .child import Request, in_child
 from .errors import ArtifactError, CorruptError, ThresholdError
 from .results import Frozen, Runtime
 from .scores import psnr_per_image
 from .targets import load_target
-from .targets.base import ExportSpec, Target
+from .targets.base import Target
 
 __all__ = ["VerifyReport", "verify_bundle"]
 
@@ -102,17 +103,14 @@ def _run(
     bundle: Bundle, z: NDArray[np.float32], label: NDArray[np.int64] | None
 ) -> tuple[NDArray[np.float32], Runtime, dict[str, float]] | None:
     """Images, runtime and magnitudes from a child process, or None where nothing here runs the artifact."""
-    m = bundle.manifest
-    n, c, h, w = m.input.shape
-    classes = None if m.label is None or m.label.high is None else int(m.label.high) + 1
-    spec = ExportSpec(m.precision, (n, c, h, w), classes)
+    spec = spec_of(bundle)
     with tempfile.TemporaryDirectory(prefix="rdd-edge-") as name:
         work = Path(name)
         np.save(work / "z.npy", z, allow_pickle=False)
         if label is not None:
             np.save(work / "label.npy", label, allow_pickle=False)
         artifact = str(bundle.artifact.resolve())
-        request = Request(job="run", target=m.target, artifact=artifact, spec=spec, threads=_THREADS)
+        request = Request(job="run", target=bundle.manifest.target, artifact=artifact, spec=spec, threads=_THREADS)
         if in_child(request, work).status == "none":
             return None
         runtime = Runtime.model_validate_json((work / "runtime.json").read_bytes())
