@@ -12,6 +12,7 @@ from ..config import Training
 from .batches import Batches
 from .draws import generator
 from .network import denoiser
+from .noisy import draw_batch
 from .optimizer import Optimizer
 from .schedule import add_noise, snr_weight
 from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
@@ -46,7 +47,10 @@ class HalvingStage:
 
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
         draws = generator(self.seed, self.name, index)
-        z, t, label = self._noisy_batch(draws)
+        x, noise, label = draw_batch(draws, self.data, self.training, self.conditional)
+        n = self.training.batch
+        t = self.data.place.own(torch.randint(1, self.student_steps + 1, (n,), generator=draws) / self.student_steps)
+        z = add_noise(x, noise, t)
         target = two_step_target(denoiser(self.teacher, label, self.data.place.autocast), z, t, self.student_steps)
         student = denoiser(self.student, label, self.data.place.autocast)(z, t)
         terms = self.terms.compute(student, target, snr_weight(t), draws, self.training.batch)
@@ -60,20 +64,6 @@ class HalvingStage:
             world.sum_gradients(self.terms.head.parameters())
             self.head_adam.step()
         return None if values is None else {**values, "grad_norm": norm}
-
-    def _noisy_batch(self, draws: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None]:
-        """z_t (N, C, H, W), t (N,), label (N,) or None: this process's rows of the batch."""
-        n = self.training.batch
-        rows = torch.randint(self.data.count, (n,), generator=draws)
-        t = torch.randint(1, self.student_steps + 1, (n,), generator=draws) / self.student_steps
-        flip = torch.rand(n, generator=draws) < 0.5
-        place, own = self.data.place, self.data.own(rows)
-        x = self.data.images(own)
-        if self.training.flip:
-            x = torch.where(place.own(flip)[:, None, None, None], x.flip(3), x)
-        noise = place.own(torch.randn((n, *x.shape[1:]), generator=draws))
-        t = place.own(t)
-        return add_noise(x, noise, t), t, self.data.labels(own) if self.conditional else None
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, **({"head": self.terms.head} if self.terms.head else {})}

@@ -13,6 +13,7 @@ from .batches import Batches
 from .draws import generator
 from .losses import pd_loss
 from .network import denoiser
+from .noisy import draw_batch
 from .optimizer import Optimizer
 from .schedule import add_noise, snr_weight
 from .state import modules_tensors, prefixed, select
@@ -32,17 +33,9 @@ class TeacherStage:
 
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
         draws = generator(self.seed, self.name, index)
-        n = self.training.batch
-        rows = torch.randint(self.data.count, (n,), generator=draws)
-        t = 1.0 - torch.rand(n, generator=draws)  # (0, 1]
-        flip = torch.rand(n, generator=draws) < 0.5
-        place, own = self.data.place, self.data.own(rows)
-        x = self.data.images(own)
-        noise = place.own(torch.randn((n, *x.shape[1:]), generator=draws))
-        t = place.own(t)
-        if self.training.flip:
-            x = torch.where(place.own(flip)[:, None, None, None], x.flip(3), x)
-        label = self.data.labels(own) if self.conditional else None
+        x, noise, label = draw_batch(draws, self.data, self.training, self.conditional)
+        n, place = self.training.batch, self.data.place
+        t = place.own(1.0 - torch.rand(n, generator=draws))  # (0, 1]
         # Dropout alone depends on the number of processes: each has masks of its own.
         masks = generator(self.seed, "teacher/dropout" + (f"/{place.world.rank}" if place.world.rank else ""), index)
         with torch.random.fork_rng(devices=[]):  # dropout alone draws from the global generator
