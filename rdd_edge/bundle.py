@@ -18,9 +18,19 @@ from pydantic import Field, model_validator
 
 from .errors import CorruptError, MissingError
 from .files import read_model, tree_sha256
-from .results import Decibels, Frozen, Name, Number, Plan, Sha256, Side, Text, UInt64, Version1
+from .results import Decibels, Frozen, Name, Number, Plan, Sha256, Side, Text, UInt64
 
-__all__ = ["MANIFEST", "Bundle", "Calibration", "Manifest", "Parity", "Quantization", "TensorSpec", "read_bundle"]
+__all__ = [
+    "MANIFEST",
+    "Bundle",
+    "Calibration",
+    "Held",
+    "Manifest",
+    "Parity",
+    "Quantization",
+    "TensorSpec",
+    "read_bundle",
+]
 
 MANIFEST = "manifest.json"
 
@@ -40,10 +50,20 @@ class Calibration(Frozen):
     seed: UInt64
 
 
+class Held(Frozen):
+    """The budget under which the layers to keep were searched, and what the artifact reached on `samples` images."""
+
+    kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; share by which its Fréchet distance may rise
+    asked: Number
+    reached: Number
+    samples: int = Field(ge=1, le=10_000_000)
+
+
 class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
     keep: tuple[Text, ...]  # layers left in higher precision
     int8_macs_share: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
+    budget: Held | None  # None: there was none, and nothing was searched
 
 
 class Parity(Frozen):
@@ -57,7 +77,7 @@ class Parity(Frozen):
 
 
 class Manifest(Frozen):
-    schema_version: Version1 = 1
+    schema_version: Annotated[int, Field(ge=2, le=2)] = 2
     target: Name
     precision: Name
     artifact: Text  # relative path of a file or a folder

@@ -206,7 +206,7 @@ def _runner(request: Request) -> tuple[Runner | None, str]:
 
     target = load_target(request.target)
     runner = target.runner(artifact, request.spec, request.threads)
-    return runner, target.cannot_run() if runner is None else ""
+    return runner, target.cannot_run(request.spec.precision) if runner is None else ""
 
 
 def _work(folder: Path) -> Outcome:

@@ -251,15 +251,26 @@ def export(
     target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be given again")],
     out: Annotated[Path, typer.Option(help="folder that gets one bundle per target and precision")],
     precision: Annotated[str | None, typer.Option(help="one that every target has; default: all of each")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="of the target, as vulkan for android's GPU; default: its first")
+    ] = None,
     min_psnr: Annotated[float | None, typer.Option(help="budget of mixed precision: median PSNR in dB")] = None,
+    max_fd_rise: Annotated[
+        str | None,
+        typer.Option(help="budget of mixed precision: rise of the Fréchet distance over the student's, as 2%"),
+    ] = None,
+    data: Data = None,
+    extractor: Extractor = None,
 ) -> None:
     """Build a bundle per target and precision, each proven on its artifact."""
     from .console import stages
     from .quiet import import_or_explain
 
     import_or_explain("torch", "export", "distill")
+    from .export.budget import budget_of
     from .export.pipeline import Event, export_bundles
 
+    budget = budget_of(checkpoint, min_psnr, max_fd_rise, data, extractor)
     with stages("export") as stage:
 
         def show(event: Event) -> None:
@@ -268,7 +279,7 @@ def export(
             if event.stage == "done":
                 typer.echo(f"{out / name}: {event.detail}")
 
-        export_bundles(checkpoint, tuple(target), precision, out, show, min_psnr_db=min_psnr)
+        export_bundles(checkpoint, tuple(target), precision, out, show, budget=budget, backend=backend)
 
 
 @app.command()

@@ -1,11 +1,11 @@
-"""Records of older versions of the schema, brought up to date one version at a time, each step a named function."""
+"""Records and manifests of older schemas, brought up to date one version at a time, each step a named function."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MIGRATIONS", "record_1_to_2", "up_to_date"]
+__all__ = ["MIGRATIONS", "manifest_1_to_2", "record_1_to_2", "up_to_date"]
 
 Document = dict[str, Any]
 
@@ -18,7 +18,18 @@ def record_1_to_2(old: Document) -> Document:
     return {**old, "schema_version": 2, "conditions": None, "missing": missing}
 
 
-MIGRATIONS: dict[str, dict[int, Callable[[Document], Document]]] = {"RunRecord": {1: record_1_to_2}}
+def manifest_1_to_2(old: Document) -> Document:
+    """Version 2 added the budget of a search to `quantization`."""
+    quantization = old.get("quantization")
+    if isinstance(quantization, dict):
+        quantization = {**quantization, "budget": None}
+    return {**old, "schema_version": 2, "quantization": quantization}
+
+
+MIGRATIONS: dict[str, dict[int, Callable[[Document], Document]]] = {
+    "Manifest": {1: manifest_1_to_2},
+    "RunRecord": {1: record_1_to_2},
+}
 
 
 def up_to_date(kind: str, document: object) -> Document | None:

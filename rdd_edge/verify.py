@@ -63,9 +63,8 @@ def verify_bundle(folder: Path) -> VerifyReport:
         "rules_checked": checked,
     }
     if found is None:
-        return VerifyReport(
-            **common, psnr_db=None, worst_psnr_db=None, runtime=None, reason=target.cannot_run(), largest={}
-        )  # fmt: skip
+        reason = target.cannot_run(bundle.manifest.precision)
+        return VerifyReport(**common, psnr_db=None, worst_psnr_db=None, runtime=None, reason=reason, largest={})
     images, runtime, largest = found
     psnr = psnr_per_image(images, x, _PEAK)
     median = float(np.median(psnr))

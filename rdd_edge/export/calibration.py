@@ -6,12 +6,13 @@ from ..errors import UsageError
 from ..noise import labels, normals
 from ..targets.base import CalibrationSet
 
-__all__ = ["CALIBRATION_SAMPLES", "CALIBRATION_SEED", "PARITY_SEED", "calibration_set"]
+__all__ = ["BUDGET_SEED", "CALIBRATION_SAMPLES", "CALIBRATION_SEED", "PARITY_SEED", "calibration_set"]
 
 CALIBRATION_SAMPLES = 256
-# Beyond 32 bits, where nobody's bench looks for a seed: neither noise may be seen twice.
+# Beyond 32 bits, where nobody's bench looks for a seed: none of these noises may be seen twice.
 CALIBRATION_SEED = 2**32 + 1
 PARITY_SEED = 2**32 + 2
+BUDGET_SEED = 2**32 + 3  # of a search's Fréchet distance
 
 
 def calibration_set(

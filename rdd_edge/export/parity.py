@@ -71,7 +71,7 @@ def measure(target: str, artifact: Path, spec: ExportSpec, vectors: Vectors, see
     """Run the artifact in a child process. Raises ArtifactError where it does not run."""
     x = run_artifact(target, artifact, spec, THREADS, vectors.z, vectors.label)
     if x is None:
-        reason = load_target(target).cannot_run()
+        reason = load_target(target).cannot_run(spec.precision)
         return Parity(samples=len(vectors.z), seed=seed, psnr_db=None, worst_psnr_db=None, reason=reason)
     psnr = psnr_per_image(x, vectors.x, PEAK)
     median, worst = float(np.median(psnr)), float(psnr.min())

@@ -15,23 +15,25 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..bundle import MANIFEST, Bundle, Calibration, Manifest, Parity, Quantization, TensorSpec, read_bundle
+from ..bundle import MANIFEST, Bundle, Calibration, Held, Manifest, Parity, Quantization, TensorSpec, read_bundle
 from ..checkpoint import Checkpoint, read_checkpoint
+from ..child import run_artifact
 from ..errors import UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..quiet import quiet
 from ..results import Plan
-from ..targets import load_target
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Quantized, Target
+from .budget import Budget
 from .calibration import calibration_set
 from .graph import export_program
 from .harness import add_harness
-from .parity import Vectors, make_vectors, measure, write_vectors
+from .parity import THREADS, Vectors, make_vectors, measure, write_vectors
+from .plan import plan_bundles
 from .provenance import shared_provenance
 from .rewrites import apply_rewrites
-from .search import MIXED, search_keep
+from .search import MIXED, Found, search_keep
 
-__all__ = ["Event", "export_bundles", "plan_bundles"]
+__all__ = ["Event", "export_bundles"]
 
 
 @dataclass(frozen=True)
@@ -54,44 +56,22 @@ def export_bundles(
     out: Path,
     progress: Progress = lambda event: None,
     batch: int = 1,
-    min_psnr_db: float | None = None,
+    budget: Budget | None = None,
+    backend: str | None = None,
 ) -> list[Bundle]:
-    """Build out/<target>-<precision> for each target: one precision, or, for None, all that the target has.
+    """Build out/<target>-<precision> for each target: one precision, or, for None, all that its backend has.
 
-    min_psnr_db: what a mixed-precision artifact has to reach, median over images; without it no such is built.
+    budget: what a mixed-precision artifact has to reach; without it no such is built.
+    backend: of each target, its first unless told.
     Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
     installed, both before any work; ExportError where a target cannot take the model; ArtifactError where the artifact
-    does not run; ThresholdError where no mixture reaches min_psnr_db.
+    does not run; ThresholdError where no mixture holds the budget.
     """
-    wanted = plan_bundles(targets, precision, out, min_psnr_db)
+    wanted = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in wanted}.values():
         target.require()
-    student = _Student(read_checkpoint(checkpoint), batch, progress, min_psnr_db)
+    student = _Student(read_checkpoint(checkpoint), batch, progress, budget)
     return [_build(student, target, name, out / f"{target.name}-{name}") for target, name in wanted]
-
-
-def plan_bundles(
-    targets: tuple[str, ...], precision: str | None, out: Path, min_psnr_db: float | None = None
-) -> list[tuple[Target, str]]:
-    """The targets and precisions that are asked for. Raises UsageError for one that cannot be."""
-    if not targets:
-        raise UsageError("name at least one target to export for")
-    loaded = [load_target(name) for name in dict.fromkeys(targets)]
-    for target in loaded:
-        if precision is not None and precision not in target.precisions:
-            has = ", ".join(target.precisions)
-            raise UsageError(f"the {target.name} target has no precision {precision!r}: it has {has}")
-    if (precision == MIXED) and min_psnr_db is None:
-        raise UsageError("mixed precision is found under a budget: say what it has to reach with --min-psnr, in dB")
-    if min_psnr_db is not None and not any(MIXED in ((precision,) if precision else t.precisions) for t in loaded):
-        raise UsageError("--min-psnr is the budget of mixed precision, and none of what is asked for is mixed")
-    chosen = [(t, name) for t in loaded for name in ((precision,) if precision else t.precisions)]
-    wanted = [(t, name) for t, name in chosen if name != MIXED or min_psnr_db is not None]
-    for target, name in wanted:
-        folder = out / f"{target.name}-{name}"
-        if folder.exists() and not (folder / MANIFEST).is_file():
-            raise UsageError(f"{folder} exists and is not a bundle, so it will not be replaced: choose another --out")
-    return wanted
 
 
 @dataclass
@@ -101,7 +81,7 @@ class _Student:
     checkpoint: Checkpoint
     batch: int
     progress: Progress
-    min_psnr_db: float | None
+    budget: Budget | None
     rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
 
     @cached_property
@@ -118,12 +98,18 @@ class _Student:
         with _converting():
             return export_program(self.unet, self.input_shape, self.checkpoint.classes)
 
+    @cached_property
+    def budget_vectors(self) -> Vectors:
+        assert self.budget is not None
+        about = self.checkpoint.image_shape, self.checkpoint.classes
+        return make_vectors(self.unet, *about, self.budget.samples, self.budget.seed)
+
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         return (self.batch, *self.checkpoint.image_shape)
 
     def rewrite(self, target: Target, precision: str) -> ExportedProgram:
-        names = target.rewrites
+        names = target.rewrites[precision]
         if names not in self.rewritten:
             program = self.program
             self.progress(Event(target.name, precision, "rewrite", ", ".join(names)))
@@ -156,7 +142,7 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
         write_model(folder / MANIFEST, manifest)
         read_bundle(folder)  # before the rename: what takes the place of an older bundle is whole
     bundle = read_bundle(out)
-    student.progress(Event(target.name, precision, "done", _verdict(target, bundle)))
+    student.progress(Event(target.name, precision, "done", _verdict(target, bundle, artifact)))
     return bundle
 
 
@@ -167,41 +153,52 @@ def _quantize(
         return program, None
     calibration = calibration_set(student.checkpoint.image_shape, spec.classes)
     keep: tuple[str, ...] = ()
+    held = None
     if spec.precision == MIXED:
-        keep = _search(student, target, spec, program, calibration)
+        found, budget = _search(student, target, spec, program, calibration), student.budget
+        assert budget is not None
+        keep, held = found.keep, Held(kind=budget.kind, asked=budget.asked, reached=found.value, samples=budget.samples)
     student.progress(Event(target.name, spec.precision, "quantize", f"{len(calibration.z)} calibration samples"))
     with _converting():
         result = target.quantize(program, spec, calibration, keep)
     activations = result.int8_macs_share is not None
     record = Calibration(samples=len(calibration.z), seed=calibration.seed) if activations else None
-    return result, Quantization(calibration=record, keep=result.keep, int8_macs_share=result.int8_macs_share)
+    return result, Quantization(
+        calibration=record, keep=result.keep, int8_macs_share=result.int8_macs_share, budget=held
+    )
 
 
 def _search(
     student: _Student, target: Target, spec: ExportSpec, program: ExportedProgram, calibration: CalibrationSet
-) -> tuple[str, ...]:
+) -> Found:
     """The layers to keep in higher precision, found on artifacts built in a folder of its own."""
-    assert student.min_psnr_db is not None
+    budget = student.budget
+    assert budget is not None
 
     def tell(detail: str) -> None:
         student.progress(Event(target.name, spec.precision, "search", detail))
 
+    tell(f"the student's own {budget.samples} images")
+    vectors = student.budget_vectors
     tell("the cost of each layer")
 
-    def psnr_of(keep: tuple[str, ...]) -> float:
+    def value_of(keep: tuple[str, ...]) -> float:
         with TemporaryDirectory(prefix="rdd-edge-") as name:
             with _converting():
                 quantized = target.quantize(program, spec, calibration, keep)
                 artifact = target.lower(quantized, spec, Path(name))
-            parity = measure(target.name, artifact.path, spec, student.vectors)
-        if parity.psnr_db is None:
-            raise UsageError(f"mixed precision needs a runtime here to measure the budget: {parity.reason}")
-        tell(f"{parity.psnr_db:.1f} dB with {len(keep)} layers kept")
-        return parity.psnr_db
+            x = run_artifact(target.name, artifact.path, spec, THREADS, vectors.z, vectors.label)
+        if x is None:
+            raise UsageError(
+                f"mixed precision needs a runtime here to measure the budget: {target.cannot_run(spec.precision)}"
+            )
+        value = budget.value(x, vectors.x)
+        tell(f"{budget.text(value)} with {len(keep)} layers kept")
+        return value
 
-    found = search_keep(program, calibration, student.min_psnr_db, psnr_of)
-    tell(found.explanation)
-    return found.keep
+    found = search_keep(program, calibration, budget, value_of)
+    tell(found.explanation(budget))
+    return found
 
 
 def _manifest(
@@ -226,7 +223,7 @@ def _manifest(
         checkpoint_sha256=checkpoint.sha256,
         quantization=quantization,
         parity=parity,
-        rewrites=target.rewrites,
+        rewrites=target.rewrites[spec.precision],
         tool_versions=dict(sorted({**_tools(), **artifact.tool_versions}.items())),
         default_plan=Plan(),
         files=tree_sha256(folder),
@@ -238,12 +235,12 @@ def _tools() -> dict[str, str]:
     return {**packages, "torch": torch.__version__, "python": platform.python_version()}
 
 
-def _verdict(target: Target, bundle: Bundle) -> str:
-    """One clause for a person: parity against its threshold, the int8 share, the size."""
-    return ", ".join(_clauses(target, bundle))
+def _verdict(target: Target, bundle: Bundle, artifact: Artifact) -> str:
+    """For a person: parity against its threshold, the int8 share, what runs outside the backend, the size."""
+    return ", ".join(_clauses(target, bundle, artifact))
 
 
-def _clauses(target: Target, bundle: Bundle) -> Iterator[str]:
+def _clauses(target: Target, bundle: Bundle, artifact: Artifact) -> Iterator[str]:
     m = bundle.manifest
     least = target.parity_db[m.precision]
     if m.parity.psnr_db is None:
@@ -253,4 +250,6 @@ def _clauses(target: Target, bundle: Bundle) -> Iterator[str]:
         yield f"parity {m.parity.psnr_db:.1f} dB, worst {m.parity.worst_psnr_db:.1f} dB{short}"
     if m.quantization and m.quantization.int8_macs_share is not None:
         yield f"{m.quantization.int8_macs_share:.1%} of the multiplications in int8"
+    if artifact.outside:
+        yield "outside the backend: " + ", ".join(f"{count} {name}" for name, count in artifact.outside.items())
     yield f"{bundle.artifact_bytes / 1e6:.2f} MB"

@@ -52,8 +52,13 @@ class Quantized:
 
 @dataclass(frozen=True)
 class Artifact:
+    """What `lower` wrote. outside: operators in the saved file that its backend did not take, by name with their
+    number; None where the file does not tell.
+    """
+
     path: Path
     tool_versions: dict[str, str]
+    outside: dict[str, int] | None = None
 
 
 def installed(package: str) -> str | None:
@@ -92,9 +97,10 @@ class Target(Protocol):
 
     name: str
     precisions: tuple[str, ...]
+    backends: dict[str, tuple[str, ...]]  # by name, the precisions in it: all of `precisions`; the first is the default
     quantized: tuple[str, ...]  # those of the precisions that go through `quantize`
     parity_db: dict[str, float]  # by precision: the least median PSNR to the student
-    rewrites: tuple[str, ...]  # names of the passes in export/rewrites that its backend runs best with
+    rewrites: dict[str, tuple[str, ...]]  # by precision: the passes in export/rewrites that its backend runs best with
 
     def require(self) -> None:
         """Raise DependencyError, naming the extra, when its converter is not installed."""
@@ -116,6 +122,6 @@ class Target(Protocol):
         """What `runner` would run with on this machine, name and version, or None. Imports no runtime."""
         ...
 
-    def cannot_run(self) -> str:
+    def cannot_run(self, precision: str) -> str:
         """Why `runner` is None on this machine: one clause for a record's `missing`."""
         ...

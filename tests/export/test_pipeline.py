@@ -12,7 +12,9 @@ import torch
 from rdd_edge.bundle import read_bundle
 from rdd_edge.checkpoint import one_step, read_checkpoint
 from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, UsageError
-from rdd_edge.export.pipeline import Event, export_bundles, plan_bundles
+from rdd_edge.export.budget import PsnrBudget
+from rdd_edge.export.pipeline import Event, export_bundles
+from rdd_edge.export.plan import plan_bundles
 from rdd_edge.files import tree_sha256
 from rdd_edge.targets.android import target as android
 
@@ -28,7 +30,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_conditional_checkpoi
 
 def test_each_precision_of_the_target_becomes_a_bundle(exported: Any) -> None:
     out, bundles, _ = exported
-    names = [name for name in android.precisions if name != "mixed"]  # which needs a budget
+    names = [name for name in android.backends["xnnpack"] if name != "mixed"]  # which needs a budget
     assert [bundle.folder for bundle in bundles] == [out / f"android-{name}" for name in names]
     assert sorted(path.name for path in out.iterdir()) == sorted(bundle.folder.name for bundle in bundles)
     assert [read_bundle(bundle.folder) for bundle in bundles] == bundles
@@ -72,7 +74,7 @@ def test_stages_are_told_in_order_and_end_with_the_parity(exported: Any) -> None
         (("windows",), None, "there is no target 'windows': choose from android"),
         (("android",), "int3", "the android target has no precision 'int3': it has fp32, "),
         ((), None, "name at least one target"),
-        (("android",), "mixed", "say what it has to reach with --min-psnr"),
+        (("android",), "mixed", "say what it has to hold with --min-psnr"),
     ],
 )
 def test_what_cannot_be_is_refused_before_any_work(
@@ -84,8 +86,21 @@ def test_what_cannot_be_is_refused_before_any_work(
 
 
 def test_a_budget_without_mixed_precision_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none of what is asked for is mixed"):
-        plan_bundles(("android",), "int8", tmp_path, min_psnr_db=40.0)
+    with pytest.raises(UsageError, match="nothing asked for is mixed"):
+        plan_bundles(("android",), "int8", tmp_path, PsnrBudget(40.0))
+
+
+def test_a_backend_has_precisions_of_its_own(tmp_path: Path) -> None:
+    def names(precision: str | None, backend: str | None) -> list[str]:
+        return [name for _, name in plan_bundles(("android",), precision, tmp_path, backend=backend)]
+
+    assert names(None, None) == names(None, "xnnpack") == ["fp32", "fp16", "int8"]
+    assert names(None, "vulkan") == ["vulkan-fp32", "vulkan-fp16"]
+    assert names("fp16", "vulkan") == names("vulkan-fp16", None) == ["vulkan-fp16"]
+    with pytest.raises(UsageError, match="no precision 'int8': it has vulkan-fp32, vulkan-fp16"):
+        names("int8", "vulkan")
+    with pytest.raises(UsageError, match="the ios target has no backend 'vulkan': it has coreml"):
+        plan_bundles(("android", "ios"), None, tmp_path, backend="vulkan")
 
 
 def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:

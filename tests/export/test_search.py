@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rdd_edge.errors import ThresholdError
+from rdd_edge.export.budget import PsnrBudget
 from rdd_edge.export.search import least_kept, order_layers
 
 ERRORS = {"a": 8.0, "b": 4.0, "c": 2.0, "d": 1.0}
@@ -25,8 +26,8 @@ def test_layers_are_ordered_by_what_they_cost_for_what_they_save() -> None:
 
 @pytest.mark.parametrize(("least_db", "kept"), [(39.0, 0), (40.0, 0), (41.0, 1), (44.0, 2), (49.0, 3), (50.0, 4)])
 def test_one_fewer_would_miss_the_budget(least_db: float, kept: int) -> None:
-    found = least_kept(ORDER, ERRORS, least_db, psnr_of)
-    assert found.keep == tuple(ORDER[:kept]) and found.psnr_db == PSNR[kept]
+    found = least_kept(ORDER, ERRORS, PsnrBudget(least_db), psnr_of)
+    assert found.keep == tuple(ORDER[:kept]) and found.value == PSNR[kept]
     tried = dict(found.tried)
     assert tried[kept] >= least_db and all(tried[k] < least_db for k in range(kept) if k in tried)
     assert kept == 0 or tried[kept - 1] < least_db
@@ -34,14 +35,14 @@ def test_one_fewer_would_miss_the_budget(least_db: float, kept: int) -> None:
 
 
 def test_it_says_which_layers_and_why() -> None:
-    found = least_kept(ORDER, ERRORS, 44.0, psnr_of)
-    assert found.explanation == (
+    budget = PsnrBudget(44.0)
+    assert least_kept(ORDER, ERRORS, budget, psnr_of).explanation(budget) == (
         "kept in higher precision, with their share of the error of int8: a (53%), b (27%); "
         "46.0 dB, and 43.0 dB with one layer fewer"
     )
-    assert "nothing is kept" in least_kept(ORDER, ERRORS, 30.0, psnr_of).explanation
+    assert "nothing is kept" in least_kept(ORDER, ERRORS, PsnrBudget(30.0), psnr_of).explanation(budget)
 
 
 def test_a_budget_that_cannot_be_met_names_the_best() -> None:
-    with pytest.raises(ThresholdError, match=r"no choice of layers reaches 90 dB: the best is 80\.0 dB"):
-        least_kept(ORDER, ERRORS, 90.0, psnr_of)
+    with pytest.raises(ThresholdError, match=r"budget of 90\.0 dB: the best is 80\.0 dB"):
+        least_kept(ORDER, ERRORS, PsnrBudget(90.0), psnr_of)

@@ -30,7 +30,7 @@ def fp32(
     request: pytest.FixtureRequest, make_case: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Any]:
     """A network and its fp32 artifact in the runtime."""
-    case = make_case(target.rewrites, **request.param)
+    case = make_case(target.rewrites["fp32"], **request.param)
     return case, lowered(case, "fp32", tmp_path_factory.mktemp("fp32"))[1]
 
 
@@ -69,8 +69,8 @@ def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
     unet = small_unet()
     with torch.no_grad():
         unet.conv_in.weight *= largest
-        z = torch.from_numpy(make_case(target.rewrites).z[:1])
-        program = apply_rewrites(export_program(unet, RUN, None), target.rewrites)
+        z = torch.from_numpy(make_case(target.rewrites["fp32"]).z[:1])
+        program = apply_rewrites(export_program(unet, RUN, None), target.rewrites["fp32"])
         x, expected = to_half(program).module()(z), one_step(unet, z)
     assert x.dtype == torch.float32
     assert 10 * torch.log10(4 / (x - expected).square().mean()) >= target.parity_db["fp16"]
@@ -80,7 +80,7 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
     from rdd_edge.export.macs import layers
     from rdd_edge.targets.android.quantize import int8_names
 
-    case = make_case(target.rewrites)
+    case = make_case(target.rewrites["fp32"])
     keep = ("conv_in", "mid_block.attentions.0.to_q")
     quantized, runner = lowered(case, "int8", tmp_path, keep)
     every = layers(case.program.module(check_guards=False))
@@ -92,13 +92,13 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
 
 
 def test_unknown_layer_to_keep_is_refused(make_case: Callable[..., Any]) -> None:
-    case = make_case(target.rewrites)
+    case = make_case(target.rewrites["fp32"])
     with pytest.raises(UsageError, match="no convolution or linear named conv_nowhere"):
         target.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
 
 
 def test_calibration_smaller_than_a_batch_is_refused(make_case: Callable[..., Any]) -> None:
-    case = make_case(target.rewrites)
+    case = make_case(target.rewrites["fp32"])
     empty = CalibrationSet(np.zeros((0, 1, 8, 8), dtype=np.float32), None, 1)
     with pytest.raises(UsageError, match="calibration set of 0 samples"):
         target.quantize(case.program, case.spec("int8"), empty, ())

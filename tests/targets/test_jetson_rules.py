@@ -26,7 +26,7 @@ def model(make_case: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]
 
     def load(precision: str) -> Any:
         if precision not in FILES:
-            case = make_case(TARGET.rewrites)
+            case = make_case(TARGET.rewrites["fp32"])
             program, spec = case.program, case.spec(precision)
             if precision == "int8":
                 program = TARGET.quantize(program, spec, case.calibration(4), ())

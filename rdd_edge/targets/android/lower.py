@@ -1,4 +1,4 @@
-"""Write model.pte: the program with its work handed to XNNPACK."""
+"""Write model.pte: the program with its work handed to XNNPACK, or to Vulkan for a phone's GPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ...errors import ExportError
 from ...files import write_bytes
@@ -16,28 +16,43 @@ from ..base import Artifact, ExportSpec
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["lower"]
+__all__ = ["VULKAN", "lower"]
+
+VULKAN = "vulkan-"  # begins the names of the precisions that are lowered for the GPU
 
 
 def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
     """model.pte in the folder `out`. Raises ExportError for a model that ExecuTorch cannot take."""
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
     from .half import to_half
+    from .outside import operators_outside
 
     if spec.precision == "fp16":
         program = to_half(program)
 
     try:
         with _silent_stderr():
-            edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+            edge = to_edge_transform_and_lower(program, partitioner=[_partitioner(spec.precision)])
             content = edge.to_executorch().buffer
+            outside = operators_outside(content)
     except Exception as error:  # each stage of the compiler has exceptions of its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ExportError(f"ExecuTorch cannot take the model: {reason[:300]}") from error
     write_bytes(out / "model.pte", content)
-    return Artifact(out / "model.pte", {name: version(name) for name in ("executorch", "torch", "torchao")})
+    versions = {name: version(name) for name in ("executorch", "torch", "torchao")}
+    return Artifact(out / "model.pte", versions, outside)
+
+
+def _partitioner(precision: str) -> Any:
+    """Vulkan's own switch makes float16 of a float32 program: its inputs and outputs stay float32."""
+    if precision.startswith(VULKAN):
+        from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+        return VulkanPartitioner({"force_fp16": precision == f"{VULKAN}fp16"})
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+
+    return XnnpackPartitioner()
 
 
 @contextmanager

@@ -27,11 +27,12 @@ class IosTarget:
 
     name = "ios"
     precisions = ("fp32", "fp16", "w8", "w6", "w4", "int8")
+    backends: ClassVar[dict[str, tuple[str, ...]]] = {"coreml": precisions}
     quantized = ("int8",)
     parity_db: ClassVar[dict[str, float]] = {
         "fp32": 80.0, "fp16": 45.0, "w8": 35.0, "w6": 30.0, "w4": 20.0, "int8": 35.0,
     }  # fmt: skip
-    rewrites = ("fold_time",)
+    rewrites: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(precisions, ("fold_time",))
 
     def require(self) -> None:
         for module in ("torch", "coremltools"):
@@ -63,5 +64,5 @@ class IosTarget:
             return f"Core ML on macOS {platform.mac_ver()[0]}"
         return "an evaluator of the package, for quality and not for time"
 
-    def cannot_run(self) -> str:
+    def cannot_run(self, precision: str) -> str:
         return "a Core ML package runs or is evaluated on every machine that rdd-edge runs on"

@@ -24,10 +24,11 @@ class JetsonTarget:
 
     name = "jetson"
     precisions = ("fp32", "fp16", "int8")
+    backends: ClassVar[dict[str, tuple[str, ...]]] = {"tensorrt": precisions}
     quantized = ("int8",)
     parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "fp16": 45.0, "int8": 35.0}
     # TensorRT fuses Resize, InstanceNormalization and MatMul-Softmax-MatMul itself; only t = 1 is ours to fold.
-    rewrites = ("fold_time",)
+    rewrites: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(precisions, ("fold_time",))
 
     def require(self) -> None:
         for module in ("torch", "onnx", "onnxruntime", "onnxscript"):
@@ -63,5 +64,5 @@ class JetsonTarget:
     def runtime_here(self) -> str | None:
         return installed("onnxruntime")
 
-    def cannot_run(self) -> str:
+    def cannot_run(self, precision: str) -> str:
         return "ONNX Runtime runs on every machine that rdd-edge runs on"

@@ -29,7 +29,7 @@ from rdd_edge.timing import Work, carry_out
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
 NOISE_TOLERANCE = 1e-6  # of the contract for portable noise
-RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 2, 1, 1
+RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 2, 1, 2
 
 
 def main() -> None:

@@ -55,10 +55,11 @@ class FakeTarget:
     name = "fake"
     precisions = ("fp32",)
     quantized = ()
-    rewrites = ()
 
     def __init__(self) -> None:
         self.parity_db = {"fp32": 80.0}
+        self.backends = {"fakert": self.precisions}
+        self.rewrites = {"fp32": ()}
 
     def require(self) -> None:
         return None
@@ -70,7 +71,7 @@ class FakeTarget:
     def runtime_here(self) -> str | None:
         return "fakert 7.0"
 
-    def cannot_run(self) -> str:
+    def cannot_run(self, precision: str) -> str:
         return "fakert runs on fake machines only"
 
 

@@ -1,0 +1,199 @@
+"""A one-step student through our export, the vendors' recipes, ONNX Runtime and PyTorch: time, size and drift.
+
+    python benchmarks/export.py --size cifar10                  # 35.7 M parameters, random weights
+    python benchmarks/export.py --checkpoint RUN --mixed 45     # a trained student, and our mixed precision
+
+Each way has a process of its own. They take turns, a few runs each, round after round, so that what else happens on the
+machine falls on all alike; the time is the median of all runs of a way. GFLOP/s counts two for each multiplication of
+the student's convolutions and linear layers as it was trained, whatever a way makes of them, beside the rate of a
+square float32 matrix product in PyTorch on the same threads. PSNR is to PyTorch, in float32, on the same noise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import export_paths
+import numpy as np
+import torch
+
+from rdd_edge.checkpoint import read_checkpoint, save_checkpoint
+from rdd_edge.config import preset
+from rdd_edge.distill.network import build_unet
+from rdd_edge.export.graph import export_program
+from rdd_edge.export.macs import total_macs
+from rdd_edge.export.pipeline import export_bundles
+from rdd_edge.quiet import quiet
+from rdd_edge.scores import psnr_per_image
+
+PEAK = "matrix-peak"
+PEAK_SIDE = 2048
+SAMPLES = 32  # of the drift
+RATIOS = (
+    ("ours-fp32", "naive-fp32"), ("ours-fp32", "ort-fp32"), ("ours-int8", "naive-int8"), ("ours-int8", "eager-fp32"),
+    ("ours-int8", "ort-int8"), ("ours-int8", "ort-int8-products"), ("ours-mixed", "naive-int8"),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--size", help="a preset whose network gets random weights")
+    source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
+    parser.add_argument("--mixed", type=float, help="build our mixed precision as well, for this many dB")
+    parser.add_argument("--only", help="names of ways, separated by commas")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--runs", type=int, default=5, help="of each way a round")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--work", type=Path, help="folder to keep what is built in, and to take it from")
+    parser.add_argument("--serve", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.work, arguments.serve, arguments.checkpoint, arguments.threads)
+        return
+    with tempfile.TemporaryDirectory() as name:
+        measure(arguments, arguments.work or Path(name))
+
+
+def measure(arguments: argparse.Namespace, work: Path) -> None:
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.checkpoint or random_student(arguments.size, work / "student")
+    macs = total_macs(export_program(read_checkpoint(checkpoint).load(), shape_of(checkpoint), None).module())
+    names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
+    for name in names:
+        if not list(work.glob(f"{name}.*")):
+            begun = time.monotonic()
+            with quiet():
+                export_paths.build(name, checkpoint, work)
+            print(f"{name}: built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+    if arguments.mixed is not None:
+        build_mixed(checkpoint, arguments.mixed, work)
+        names.append("ours-mixed")
+    names.append(PEAK)
+    workers = {name: Worker(name, work, checkpoint, arguments.threads) for name in names}
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(arguments.rounds):
+        for name, worker in workers.items():
+            times[name] += worker.times(arguments.runs)
+    for worker in workers.values():
+        worker.close()
+    show(work, names, times, macs, arguments.threads)
+
+
+def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int, threads: int) -> None:
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    rate = 2 * PEAK_SIDE**3 / medians[PEAK] / 1e6  # GFLOP/s, of milliseconds
+    print(f"\n{2 * macs / 1e9:.2f} GFLOP an image, {threads} threads; matrix peak {rate:.0f} GFLOP/s\n")
+    print("| way | ms, median | GFLOP/s, of the peak | MB | PSNR, dB |\n|---|---:|---:|---:|---:|")
+    student = drift_of(work, "eager-fp32")
+    for name in names[:-1]:
+        achieved = 2 * macs / medians[name] / 1e6
+        size = sum(p.stat().st_size for p in work.glob(f"{name}.*") if p.suffix in (".pte", ".onnx", ".data"))
+        x = drift_of(work, name)
+        drift = "–" if student is None or x is None else f"{np.median(psnr_per_image(x, student, 2.0)):.1f}"
+        if name == "eager-fp32":
+            size, drift = 0, "–"
+        print(
+            f"| {name} | {medians[name]:.2f} | {achieved:.0f}, {achieved / rate:.2f} | "
+            f"{size / 1e6 if size else float('nan'):.2f} | {drift} |"
+        )
+    print("\n| ratio of medians | |\n|---|---:|")
+    for ours, other in RATIOS:
+        if ours in medians and other in medians:
+            print(f"| {ours} / {other} | {medians[ours] / medians[other]:.3f} |")
+
+
+def drift_of(work: Path, name: str) -> np.ndarray | None:
+    path = work / f"{name}.x.npy"
+    return np.load(path) if path.is_file() else None
+
+
+def random_student(name: str, folder: Path) -> Path:
+    """A network of a preset's size with the weights it would begin training with."""
+    if not folder.is_dir():
+        chosen = preset(name)
+        side = chosen.image_size or 32
+        unet = build_unet(chosen.network.unet((3, side, side), None), 0)
+        save_checkpoint(folder, unet, role="student", method="random", sampling_steps=1)
+    return folder
+
+
+def shape_of(checkpoint: Path) -> tuple[int, int, int, int]:
+    return (1, *read_checkpoint(checkpoint).image_shape)
+
+
+def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
+    (bundle,) = export_bundles(
+        checkpoint, ("android",), "mixed", work / "mixed", lambda e: print(e.stage, e.detail, file=sys.stderr),
+        min_psnr_db=least_db,
+    )  # fmt: skip
+    (work / "ours-mixed.pte").write_bytes(bundle.artifact.read_bytes())
+
+
+class Worker:
+    """A way in a process of its own, which runs when it is told to."""
+
+    def __init__(self, name: str, work: Path, checkpoint: Path, threads: int) -> None:
+        command = [sys.executable, __file__, "--serve", name, "--work", str(work), "--checkpoint", str(checkpoint)]
+        self._name = name
+        self._process = subprocess.Popen(
+            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self._answer()  # loaded, warm, its images written
+
+    def times(self, runs: int) -> list[float]:
+        """Milliseconds of that many runs, after one that is not counted."""
+        assert self._process.stdin is not None
+        print(runs, file=self._process.stdin, flush=True)
+        return self._answer()
+
+    def _answer(self) -> list[float]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._name} ended its process (exit code {self._process.wait()})")
+        return list(json.loads(line))
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def serve(work: Path, name: str, checkpoint: Path, threads: int) -> None:
+    """The worker's side: a number of runs on each line of standard input, their times on each line of output."""
+    out = sys.stdout
+    sys.stdout = sys.stderr  # runtimes talk; the answers are ours alone
+    if name == PEAK:
+        torch.set_num_threads(threads)
+        a, b = torch.rand(PEAK_SIDE, PEAK_SIDE), torch.rand(PEAK_SIDE, PEAK_SIDE)
+        result = torch.empty(PEAK_SIDE, PEAK_SIDE)
+
+        def once() -> object:
+            return torch.mm(a, b, out=result)
+
+    else:
+        run, z = export_paths.open_runner(work, name, threads), export_paths.inputs(checkpoint, SAMPLES)
+        np.save(work / f"{name}.x.npy", np.concatenate([run(row[None]) for row in z]))
+
+        def once() -> object:
+            return run(z[:1])
+
+    print("[]", file=out, flush=True)
+    for line in sys.stdin:
+        once()
+        times = []
+        for _ in range(int(line)):
+            begun = time.perf_counter_ns()
+            once()
+            times.append((time.perf_counter_ns() - begun) / 1e6)
+        print(json.dumps(times), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

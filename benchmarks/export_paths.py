@@ -1,0 +1,172 @@
+"""The ways from a one-step student to something that runs here: ours, and what each vendor's own recipe gives.
+
+Each builder writes one file and returns nothing; `runner` opens it. "Naive" is the recipe of ExecuTorch's XNNPACK page
+(torch.export → XnnpackPartitioner, for int8 XNNPACKQuantizer.set_global with 8 calibration samples), applied to the
+student with t fixed at 1; ONNX Runtime's is torch.onnx.export and, for int8, its own pre-processing and static
+quantization, once with the defaults and once of the products alone, per channel.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rdd_edge.checkpoint import read_checkpoint
+from rdd_edge.export.calibration import calibration_set
+from rdd_edge.export.graph import OneStep
+from rdd_edge.export.pipeline import export_bundles
+from rdd_edge.noise import normals
+
+__all__ = ["BUILDERS", "build", "inputs", "open_runner"]
+
+OPSET = 20
+NAIVE_CALIBRATION = 8
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def inputs(checkpoint: Path, samples: int, seed: int = 0) -> NDArray[np.float32]:
+    """z (N, C, H, W)."""
+    return normals(seed, range(samples), read_checkpoint(checkpoint).image_shape)
+
+
+def build(name: str, checkpoint: Path, folder: Path) -> None:
+    """Leave folder/name.*, ready for `open_runner`."""
+    BUILDERS[name](checkpoint, folder / name)
+
+
+def _function(checkpoint: Path) -> OneStep:
+    return OneStep(read_checkpoint(checkpoint).load()).eval()
+
+
+def _example(checkpoint: Path) -> tuple[torch.Tensor]:
+    return (torch.zeros(1, *read_checkpoint(checkpoint).image_shape),)
+
+
+def _ours(precision: str) -> Callable[[Path, Path], None]:
+    def builder(checkpoint: Path, out: Path) -> None:
+        with tempfile.TemporaryDirectory() as name:
+            (bundle,) = export_bundles(checkpoint, ("android",), precision, Path(name))
+            out.with_suffix(".pte").write_bytes(bundle.artifact.read_bytes())
+
+    return builder
+
+
+def _naive_fp32(checkpoint: Path, out: Path) -> None:
+    program = torch.export.export(_function(checkpoint), _example(checkpoint))
+    _to_xnnpack(program, out)
+
+
+def _naive_int8(checkpoint: Path, out: Path) -> None:
+    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
+        XNNPACKQuantizer,
+        get_symmetric_quantization_config,
+    )
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+
+    example = _example(checkpoint)
+    module = torch.export.export(_function(checkpoint), example).module()
+    quantizer = XNNPACKQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
+    prepared = prepare_pt2e(module, quantizer)
+    with torch.no_grad():
+        for z in inputs(checkpoint, NAIVE_CALIBRATION, seed=1):
+            prepared(torch.from_numpy(z[None]))
+        converted = convert_pt2e(prepared)
+    _to_xnnpack(torch.export.export(converted, example), out)
+
+
+def _to_xnnpack(program: torch.export.ExportedProgram, out: Path) -> None:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    edge = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+    out.with_suffix(".pte").write_bytes(edge.to_executorch().buffer)
+
+
+def _ort_fp32(checkpoint: Path, out: Path) -> None:
+    with torch.no_grad():
+        program = torch.onnx.export(
+            _function(checkpoint), _example(checkpoint), dynamo=True, opset_version=OPSET, verbose=False
+        )
+    assert program is not None
+    program.save(out.with_suffix(".onnx"))
+
+
+def _ort_int8(products: bool) -> Callable[[Path, Path], None]:
+    """Every operator it knows with one scale a tensor, its defaults; or the products alone with one a channel.
+
+    Its defaults stop at an InstanceNormalization whose weights are shared ("shared mode is not supported for weight").
+    """
+    chosen = {"per_channel": True, "op_types_to_quantize": ["Conv", "Gemm", "MatMul"]}
+
+    def builder(checkpoint: Path, out: Path) -> None:
+        from onnxruntime.quantization import CalibrationDataReader, quantize_static
+        from onnxruntime.quantization.registry import QDQRegistry
+        from onnxruntime.quantization.shape_inference import quant_pre_process
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                set_ = calibration_set(read_checkpoint(checkpoint).image_shape, None, samples=NAIVE_CALIBRATION)
+                self._rows = iter(set_.z[:, None])
+
+            def get_next(self) -> dict[str, Any] | None:
+                row = next(self._rows, None)
+                return None if row is None else {"z": row}
+
+        with tempfile.TemporaryDirectory() as name:
+            plain, ready = Path(name) / "plain", Path(name) / "ready.onnx"
+            _ort_fp32(checkpoint, plain)
+            everything = {"op_types_to_quantize": [kind for kind in QDQRegistry if kind != "InstanceNormalization"]}
+            quant_pre_process(plain.with_suffix(".onnx"), ready)
+            quantize_static(ready, out.with_suffix(".onnx"), Reader(), **(chosen if products else everything))
+
+    return builder
+
+
+def _eager(checkpoint: Path, out: Path) -> None:
+    out.with_suffix(".json").write_text(json.dumps(str(checkpoint.resolve())))
+
+
+BUILDERS: dict[str, Callable[[Path, Path], None]] = {
+    "eager-fp32": _eager,
+    "ort-fp32": _ort_fp32,
+    "naive-fp32": _naive_fp32,
+    "ours-fp32": _ours("fp32"),
+    "ort-int8": _ort_int8(products=False),
+    "ort-int8-products": _ort_int8(products=True),
+    "naive-int8": _naive_int8,
+    "ours-int8": _ours("int8"),
+}
+
+
+def open_runner(folder: Path, name: str, threads: int) -> Run:
+    """x (1, C, H, W) for z (1, C, H, W), from whatever `build` left under this name."""
+    torch.set_num_threads(threads)
+    if (path := folder / f"{name}.pte").is_file():
+        from rdd_edge.targets.android.runner import ExecuTorchRunner
+
+        runner = ExecuTorchRunner(path, threads)
+        runner.load()
+        return lambda z: runner.run(z, None)
+    if (path := folder / f"{name}.onnx").is_file():
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 4
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (given,) = session.get_inputs()
+        return lambda z: session.run(None, {given.name: z})[0]
+    function = _function(Path(json.loads((folder / f"{name}.json").read_text())))
+
+    def eager(z: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return function(torch.from_numpy(z)).numpy()
+
+    return eager

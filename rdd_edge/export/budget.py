@@ -1,0 +1,153 @@
+"""What a mixed-precision artifact has to reach, in the user's terms: a PSNR to the student, or a Fréchet distance.
+
+A budget is asked with images of the artifact and of the student from the same noise, and never with a simulation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..checkpoint import read_checkpoint
+from ..compare import share
+from ..errors import UsageError
+from ..metrics.frechet import frechet_distance
+from ..metrics.reference import image_statistics, reference_statistics
+from ..metrics.sources import evaluation_sources
+from ..noise import to_uint8
+from ..scores import psnr_per_image
+from .calibration import BUDGET_SEED, PARITY_SEED
+
+if TYPE_CHECKING:
+    from ..data import ImageSet
+    from ..metrics.extractors import Extractor
+
+__all__ = ["FD_SAMPLES", "Budget", "FdBudget", "PsnrBudget", "budget_of"]
+
+PEAK = 2.0  # of images in [-1, 1]
+PSNR_SAMPLES = 32  # those of the parity vectors, so that the manifest's parity shows what was held
+FD_SAMPLES = 2000
+Images = NDArray[np.float32]
+
+
+class Budget(Protocol):
+    """samples, seed: of the noise on which it is measured."""
+
+    @property
+    def kind(self) -> Literal["psnr_db", "fd_rise"]: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def asked(self) -> float: ...
+
+    def value(self, x: Images, student: Images) -> float:
+        """Of an artifact's images x (N, C, H, W) beside the student's."""
+        ...
+
+    def met(self, value: float) -> bool: ...
+
+    def better(self, a: float, b: float) -> float: ...
+
+    def text(self, value: float) -> str:
+        """A value, for a person."""
+        ...
+
+    def allowed(self, all_int8: float) -> float:
+        """The share of int8's errors that may stay, if errors add up, where int8 throughout has this value."""
+        ...
+
+
+@dataclass(frozen=True)
+class PsnrBudget:
+    """A median PSNR of at least `least_db`."""
+
+    least_db: float
+    kind: Literal["psnr_db", "fd_rise"] = "psnr_db"
+    samples: int = PSNR_SAMPLES
+    seed: int = PARITY_SEED
+
+    @property
+    def asked(self) -> float:
+        return self.least_db
+
+    def value(self, x: Images, student: Images) -> float:
+        return float(np.median(psnr_per_image(x, student, PEAK)))
+
+    def met(self, value: float) -> bool:
+        return value >= self.least_db
+
+    def better(self, a: float, b: float) -> float:
+        return max(a, b)
+
+    def text(self, value: float) -> str:
+        return f"{value:.1f} dB"
+
+    def allowed(self, all_int8: float) -> float:
+        return float(10 ** ((all_int8 - self.least_db) / 10))
+
+
+@dataclass(frozen=True)
+class FdBudget:
+    """A Fréchet distance to real images at most `rise` (0.02: two percent) above the student's on the same noise."""
+
+    rise: float
+    real: ImageSet
+    extractor: Extractor
+    kind: Literal["psnr_db", "fd_rise"] = "fd_rise"
+    samples: int = FD_SAMPLES
+    seed: int = BUDGET_SEED
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rise < np.inf:
+            raise UsageError(f"--max-fd-rise {self.rise:.1%} is no rise: give a share of at least 0, as 2%")
+
+    @property
+    def asked(self) -> float:
+        return self.rise
+
+    def value(self, x: Images, student: Images) -> float:
+        """fd / fd of the student - 1."""
+        return self._distance(x) / self._distance(student) - 1.0
+
+    def _distance(self, x: Images) -> float:
+        pixels = to_uint8(x)  # (N, H, W, C)
+        real = reference_statistics(self.real, self.extractor)
+        return frechet_distance(image_statistics(pixels, self.extractor), real)
+
+    def met(self, value: float) -> bool:
+        return value <= self.rise
+
+    def better(self, a: float, b: float) -> float:
+        return min(a, b)
+
+    def text(self, value: float) -> str:
+        return f"a Fréchet distance {value:+.1%} from the student's"
+
+    def allowed(self, all_int8: float) -> float:
+        return self.rise / all_int8
+
+
+def budget_of(
+    checkpoint: Path, min_psnr: float | None, max_fd_rise: str | None, data: str | None, extractor: str | None
+) -> Budget | None:
+    """The budget that a command line names, if any. data, extractor: in place of those the student's run tells.
+
+    Raises UsageError for two budgets, or where nothing says what the distance is to.
+    """
+    if min_psnr is not None and max_fd_rise is not None:
+        raise UsageError("--min-psnr and --max-fd-rise are two budgets of one search: give one of them")
+    if max_fd_rise is None:
+        if data is not None or extractor is not None:
+            raise UsageError("--data and --extractor are for the Fréchet distance of --max-fd-rise")
+        return None if min_psnr is None else PsnrBudget(min_psnr)
+    rise = share(max_fd_rise)
+    return FdBudget(rise, *evaluation_sources(read_checkpoint(checkpoint).folder, data, extractor))
