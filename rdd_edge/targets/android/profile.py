@@ -1,0 +1,66 @@
+"""Time of each operator of a .pte, from ExecuTorch's event tracer: XNNPACK's own kernels, and what runs outside it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...quiet import import_or_explain, quiet
+from ...timing import Operator
+
+__all__ = ["operators", "profile"]
+
+WRAPPERS = ("OPERATOR_CALL", "DELEGATE_CALL")  # events around those of the kernels themselves
+PORTABLE = "portable"  # ExecuTorch's own kernels, for what no backend took
+NATIVE = "native_call_"
+
+
+def profile(artifact: Path, inputs: Sequence[Any], runs: int) -> list[Operator] | str:
+    """Mean milliseconds per inference of every kernel, in a program loaded for this and run once before it counts.
+
+    inputs: tensors, as the program takes them.  A clause that says why, where the runtime was built without a tracer.
+    """
+    pool: Any = import_or_explain("executorch.extension.pybindings.portable_lib", "a .pte's profile", "android")
+    devtools: Any = import_or_explain("executorch.devtools", "a .pte's profile", "android")
+    program = pool._load_for_executorch(str(artifact), enable_etdump=True)
+    if not program.has_etdump():
+        return "this build of executorch has no event tracer"
+    for _ in range(runs + 1):
+        program.forward(list(inputs))
+    with tempfile.TemporaryDirectory(prefix="rdd-edge-") as folder, quiet():
+        path = str(Path(folder) / "trace.etdump")
+        program.write_etdump_result_to_file(path)
+        blocks = devtools.Inspector(etdump_path=path).event_blocks
+    (execute,) = (block for block in blocks if block.name == "Execute")
+    return operators(execute.events, delegates(artifact), runs)
+
+
+def operators(events: Iterable[Any], delegate_of: dict[int, str], runs: int) -> list[Operator]:
+    """The kernels among the events of an execution, in order; of each the last `runs` times, in milliseconds.
+
+    delegate_of: the backend of each instruction that is a call of one.
+    """
+    found = []
+    for event in events:
+        if event.perf_data is None or event.name in WRAPPERS or event.name.startswith("Method::"):
+            continue
+        number = event._instruction_id
+        kind = event.name.partition(" #")[0].removeprefix(NATIVE)
+        backend = delegate_of.get(number, PORTABLE) if event.is_delegated_op else PORTABLE
+        name = f"{number}: {event.name.removeprefix(NATIVE)}"
+        found.append(Operator(name, kind, sum(event.perf_data.raw[-runs:]) / runs, backend))
+    return found
+
+
+def delegates(artifact: Path) -> dict[int, str]:
+    """Of each instruction of the program that calls a backend, the backend's name."""
+    serialize: Any = import_or_explain("executorch.exir._serialize._program", "a .pte's profile", "android")
+    plan = serialize.deserialize_pte_binary(artifact.read_bytes()).program.execution_plan[0]
+    calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
+    return {
+        number: plan.delegates[call.delegate_index].id
+        for number, call in enumerate(calls)
+        if type(call).__name__ == "DelegateCall"
+    }
