@@ -33,6 +33,9 @@ PLAN = Plan(
 )
 
 
+JETSON = Path(__file__).parent / "fakes" / "jetson"
+
+
 class Board:
     """A server with a home of its own, at the end of ssh://…"""
 
@@ -52,7 +55,9 @@ class Board:
 
     def _write_configs(self) -> None:
         # Another home than the user's own, and the Python of these tests
-        login = f'cd {self.home} && export PATH={Path(sys.executable).parent}:$PATH && eval "$SSH_ORIGINAL_COMMAND"'
+        board = f"PYTHONPATH={JETSON} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
+        path = f"PATH={Path(sys.executable).parent}:$PATH"
+        login = f'cd {self.home} && export {board} {path} && eval "$SSH_ORIGINAL_COMMAND"'
         (self.folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\nStrictModes no\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nPermitRootLogin yes\n"
@@ -210,3 +215,22 @@ def test_destinations() -> None:
     command = Destination("board", "me", 2222).command("echo hi")
     assert command[-3:] == ["--", "board", "echo hi"]
     assert "StrictHostKeyChecking=yes" in command
+
+
+@needs_sshd
+def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Path, board: Board) -> None:
+    bundle, seen = write_tanh_bundle(tmp_path), []
+    own = bench(bundle, board.url, tmp_path / "own", PLAN, lambda *step: seen.append(step))
+    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, None, "onnxruntime")
+    assert own.runtime is not None
+    assert asked.runtime is not None
+    assert (own.runtime.name, asked.runtime.name) == ("tensorrt", "onnxruntime")
+    assert "build" in [stage for stage, _ in seen]
+    assert len(list((board.home / ".cache/rdd-edge/engines").glob("*.engine"))) == 1
+    np.testing.assert_array_equal(read_run(tmp_path / "own").images(), read_run(tmp_path / "asked").images())
+    with pytest.raises(UsageError, match="goes with ssh://"):
+        bench(bundle, "host", tmp_path / "host", PLAN, None, "onnxruntime")
+    with pytest.raises(UsageError, match="invalid choice: 'tpu'"):
+        bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
+    assert not (tmp_path / "new").exists()
+    assert board.left("runs") == []
