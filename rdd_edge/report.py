@@ -275,7 +275,10 @@ def _command(run: BenchRun) -> str:
     r = run.record
     if r.target == "server":
         return f"rdd-edge bench {shlex.quote(r.checkpoint or 'CHECKPOINT')} --device server --out BENCH"
-    return f"rdd-edge bench BUNDLE --device {'host' if r.where == 'host' else 'DEVICE'} --out BENCH"
+    if r.where == "host":
+        return "rdd-edge bench BUNDLE --device host --out BENCH"
+    own = "" if r.runtime is None or r.runtime.name != "onnxruntime" else " --runtime onnxruntime"
+    return f"rdd-edge bench BUNDLE --device DEVICE{own} --out BENCH"
 
 
 def _environment() -> Any:

@@ -41,8 +41,9 @@ FILES = ("plan.json", "record.json", "samples.u8", "samples.f32")
 STALL_SECONDS = 1800.0  # without a word: an engine may be built for that long, and a large bundle be copied
 # One login each, since a handshake costs more than the work. Names go in as arguments, never into the script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
+# Runs whose link broke are swept away a day later, by the next one.
 RUN = (
-    'mkdir -p "$1" && cat > "$1/plan.json" && '
+    'mkdir -p "$1" && find "${1%/*}" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {} + && cat > "$1/plan.json" && '
     'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3" ${4:+--runtime "$4"}'
 )
 FETCH = 'tar -C "$1/out" -cf - . && rm -rf "$1"'

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rdd_edge import noise
-from rdd_edge.bench import bench
+from rdd_edge.bench import bench, default_plan
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_bytes
 from rdd_edge.results import MEASURED, AccuracyPlan, PerformancePlan, Plan, RunRecord, summary
@@ -66,6 +66,17 @@ def test_timed_runs_go_on_for_the_seconds_asked(tmp_path: Path, make_bundle: Cal
     assert len(record.latency_ms) > 1
     assert record.samples is None
     assert record.missing["samples"] == "the plan asks for none"
+
+
+def test_timing_follows_mlperf_unless_it_is_to_be_quick(
+    make_bundle: Callable[..., Path], tiny_checkpoint: Path
+) -> None:
+    usual, quick = default_plan(tiny_checkpoint), default_plan(tiny_checkpoint, quick=True)
+    assert (usual.performance.runs, usual.performance.seconds) == (1024, 60.0)
+    assert (quick.performance.runs, quick.performance.seconds) == (128, 10.0)
+    assert quick.accuracy == usual.accuracy
+    own = default_plan(make_bundle(), quick=True)  # a bundle's own plan but for the times
+    assert (own.performance.warmup, own.performance.runs, own.accuracy.samples) == (2, 128, 70)
 
 
 def test_what_cannot_run_here_is_null_with_its_reason(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import pytest
 from tanh_onnx import write_tanh_bundle
 
 from rdd_edge.bench import bench
-from rdd_edge.errors import CorruptError, DeviceError, UsageError
+from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.runs import read_run
 from rdd_edge.ssh import CONFIG, Destination
@@ -31,6 +31,7 @@ PLAN = Plan(
     accuracy=AccuracyPlan(samples=20, seed=3, floats=4),
     threads=1,
 )
+LONG = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
 
 
 JETSON = Path(__file__).parent / "fakes" / "jetson"
@@ -94,6 +95,16 @@ class Board:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
                 os.kill(pid, signal.SIGKILL)
 
+    def harnesses(self) -> list[int]:
+        """Processes of the harness that run on this board, and on no other that is there at the same time."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended in between
+                command, where = (process / "cmdline").read_bytes(), os.readlink(process / "cwd")
+                if b"harness/bench.py" in command and b"python" in command.split(b"\0")[0] and where == str(self.home):
+                    found.append(int(process.name))
+        return found
+
     def left(self, name: str) -> list[str]:
         return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))
 
@@ -125,7 +136,11 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board
     assert board.left("runs") == []
     assert board.left("bundles") == [record.bundle_sha256]
     seen.clear()
+    abandoned = board.home / ".cache/rdd-edge/runs/abandoned"
+    (abandoned / "out").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 3 * 86400,) * 2)
     bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    assert board.left("runs") == []
     assert "copy" not in [stage for stage, _ in seen]
 
 
@@ -133,17 +148,60 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board
 def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
-    long = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
 
     def cut(stage: str, done: int) -> None:
         if stage == "time":
             board.cut()
 
     with pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
-        bench(bundle, board.url, tmp_path / "run", long, cut)
+        bench(bundle, board.url, tmp_path / "run", LONG, cut)
     assert read_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert bench(bundle, board.url, tmp_path / "run", PLAN).bundle_sha256 == record.bundle_sha256
+
+
+@needs_sshd
+def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+
+    def kill(stage: str, done: int) -> None:
+        for pid in board.harnesses() if stage == "time" else []:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ArtifactError, match=r"the harness on .* was ended by SIGKILL"):
+        bench(bundle, board.url, tmp_path / "run", LONG, kill)
+    assert read_run(tmp_path / "run").record == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
+    assert board.left("runs") == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
+@needs_sshd
+def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
+    """SIGKILL on this side: no folder here, and the board stops as soon as nobody listens."""
+    bundle = write_tanh_bundle(tmp_path)
+    command = [sys.executable, "-m", "rdd_edge", "bench", str(bundle), "--device", board.url]
+    command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: bool(board.harnesses()))
+        time.sleep(1.0)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not board.harnesses())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle"]
+    bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert read_run(tmp_path / "run").plan == PLAN
 
 
 @needs_sshd
