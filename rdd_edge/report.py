@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
@@ -21,6 +21,7 @@ from .results import Condition, Summary, summary
 from .runs import BenchRun, read_run
 from .scores import Scores
 from .table import COLUMNS, Cell, Notes, cells, distance_text, milliseconds
+from .where_time_goes import by_kind
 
 __all__ = ["SCORES", "Entry", "Format", "report"]
 
@@ -205,12 +206,13 @@ def _json(entries: list[Entry], baseline: BenchRun | None) -> str:
     base = summary(baseline.record) if baseline else None
     rows: list[dict[str, Any]] = []
     for entry in entries:
-        record = entry.run.record.model_dump(mode="json", exclude={"latency_ms"})
+        record = entry.run.record.model_dump(mode="json", exclude={"latency_ms", "transfers", "operators"})
         rows.append(
             {
                 "folder": str(entry.run.folder),
                 "record": record,
                 "latency": entry.stats.model_dump() if entry.stats else None,
+                "operators_by_kind": [asdict(kind) for kind in by_kind(entry.run.record.operators or ())],
                 "relative_to_baseline": entry.stats.median / base.median if entry.stats and base else None,
                 "scores": entry.scores.model_dump(mode="json") if entry.scores else None,
             }

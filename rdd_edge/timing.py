@@ -23,6 +23,10 @@ from .sensors import UNTOLD, Senses, peak_memory_bytes
 __all__ = ["Operator", "Report", "Times", "Work", "carry_out", "run_batches"]
 
 PROFILE_RUNS = 10  # of their own, after the timed ones
+TIMED = (
+    "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers", "peak_memory_bytes",
+    "operators",
+)  # fmt: skip
 
 Report = Callable[[str, int], None]  # stage, count
 
@@ -67,17 +71,17 @@ def carry_out(runner: Any, work: Work, folder: Path, report: Report, senses: Sen
     """
     senses = senses or Senses()
     try:
-        timings, conditions, missing = _timings(runner, work, report, senses)
-        timings["peak_memory_bytes"] = peak_memory_bytes()  # before what follows, which is not the artifact's
-        if timings["peak_memory_bytes"] is None:
-            missing["peak_memory_bytes"] = f"not measured on {sys.platform}"
-        timings["operators"] = _operators(runner, work, report, missing)
-        if not getattr(runner, "timed", True):
+        conditions = [senses.condition("before", time.monotonic())]
+        if getattr(runner, "timed", True):
+            timings, during, missing = _timings(runner, work, report, senses)
+            conditions.append(during)
+        else:
+            report("load", 0)
+            runner.load()
             reason = (
-                f"{runner.runtime.name} evaluates the artifact and makes no claim about the target's time or memory"
+                f"{runner.runtime.name} evaluates the artifact: it makes no claim about the target's time or memory"
             )
-            timings = dict.fromkeys(timings)
-            missing = dict.fromkeys(timings, reason)
+            timings, missing = dict.fromkeys(TIMED), dict.fromkeys(TIMED, reason)
         samples = _samples(runner, work, folder, report)
         if samples is None:
             missing["samples"] = "the plan asks for none"
@@ -130,11 +134,10 @@ def _milliseconds(action: Callable[[], object]) -> float:
 
 def _timings(
     runner: Any, work: Work, report: Report, senses: Senses
-) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, str]]:
-    """Build, load, first inference, second load, then the timed runs in order; conditions; reasons of what is None."""
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Build, load, first inference, second load, timed runs in order, operators; the condition; reasons of nulls."""
     z, label = _first_noise(work)
     missing: dict[str, str] = {}
-    conditions = [senses.condition("before", time.monotonic())]
     build = _build(runner, report, missing)
     report("load", 0)
     load = _milliseconds(runner.load)
@@ -147,7 +150,7 @@ def _timings(
         runner.run(z, label)
     begin = time.monotonic()
     latency, transfers = _timed_runs(runner, work, z, label, report, missing)
-    conditions.append(senses.condition("during", begin))  # at once, since reading it takes time of its own
+    during = senses.condition("during", begin)  # at once, since reading it takes time of its own
     timings = {
         "build_ms": build,
         "load_ms": load,
@@ -155,8 +158,18 @@ def _timings(
         "first_inference_ms": first,
         "latency_ms": latency,
         "transfers": transfers,
+        "peak_memory_bytes": _peak_memory(runner, missing),  # before what follows, which is not the artifact's
+        "operators": _operators(runner, work, report, missing),
     }
-    return timings, conditions, missing
+    return timings, during, missing
+
+
+def _peak_memory(runner: Any, missing: dict[str, str]) -> int | None:
+    unseen: str | None = getattr(runner, "unseen_memory", None)
+    peak = None if unseen else peak_memory_bytes()
+    if peak is None:
+        missing["peak_memory_bytes"] = unseen or f"not measured on {sys.platform}"
+    return peak
 
 
 def _first_noise(work: Work) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
@@ -203,7 +216,7 @@ def _timed_runs(
 
 def _operators(runner: Any, work: Work, report: Report, missing: dict[str, str]) -> list[dict[str, Any]] | None:
     """The runner's own profile of a few more runs, or None with the reason."""
-    if not hasattr(runner, "profile") or not getattr(runner, "timed", True):
+    if not hasattr(runner, "profile"):
         missing["operators"] = f"{runner.runtime.name} is not asked for the time of each operator"
         return None
     report("profile", 0)

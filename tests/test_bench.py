@@ -92,6 +92,12 @@ def test_an_evaluator_gives_samples_and_no_times(tmp_path: Path, make_bundle: Ca
     assert record.samples is not None
     assert record.latency_ms is record.load_ms is record.peak_memory_bytes is None
     assert "makes no claim" in record.missing["latency_ms"]
+    assert record.operators is None
+
+
+def test_an_evaluator_is_not_run_for_its_time(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    plan = Plan(performance=PerformancePlan(seconds=3600), accuracy=AccuracyPlan(samples=2), threads=1)
+    assert bench(make_bundle("evaluator"), "host", tmp_path / "run", plan).samples is not None
 
 
 def test_a_crash_leaves_the_old_run_alone(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:

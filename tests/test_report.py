@@ -165,6 +165,7 @@ def test_json_is_for_scripts(tmp_path: Path, runs: list[Path]) -> None:
     server = next(row for row in rows if row["record"]["target"] == "server")
     assert server["relative_to_baseline"] == 1.0
     assert server["scores"]["distance"]["rise"] == 0.0
+    assert sum(kind["share"] for kind in server["operators_by_kind"]) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path]) -> None:

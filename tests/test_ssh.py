@@ -292,3 +292,29 @@ def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Pat
         bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
     assert not (tmp_path / "new").exists()
     assert board.left("runs") == []
+
+
+@needs_sshd
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["tensorrt", "onnxruntime"])
+def test_exported_students_go_the_whole_way(
+    tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
+) -> None:
+    """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
+    from test_scores import REAL, Means
+
+    from rdd_edge.export.pipeline import export_bundles
+    from rdd_edge.scores import score
+
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), None, tmp_path / "bundles", lambda event: None)
+    bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
+    for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
+        out = tmp_path / precision
+        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, None, runtime)
+        assert record.runtime is not None
+        assert record.runtime.name == runtime
+        assert record.operators is not None
+        found = score(out, tmp_path / "server", REAL, Means(), out / "scores.json")
+        assert found.psnr_float is not None
+        assert found.psnr_float.median_db > least, precision
+        assert not found.faults, found.faults

@@ -79,6 +79,7 @@ class Runner(Protocol):
     measure(z, label) -> Times        one run by the device's own clock, computing and copies apart
     profile(z, label, runs)           rows of timing.Operator, means over `runs` runs of its own, or a clause that says
         -> list[Operator] | str       why there are none; it may load the artifact once more, since profiling slows
+    unseen_memory = "a clause"        why the system does not count the runner's memory to its process, as on a GPU
     any_batch = True                  run() takes any number of images at once
     """
 

@@ -24,6 +24,8 @@ __all__ = ["TensorRT"]
 class TensorRT:
     """An ONNX file in TensorRT, behind the calls of targets.base.Runner."""
 
+    unseen_memory = "the system does not count memory of the GPU, which holds engine and tensors, to a process"
+
     def __init__(self, artifact: Path, engines: Path) -> None:
         self._trt = import_tensorrt()
         self._messages, self._cuda = Messages(self._trt), Cuda()
