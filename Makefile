@@ -12,7 +12,7 @@ OUT ?= runs/quickstart
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install quickstart test test-slow lint clean
+.PHONY: help install tools quickstart test test-slow lint clean
 
 help:
 	@sed -n '2,4s/^#   //p' Makefile
@@ -33,7 +33,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
+tools:
+	@sh tests/tools.sh
+
+test: lint tools
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
 
 test-slow: install

@@ -66,6 +66,7 @@ def main() -> None:
         whole += timed(partial(accumulator.add_all, extractor.batches(block)))
     whole += timed(distance)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(f"{len(images)} images of 32 × 32, {arguments.architecture}")
     for name, ours, theirs in zip(("wall", "processor"), whole, own, strict=True):
         print(
             f"{name}: forward {theirs:.1f} s, features, statistics and distance {ours:.1f} s, ratio {ours / theirs:.3f}"

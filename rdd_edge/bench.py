@@ -16,7 +16,7 @@ from .errors import MissingError, UsageError
 from .files import new_folder, read_model, write_model
 from .machine import this_machine
 from .measure import Facts
-from .results import Plan, RunRecord
+from .results import QUICK, Plan, RunRecord
 from .ssh import SSH, Destination, bench_over_ssh
 from .targets.base import ExportSpec
 
@@ -28,19 +28,27 @@ SAMPLES = ("samples.u8", "samples.f32")
 
 
 def bench(
-    source: Path, device: str, out: Path, plan: Plan | None, progress: ProgressCallback | None = None
+    source: Path,
+    device: str,
+    out: Path,
+    plan: Plan | None,
+    progress: ProgressCallback | None = None,
+    runtime: str | None = None,
 ) -> RunRecord:
     """Run a bundle on "host" or an ssh:// device, or a checkpoint (a training run's student) on "server".
 
     The bench run is written to `out`.
 
     plan: None for the bundle's default, or Plan's own on the server.  progress: told (stage, samples done).
+    runtime: over ssh, another than the board's own.
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
     """
     _check_out(out)
     if not source.exists():
         raise MissingError(f"there is no bundle or checkpoint {source}")
     is_bundle = (source / MANIFEST).is_file()
+    if runtime and not device.startswith(SSH):
+        raise UsageError(f"--runtime {runtime} goes with {SSH}…: the {device} has one runtime for each artifact")
     if device == HOST:
         if not is_bundle:
             raise UsageError(f"the host runs bundles and {source} is none: export it first, or take --device {SERVER}")
@@ -52,17 +60,20 @@ def bench(
     if device.startswith(SSH):
         if not is_bundle:
             raise UsageError(f"{device} runs bundles and {source} is none: export it first")
-        return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, progress)
+        return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, progress, runtime)
     raise UsageError(
         f"there is no device {device!r}: choose {HOST} or {SSH}user@host[:port] for a bundle, {SERVER} for a checkpoint"
     )
 
 
-def default_plan(source: Path) -> Plan:
-    """The plan of a run that is told nothing: the bundle's own, or Plan's where the source is a checkpoint."""
-    if (source / MANIFEST).is_file():
-        return read_model(source / MANIFEST, Manifest).default_plan
-    return Plan()
+def default_plan(source: Path, *, quick: bool = False) -> Plan:
+    """The plan of a run that is told nothing: the bundle's own, or Plan's where the source is a checkpoint.
+
+    quick: timed by MLPerf's quick mode.
+    """
+    is_bundle = (source / MANIFEST).is_file()
+    plan = read_model(source / MANIFEST, Manifest).default_plan if is_bundle else Plan()
+    return plan.changed(runs=QUICK.runs, seconds=QUICK.seconds) if quick else plan
 
 
 def spec_of(bundle: Bundle) -> ExportSpec:

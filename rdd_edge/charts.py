@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["Point", "Scale", "curve", "frontier", "histogram", "over_time", "strip"]
+__all__ = ["Point", "Scale", "curve", "frontier", "histogram", "labels", "over_time", "strip"]
 
 WIDTH, HEIGHT = 360.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 10.0, 26.0
@@ -68,6 +68,15 @@ def number(value: float) -> str:
     digits = max(0, 2 - math.floor(math.log10(abs(value))))
     text = f"{value:.{min(digits, 6)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def labels(scale: Scale, ticks: Sequence[float]) -> list[str]:
+    """What stands at an axis' ticks: on a linear one with as many decimals at each."""
+    texts = [number(tick) for tick in ticks]
+    if scale.log:
+        return texts
+    decimals = max((len(text.partition(".")[2]) for text in texts), default=0)
+    return [f"{tick:.{decimals}f}" for tick in ticks]
 
 
 def histogram(times: Sequence[float]) -> Markup:
@@ -200,22 +209,22 @@ def _range(low: float, high: float) -> tuple[float, float]:
 def _bottom_axis(x: Scale, unit: str, height: float = HEIGHT) -> list[Markup]:
     base = height - BOTTOM
     parts = [_svg('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>', LEFT, WIDTH - RIGHT, base, base)]
-    for tick in x.ticks():
+    ticks = x.ticks()
+    for tick, label in zip(ticks, labels(x, ticks), strict=True):
         anchor = "end" if x(tick) > WIDTH - 24 else "middle"
-        parts.append(
-            _svg('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>', x(tick), base + 15, anchor, number(tick))
-        )
+        parts.append(_svg('<text x="{:.1f}" y="{}" text-anchor="{}">{}</text>', x(tick), base + 15, anchor, label))
     parts.append(_svg('<text class="axis-unit" x="4" y="{}">{}</text>', base + 15, unit))
     return parts
 
 
 def _left_axis(y: Scale) -> list[Markup]:
     parts = []
-    for tick in y.ticks(3):
+    ticks = y.ticks(3)
+    for tick, label in zip(ticks, labels(y, ticks), strict=True):
         parts.append(
             _svg('<line class="rule" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>', LEFT, WIDTH - RIGHT, y(tick), y(tick))
         )
-        parts.append(_svg('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>', LEFT - 6, y(tick) + 4, number(tick)))
+        parts.append(_svg('<text x="{}" y="{:.1f}" text-anchor="end">{}</text>', LEFT - 6, y(tick) + 4, label))
     return parts
 
 

@@ -303,7 +303,13 @@ def verify(bundle: Annotated[Path, typer.Argument(help="a bundle")]) -> None:
 def bench(
     source: Annotated[Path, typer.Argument(help="a bundle, or for --device server a checkpoint")],
     out: Annotated[Path, typer.Option(help="folder of the bench run")],
-    device: Annotated[str, typer.Option(help="host, or server for a checkpoint in PyTorch")] = "host",
+    device: Annotated[
+        str, typer.Option(help="host, ssh://user@host[:port], or server for a checkpoint in PyTorch")
+    ] = "host",
+    quick: Annotated[bool, typer.Option(help="128 timed runs and 10 s in place of 1024 and 60 s")] = False,
+    runtime: Annotated[
+        str | None, typer.Option(help="over ssh: tensorrt or onnxruntime; default: tensorrt, as a Jetson has it")
+    ] = None,
     n: Annotated[int | None, typer.Option(help="samples of the accuracy run")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of the samples' noise")] = None,
     runs: Annotated[int | None, typer.Option(min=1, help="least number of timed runs")] = None,
@@ -316,9 +322,9 @@ def bench(
     from .console import stages
     from .results import summary
 
-    plan = default_plan(source).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
+    plan = default_plan(source, quick=quick).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
     with stages(f"bench {source.name}") as stage:
-        record = run(source, device, out, plan, lambda name, done: stage(f"{name} {done or ''}"))
+        record = run(source, device, out, plan, lambda name, done: stage(f"{name} {done or ''}"), runtime)
     found = summary(record)
     if found is None:
         typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")

@@ -14,6 +14,7 @@ from .charts import Scale, histogram, number, over_time, strip
 from .grid import difference, grid_png
 from .runs import BenchRun
 from .scores import IDENTICAL_DB, Scores, psnr_per_image
+from .where_time_goes import KindTime, by_kind
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -38,6 +39,7 @@ class Figures:
     pictures: list[Picture]
     worst: Picture | None
     worst_columns: int
+    kinds: list[KindTime]  # where the time goes; empty where that is not known
     without_reference: bool  # samples are shown, and there is no server run to hold them against
 
 
@@ -59,6 +61,7 @@ def figures(run: BenchRun, server: BenchRun | None, scores: Scores | None) -> Fi
         pictures=_pictures(images[:SHOWN], server) if len(images) else [],
         worst=worst,
         worst_columns=columns,
+        kinds=by_kind(run.record.operators or ()),
         without_reference=bool(len(images)) and server is None and run.record.target != "server",
     )
 

@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from .files import write_model
-from .results import Bytes, Condition, Frozen, Milliseconds, Plan, Runtime, Samples, Text
+from .results import (
+    Bytes,
+    Condition,
+    Frozen,
+    Milliseconds,
+    OperatorTime,
+    Plan,
+    Runtime,
+    Samples,
+    Text,
+    Transfers,
+)  # fmt: skip
 from .targets.base import ExportSpec, Runner
 from .timing import Report, Work, carry_out
 
@@ -16,12 +27,17 @@ class Facts(Frozen):
     """The part of a record that only the process which ran the artifact knows."""
 
     runtime: Runtime | None
+    build_ms: Milliseconds | None
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
     first_inference_ms: Milliseconds | None
     latency_ms: tuple[Milliseconds, ...] | None
+    transfers: Transfers | None
     peak_memory_bytes: Bytes | None
     conditions: tuple[Condition, ...] | None
+    power_mode: Text | None
+    clocks_locked: bool | None
+    operators: tuple[OperatorTime, ...] | None
     samples: Samples | None
     missing: dict[Text, Text]
 

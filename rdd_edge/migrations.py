@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["MIGRATIONS", "manifest_1_to_2", "record_1_to_2", "up_to_date"]
+__all__ = ["MIGRATIONS", "manifest_1_to_2", "record_1_to_2", "record_2_to_3", "up_to_date"]
 
 Document = dict[str, Any]
 
@@ -26,9 +26,20 @@ def manifest_1_to_2(old: Document) -> Document:
     return {**old, "schema_version": 2, "quantization": quantization}
 
 
+def record_2_to_3(old: Document) -> Document:
+    """Version 3 added the time of each operator, transfers, the build on the device, its power mode and GPU clocks."""
+    added = ("build_ms", "transfers", "power_mode", "clocks_locked", "operators")
+    missing, conditions = old.get("missing"), old.get("conditions")
+    if isinstance(missing, dict):
+        missing = {**missing, **dict.fromkeys(added, "records of version 2 do not hold it")}
+    if isinstance(conditions, list) and all(isinstance(condition, dict) for condition in conditions):
+        conditions = [{**condition, "gpu_clock_mhz": None, "gpu_load": None} for condition in conditions]
+    return {**old, **dict.fromkeys(added), "schema_version": 3, "conditions": conditions, "missing": missing}
+
+
 MIGRATIONS: dict[str, dict[int, Callable[[Document], Document]]] = {
     "Manifest": {1: manifest_1_to_2},
-    "RunRecord": {1: record_1_to_2},
+    "RunRecord": {1: record_1_to_2, 2: record_2_to_3},
 }
 
 

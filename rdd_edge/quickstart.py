@@ -17,7 +17,7 @@ from .checkpoint import read_checkpoint
 from .config import PRESETS, Preset
 from .console import ConsoleReporter, counter, stages
 from .console import out as console
-from .results import AccuracyPlan, PerformancePlan, Plan, summary
+from .results import QUICK, AccuracyPlan, Plan, summary
 from .runs import read_run
 
 if TYPE_CHECKING:
@@ -29,9 +29,7 @@ __all__ = ["BUNDLES", "quickstart"]
 # One precision to trust and one to ship on each target; `rdd-edge export` has the others.
 BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
 SAMPLES = 2000
-PLAN = Plan(
-    performance=PerformancePlan(warmup=10, runs=128, seconds=1.0), accuracy=AccuracyPlan(samples=SAMPLES, floats=256)
-)
+PLAN = Plan(performance=QUICK, accuracy=AccuracyPlan(samples=SAMPLES, floats=256))
 
 
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 from .errors import CorruptError, UsageError
@@ -19,7 +20,8 @@ from .quiet import import_or_explain
 from .results import Condition, Summary, summary
 from .runs import BenchRun, read_run
 from .scores import Scores
-from .table import COLUMNS, Cell, Notes, cells, milliseconds
+from .table import COLUMNS, Cell, Notes, cells, distance_text, milliseconds
+from .where_time_goes import by_kind
 
 __all__ = ["SCORES", "Entry", "Format", "report"]
 
@@ -129,7 +131,8 @@ def _html(entries: list[Entry], baseline: BenchRun | None) -> str:
 
     notes = Notes()
     runs = [*(entry.run for entry in entries), *([baseline] if baseline else [])]
-    table = [cells(entry.run, entry.scores, entry.stats, baseline, notes) for entry in entries]
+    table = [_narrow(cells(entry.run, entry.scores, entry.stats, baseline, notes)) for entry in entries]
+    hidden = {"runtime", *([] if baseline else ["relative"])}
     sections = [
         Section(
             entry=entry,
@@ -150,19 +153,25 @@ def _html(entries: list[Entry], baseline: BenchRun | None) -> str:
     metrics = {e.scores.distance.metric for e in entries if e.scores and e.scores.distance}
     chart = frontier(points, next(iter(metrics))) if len(points) > 1 and len(metrics) == 1 else None
     page: str = _environment().get_template("report.html.jinja").render(
-        columns=COLUMNS if baseline else [c for c in COLUMNS if c.name != "relative"],
+        columns=[column for column in COLUMNS if column.name not in hidden],
         table=table,
         sections=sections,
         notes=notes.texts,
         frontier=chart,
         metric=next(iter(metrics)) if len(metrics) == 1 else None,
-        floor=next((f"{e.scores.distance.floor:.3g}" for e in entries if e.scores and e.scores.distance), None),
+        floor=next((distance_text(e.scores.distance.floor) for e in entries if e.scores and e.scores.distance), None),
         overview=overview([(e.run.title, e.run.record.latency_ms or ()) for e in entries]),
         baseline=baseline,
         checkpoints=sorted({e.run.record.checkpoint_sha256 for e in entries}),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )  # fmt: skip
     return page
+
+
+def _narrow(row: dict[str, Cell]) -> dict[str, Cell]:
+    """The row with its runtime under its precision: a column less, and the table fits a window 1100 wide."""
+    runtime = row["runtime"]
+    return row if runtime.note else {**row, "precision": replace(row["precision"], extra=runtime.value)}
 
 
 def _markdown(entries: list[Entry], baseline: BenchRun | None) -> str:
@@ -197,12 +206,13 @@ def _json(entries: list[Entry], baseline: BenchRun | None) -> str:
     base = summary(baseline.record) if baseline else None
     rows: list[dict[str, Any]] = []
     for entry in entries:
-        record = entry.run.record.model_dump(mode="json", exclude={"latency_ms"})
+        record = entry.run.record.model_dump(mode="json", exclude={"latency_ms", "transfers", "operators"})
         rows.append(
             {
                 "folder": str(entry.run.folder),
                 "record": record,
                 "latency": entry.stats.model_dump() if entry.stats else None,
+                "operators_by_kind": [asdict(kind) for kind in by_kind(entry.run.record.operators or ())],
                 "relative_to_baseline": entry.stats.median / base.median if entry.stats and base else None,
                 "scores": entry.scores.model_dump(mode="json") if entry.scores else None,
             }
@@ -222,7 +232,10 @@ def _facts(run: BenchRun) -> list[tuple[str, str]]:
         ("System", f"{d.system}, {d.machine}"),
         ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
         ("Threads, batch", f"{r.threads}, {r.batch}" if r.threads else None),
+        ("Power mode", _power_mode(run)),
+        ("Engine build", milliseconds(r.build_ms) if r.build_ms is not None else None),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
+        ("Copies", _copies(run)),
         ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
         ("Started", r.started_at),
         ("Bundle", r.bundle_sha256),
@@ -231,10 +244,27 @@ def _facts(run: BenchRun) -> list[tuple[str, str]]:
     return [(name, value) for name, value in facts if value]
 
 
+def _power_mode(run: BenchRun) -> str | None:
+    r = run.record
+    clocks = {True: "clocks locked", False: "clocks free", None: None}[r.clocks_locked]
+    return ", ".join(part for part in (r.power_mode, clocks) if part) or None
+
+
+def _copies(run: BenchRun) -> str | None:
+    """Medians of what a latency leaves out."""
+    moved = run.record.transfers
+    if moved is None or not moved.to_device_ms:
+        return None
+    to_device, from_device = (median(times) for times in (moved.to_device_ms, moved.from_device_ms))
+    return f"{milliseconds(to_device)} to the device, {milliseconds(from_device)} back, beside the latency"
+
+
 def _condition(c: Condition) -> str:
     told = [
         (c.temperature_c, "{:.0f} °C"),
         (c.clock_mhz, "{:.0f} MHz"),
+        (c.gpu_clock_mhz, "GPU {:.0f} MHz"),
+        (c.gpu_load, "GPU {:.0%} busy"),
         (c.power_w, "{:.1f} W"),
         (c.throttled or None, "throttled"),
     ]
@@ -247,7 +277,10 @@ def _command(run: BenchRun) -> str:
     r = run.record
     if r.target == "server":
         return f"rdd-edge bench {shlex.quote(r.checkpoint or 'CHECKPOINT')} --device server --out BENCH"
-    return f"rdd-edge bench BUNDLE --device {'host' if r.where == 'host' else 'DEVICE'} --out BENCH"
+    if r.where == "host":
+        return "rdd-edge bench BUNDLE --device host --out BENCH"
+    own = "" if r.runtime is None or r.runtime.name != "onnxruntime" else " --runtime onnxruntime"
+    return f"rdd-edge bench BUNDLE --device DEVICE{own} --out BENCH"
 
 
 def _environment() -> Any:

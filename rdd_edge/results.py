@@ -15,8 +15,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from .errors import UsageError
 
 __all__ = [
-    "AccuracyPlan", "Condition", "Device", "PerformancePlan", "Plan", "RunRecord", "Runtime", "Samples", "Summary",
-    "summary",
+    "QUICK", "AccuracyPlan", "Condition", "Device", "OperatorTime", "PerformancePlan", "Plan", "RunRecord", "Runtime",
+    "Samples", "Summary", "Transfers", "summary",
 ]  # fmt: skip
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -51,11 +51,17 @@ class Frozen(BaseModel):
 
 
 class PerformancePlan(Frozen):
-    """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`."""
+    """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`.
+
+    The default is MLPerf's rule for a phone, QUICK that of its quick mode.
+    """
 
     warmup: int = Field(default=10, ge=0, le=1_000_000)
-    runs: int = Field(default=128, ge=1, le=10_000_000)
-    seconds: float = Field(default=10.0, ge=0, le=86_400)
+    runs: int = Field(default=1024, ge=1, le=10_000_000)
+    seconds: float = Field(default=60.0, ge=0, le=86_400)
+
+
+QUICK = PerformancePlan(runs=128, seconds=10.0)
 
 
 class AccuracyPlan(Frozen):
@@ -130,8 +136,8 @@ class Samples(Frozen):
 
 
 MEASURED = (
-    "runtime", "threads", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "peak_memory_bytes",
-    "conditions", "samples",
+    "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
+    "peak_memory_bytes", "conditions", "power_mode", "clocks_locked", "operators", "samples",
 )  # fmt: skip
 
 
@@ -141,14 +147,32 @@ class Condition(Frozen):
     when: Literal["before", "during", "after"]
     temperature_c: Annotated[float, Field(ge=-100, le=300)] | None  # of the hottest zone
     clock_mhz: Annotated[float, Field(ge=0, le=1e6)] | None  # of the fastest core
+    gpu_clock_mhz: Annotated[float, Field(ge=0, le=1e6)] | None
+    gpu_load: Annotated[float, Field(ge=0, le=1)] | None
     power_w: Annotated[float, Field(ge=0, le=1e6)] | None
     throttled: bool | None
+
+
+class Transfers(Frozen):
+    """Copies between host and device memory of each timed run, in order; they are no part of its latency."""
+
+    to_device_ms: tuple[Milliseconds, ...]
+    from_device_ms: tuple[Milliseconds, ...]
+
+
+class OperatorTime(Frozen):
+    """Where an inference's time goes, measured in a pass of its own: profiling slows the runs that it watches."""
+
+    name: Text  # of a node or a layer; of a kind where the profiler tells no more
+    kind: Text  # operator type, as Conv
+    milliseconds: Milliseconds  # mean per inference
+    backend: Text | None  # who ran it: a provider, a delegate, cpu, cuda; None: the profiler does not tell
 
 
 class RunRecord(Frozen):
     """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
 
-    schema_version: Annotated[int, Field(ge=2, le=2)] = 2
+    schema_version: Annotated[int, Field(ge=3, le=3)] = 3
     target: Name  # a target's folder name, or "server" for the student itself in PyTorch
     precision: Name
     bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
@@ -161,12 +185,17 @@ class RunRecord(Frozen):
     batch: Side
     started_at: Instant
     artifact_bytes: Bytes | None
+    build_ms: Milliseconds | None  # of what is loaded, where the device makes it itself, as a TensorRT engine
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
     first_inference_ms: Milliseconds | None
-    latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock
+    latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock or the GPU's events
+    transfers: Transfers | None
     peak_memory_bytes: Bytes | None
     conditions: tuple[Condition, ...] | None
+    power_mode: Text | None  # the board's own name of it, as MAXN
+    clocks_locked: bool | None  # held at their highest, as jetson_clocks does
+    operators: Annotated[tuple[OperatorTime, ...], Field(max_length=100_000)] | None
     samples: Samples | None
     missing: dict[Text, Text]
 
@@ -175,6 +204,13 @@ class RunRecord(Frozen):
         for name in MEASURED:
             if getattr(self, name) is None and not self.missing.get(name):
                 raise ValueError(f"{name} is null and `missing` gives no reason")
+        return self
+
+    @model_validator(mode="after")
+    def _one_transfer_a_run(self) -> RunRecord:
+        runs = len(self.latency_ms or ())
+        if self.transfers and {len(self.transfers.to_device_ms), len(self.transfers.from_device_ms)} != {runs}:
+            raise ValueError(f"transfers: not one of each for every one of the {runs} timed runs")
         return self
 
 

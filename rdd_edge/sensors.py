@@ -13,9 +13,26 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["condition", "machine", "peak_memory_bytes"]
+__all__ = ["UNTOLD", "Senses", "condition", "machine", "peak_memory_bytes"]
 
 UNTOLD = "the machine tells no temperature, clock or power"
+NO_MODES = "the machine has no power modes that it tells"
+
+
+class Senses:
+    """What a run is told of its machine's state. A board that tells more brings a class of its own in this place."""
+
+    def condition(self, when: str, since: float) -> dict[str, Any]:
+        """The state "before", "during" or "after" the timed runs, which began at `since` by time.monotonic()."""
+        return condition(when)
+
+    def modes(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """power_mode and clocks_locked, and the reason for each that is None."""
+        names = ("power_mode", "clocks_locked")
+        return dict.fromkeys(names), dict.fromkeys(names, NO_MODES)
+
+    def close(self) -> None:
+        """Stop what watches the machine."""
 
 
 def machine() -> dict[str, Any]:
@@ -38,14 +55,28 @@ def condition(when: str) -> dict[str, Any]:
     temperatures = [t / 1000.0 for t in _integers("/sys/class/thermal", "thermal_zone*/temp") if 0 < t < 200_000]
     clocks = [c / 1000.0 for c in _integers("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")]
     watts = [p / 1e6 for p in _integers("/sys/class/hwmon", "hwmon*/power1_input")]
-    throttled = _integers("/sys/class/thermal", "cooling_device*/cur_state")
     return {
         "when": when,
         "temperature_c": max(temperatures, default=None),
         "clock_mhz": max(clocks, default=None),
+        "gpu_clock_mhz": None,
+        "gpu_load": None,
         "power_w": max(watts, default=None),
-        "throttled": any(throttled) if throttled else None,
+        "throttled": _throttled(Path("/sys/class/thermal")),
     }
+
+
+def _throttled(thermal: Path) -> bool | None:
+    """Whether a cooling device slows the machine. A fan that turns does not; nor does one whose state is unknown."""
+    states = []
+    for device in sorted(thermal.glob("cooling_device*")):
+        try:
+            kind, state = (device / "type").read_text().strip(), int((device / "cur_state").read_text())
+        except (OSError, ValueError):
+            continue
+        if "fan" not in kind.lower() and state >= 0:
+            states.append(state > 0)
+    return any(states) if states else None
 
 
 def peak_memory_bytes() -> int | None:

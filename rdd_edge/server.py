@@ -12,6 +12,7 @@ from .checkpoint import one_step, read_checkpoint
 from .quiet import import_or_explain
 from .results import Runtime
 from .targets.base import ExportSpec
+from .timing import Operator
 
 if TYPE_CHECKING:
     from torch import nn
@@ -49,3 +50,18 @@ class StudentRunner:
             x = one_step(self._model, torch.from_numpy(z).to(self.device), classes)
             result: NDArray[np.float32] = x.cpu().numpy()
         return result
+
+    def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator]:
+        """Mean time of each kind of ATen operator by torch.profiler, without that of the operators inside it."""
+        from torch.profiler import ProfilerActivity
+
+        cuda = self.device == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+        self.run(z, label)
+        with self._torch.profiler.profile(activities=activities) as trace:
+            for _ in range(runs):
+                self.run(z, label)
+        # An operator's own time on the GPU is that of the kernels it launched, which are events as well
+        events = [e for e in trace.key_averages() if e.device_type == self._torch.autograd.DeviceType.CPU]
+        times = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3 for e in events}
+        return [Operator(name, name, total / runs, self.device) for name, total in times.items() if total > 0]

@@ -41,9 +41,10 @@ FILES = ("plan.json", "record.json", "samples.u8", "samples.f32")
 STALL_SECONDS = 1800.0  # without a word: an engine may be built for that long, and a large bundle be copied
 # One login each, since a handshake costs more than the work. Names go in as arguments, never into the script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
+# Runs whose link broke are swept away a day later, by the next one.
 RUN = (
-    'mkdir -p "$1" && cat > "$1/plan.json" && '
-    'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3"'
+    'mkdir -p "$1" && find "${1%/*}" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {} + && cat > "$1/plan.json" && '
+    'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3" ${4:+--runtime "$4"}'
 )
 FETCH = 'tar -C "$1/out" -cf - . && rm -rf "$1"'
 Progress = Callable[[str, int], None]
@@ -87,10 +88,16 @@ class Destination:
 
 
 def bench_over_ssh(
-    bundle: Bundle, destination: Destination, out: Path, plan: Plan | None, progress: Progress | None = None
+    bundle: Bundle,
+    destination: Destination,
+    out: Path,
+    plan: Plan | None,
+    progress: Progress | None = None,
+    runtime: str | None = None,
 ) -> RunRecord:
     """Bench a bundle on another machine; `out` is the whole run or what it was before.
 
+    runtime: one of the harness's own names; None for the one that it takes by itself, as TensorRT on a Jetson.
     Raises DeviceError where the machine is not reached or the link breaks, and what the harness raised as itself.
     """
     if not (bundle.folder / "harness" / "bench.py").is_file():
@@ -102,7 +109,7 @@ def bench_over_ssh(
     run = f"{HOME}/runs/{secrets.token_hex(16)}"
     _send_bundle(link, bundle, place)
     try:
-        link.follow(["sh", "-c", RUN, "sh", run, place, bundle.sha256], plan.model_dump_json().encode())
+        link.follow(["sh", "-c", RUN, "sh", run, place, bundle.sha256, runtime or ""], plan.model_dump_json().encode())
         content = link.call(["sh", "-c", FETCH, "sh", run])
     except CorruptError:
         link.call(["rm", "-rf", place, run])  # a copy that was damaged there is sent anew by the next run

@@ -8,7 +8,7 @@ from .results import Summary, summary
 from .runs import BenchRun
 from .scores import IDENTICAL_DB, Distance, Psnr, Scores
 
-__all__ = ["COLUMNS", "Cell", "Column", "Notes", "cells", "megabytes", "milliseconds"]
+__all__ = ["COLUMNS", "Cell", "Column", "Notes", "cells", "distance_text", "megabytes", "milliseconds"]
 
 DASH = "–"
 NOT_SCORED = "No scores were given for this run: rdd-edge evaluate BENCH --reference SERVER_BENCH makes them."
@@ -69,6 +69,11 @@ def milliseconds(value: float) -> str:
     if value >= 10_000:
         return f"{value / 1000:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
+
+
+def distance_text(value: float) -> str:
+    """A Fréchet distance with as many decimals in every row, so that a column of them can be read."""
+    return f"{value:.3f}"
 
 
 def megabytes(value: int) -> str:
@@ -138,7 +143,7 @@ def _quality(run: BenchRun, scores: Scores | None, notes: Notes) -> dict[str, Ce
     return {
         "psnr": median,
         "worst": worst,
-        "distance": Cell(f"{d.artifact:.3g}", d.artifact) if d else notes.dash(why),
+        "distance": Cell(distance_text(d.artifact), d.artifact) if d else notes.dash(why),
         "rise": _rise(d) if d else notes.dash(why),
     }
 

@@ -11,16 +11,22 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import ArtifactError
 from .noise import labels, normals, to_uint8
-from .sensors import UNTOLD, condition, peak_memory_bytes
+from .sensors import UNTOLD, Senses, peak_memory_bytes
 
-__all__ = ["Report", "Work", "carry_out", "run_batches"]
+__all__ = ["Operator", "Report", "Times", "Work", "carry_out", "run_batches"]
+
+PROFILE_RUNS = 10  # of their own, after the timed ones
+TIMED = (
+    "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers", "peak_memory_bytes",
+    "operators",
+)  # fmt: skip
 
 Report = Callable[[str, int], None]  # stage, count
 
@@ -39,28 +45,53 @@ class Work:
     floats: int
 
 
-def carry_out(runner: Any, work: Work, folder: Path, report: Report) -> dict[str, Any]:
+class Times(NamedTuple):
+    """One run by the device's own clock, in milliseconds."""
+
+    compute: float
+    to_device: float
+    from_device: float
+
+
+class Operator(NamedTuple):
+    """Where time goes: the fields of results.OperatorTime."""
+
+    name: str
+    kind: str
+    milliseconds: float  # mean per inference
+    backend: str | None
+
+
+def carry_out(runner: Any, work: Work, folder: Path, report: Report, senses: Senses | None = None) -> dict[str, Any]:
     """Time a runner, then sample from it. Leaves samples.u8 and samples.f32 in `folder`.
 
-    runner: load() and run(z, label) as of targets.base.Runner; `timed` False makes no claim about time, `any_batch`
-    True takes any number of images at once.  Returns the fields of a record that the process which ran it knows.
+    runner: load() and run(z, label) as of targets.base.Runner, with what that protocol leaves to choice.  senses: what
+    tells of the machine's state; None for what any machine tells.  Returns the fields of a record that the process
+    which ran it knows.
     """
-    missing: dict[str, str] = {}
-    timings, conditions = _timings(runner, work, report)
-    timings["peak_memory_bytes"] = peak_memory_bytes()  # before the accuracy run, whose images are not the artifact's
-    if timings["peak_memory_bytes"] is None:
-        missing["peak_memory_bytes"] = f"not measured on {sys.platform}"
-    if not getattr(runner, "timed", True):
-        reason = f"{runner.runtime.name} evaluates the artifact and makes no claim about the target's time or memory"
-        timings = dict.fromkeys(timings)
-        missing = dict.fromkeys(timings, reason)
-    samples = _samples(runner, work, folder, report)
-    if samples is None:
-        missing["samples"] = "the plan asks for none"
-    told: list[dict[str, Any]] | None = [*conditions, condition("after")]
+    senses = senses or Senses()
+    try:
+        conditions = [senses.condition("before", time.monotonic())]
+        if getattr(runner, "timed", True):
+            timings, during, missing = _timings(runner, work, report, senses)
+            conditions.append(during)
+        else:
+            report("load", 0)
+            runner.load()
+            reason = (
+                f"{runner.runtime.name} evaluates the artifact: it makes no claim about the target's time or memory"
+            )
+            timings, missing = dict.fromkeys(TIMED), dict.fromkeys(TIMED, reason)
+        samples = _samples(runner, work, folder, report)
+        if samples is None:
+            missing["samples"] = "the plan asks for none"
+        told: list[dict[str, Any]] | None = [*conditions, senses.condition("after", time.monotonic())]
+        modes, reasons = senses.modes()
+    finally:
+        senses.close()
     if all(value is None for one in told or () for name, value in one.items() if name != "when"):
         told, missing["conditions"] = None, UNTOLD
-    return {**timings, "samples": samples, "conditions": told, "missing": missing}
+    return {**timings, "samples": samples, "conditions": told, **modes, "missing": {**missing, **reasons}}
 
 
 def run_batches(
@@ -101,12 +132,13 @@ def _milliseconds(action: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _timings(runner: Any, work: Work, report: Report) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Load, first inference, second load, then the timed runs in order, with the noise of the plan's first samples."""
-    batch, shape = work.input_shape[0], work.input_shape[1:]
-    z = normals(work.seed, range(batch), shape)
-    label = None if work.classes is None else labels(range(batch), work.classes)
-    conditions = [condition("before")]
+def _timings(
+    runner: Any, work: Work, report: Report, senses: Senses
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
+    """Build, load, first inference, second load, timed runs in order, operators; the condition; reasons of nulls."""
+    z, label = _first_noise(work)
+    missing: dict[str, str] = {}
+    build = _build(runner, report, missing)
     report("load", 0)
     load = _milliseconds(runner.load)
     report("first", 0)
@@ -116,19 +148,83 @@ def _timings(runner: Any, work: Work, report: Report) -> tuple[dict[str, Any], l
     report("warmup", 0)
     for _ in range(work.warmup):
         runner.run(z, label)
-    latency: list[float] = []
     begin = time.monotonic()
-    while len(latency) < work.runs or time.monotonic() - begin < work.seconds:
-        latency.append(_milliseconds(lambda: runner.run(z, label)))
-        report("time", len(latency))
-    conditions.append(condition("during"))  # at once after the last of them, since reading it takes time of its own
+    latency, transfers = _timed_runs(runner, work, z, label, report, missing)
+    during = senses.condition("during", begin)  # at once, since reading it takes time of its own
     timings = {
+        "build_ms": build,
         "load_ms": load,
         "second_load_ms": second,
         "first_inference_ms": first,
-        "latency_ms": tuple(latency),
+        "latency_ms": latency,
+        "transfers": transfers,
+        "peak_memory_bytes": _peak_memory(runner, missing),  # before what follows, which is not the artifact's
+        "operators": _operators(runner, work, report, missing),
     }
-    return timings, conditions
+    return timings, during, missing
+
+
+def _peak_memory(runner: Any, missing: dict[str, str]) -> int | None:
+    unseen: str | None = getattr(runner, "unseen_memory", None)
+    peak = None if unseen else peak_memory_bytes()
+    if peak is None:
+        missing["peak_memory_bytes"] = unseen or f"not measured on {sys.platform}"
+    return peak
+
+
+def _first_noise(work: Work) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """The noise of the plan's first samples, one batch of it."""
+    batch = work.input_shape[0]
+    label = None if work.classes is None else labels(range(batch), work.classes)
+    return normals(work.seed, range(batch), work.input_shape[1:]), label
+
+
+def _build(runner: Any, report: Report, missing: dict[str, str]) -> float | None:
+    """Milliseconds of making what is loaded, or None where nothing was made, with the reason."""
+    if not hasattr(runner, "build"):
+        missing["build_ms"] = f"{runner.runtime.name} loads the artifact as it is"
+        return None
+    report("build", 0)
+    start = time.perf_counter_ns()
+    reason = runner.build()
+    if reason is not None:
+        missing["build_ms"] = reason
+        return None
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _timed_runs(
+    runner: Any, work: Work, z: Any, label: Any, report: Report, missing: dict[str, str]
+) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]] | None]:
+    """Latencies in order, and the copies beside them where the runner's clock tells the two apart."""
+    measure = getattr(runner, "measure", None)
+    times: list[Times] = []
+    begin = time.monotonic()
+    while len(times) < work.runs or time.monotonic() - begin < work.seconds:
+        if measure is None:
+            times.append(Times(_milliseconds(lambda: runner.run(z, label)), 0.0, 0.0))
+        else:
+            times.append(measure(z, label))
+        report("time", len(times))
+    latency = tuple(one.compute for one in times)
+    if measure is None:
+        missing["transfers"] = f"{runner.runtime.name} does not tell copies from computing: a latency holds both"
+        return latency, None
+    to_device, from_device = tuple(one.to_device for one in times), tuple(one.from_device for one in times)
+    return latency, {"to_device_ms": to_device, "from_device_ms": from_device}
+
+
+def _operators(runner: Any, work: Work, report: Report, missing: dict[str, str]) -> list[dict[str, Any]] | None:
+    """The runner's own profile of a few more runs, or None with the reason."""
+    if not hasattr(runner, "profile"):
+        missing["operators"] = f"{runner.runtime.name} is not asked for the time of each operator"
+        return None
+    report("profile", 0)
+    found: list[Operator] | str = runner.profile(*_first_noise(work), PROFILE_RUNS)
+    if isinstance(found, str):
+        missing["operators"] = found
+        return None
+    return [operator._asdict() for operator in found]
 
 
 def _samples(runner: Any, work: Work, folder: Path, report: Report) -> dict[str, Any] | None:

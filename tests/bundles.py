@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ def add_fake_target(monkeypatch: pytest.MonkeyPatch) -> None:
 
     fakes = Path(__file__).parent / "fakes"
     monkeypatch.setattr(rdd_edge.targets, "__path__", [*rdd_edge.targets.__path__, str(fakes / "targets")])
-    monkeypatch.setenv("PYTHONPATH", str(fakes))
+    found = [str(fakes), os.environ.get("PYTHONPATH", "")]  # a checkout beside the installed one stays found
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, found)))
 
 
 def write_fake_bundle(

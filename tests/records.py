@@ -14,16 +14,27 @@ from rdd_edge.results import (
     AccuracyPlan,
     Condition,
     Device,
+    OperatorTime,
     PerformancePlan,
     Plan,
     RunRecord,
     Runtime,
     Samples,
+    Transfers,
 )
 from rdd_edge.scores import Distance, Psnr, Saturation, Scores, Worst
 
 SAMPLES, FLOATS = 20, 8
 DEVICE = Device(name="box", system="Linux 6", machine="x86_64", processor="a core", cores=2, memory_bytes=2**33)
+
+CONDITION = Condition(
+    when="during", temperature_c=50.0, clock_mhz=1000.0, gpu_clock_mhz=600.0, gpu_load=0.9, power_w=5.0, throttled=False
+)
+OPERATORS = (
+    OperatorTime(name="conv_in", kind="Conv", milliseconds=1.2, backend="gpu"),
+    OperatorTime(name="conv_out", kind="Conv", milliseconds=0.5, backend="gpu"),
+    OperatorTime(name="add", kind="Add", milliseconds=0.1, backend=None),
+)
 
 
 def write_run(
@@ -71,14 +82,17 @@ def write_run(
         batch=1,
         started_at="2026-11-20T21:00:00+00:00",
         artifact_bytes=1000,
+        build_ms=900.0 if timed else None,
         load_ms=5.0 if timed else None,
         second_load_ms=3.0 if timed else None,
         first_inference_ms=2.5 if timed else None,
         latency_ms=tuple(median_ms + 0.01 * i for i in range(-4, 5)) if timed else None,
+        transfers=Transfers(to_device_ms=(0.1,) * 9, from_device_ms=(0.2,) * 9) if timed else None,
         peak_memory_bytes=10_000_000 if timed else None,
-        conditions=(Condition(when="during", temperature_c=50.0, clock_mhz=1000.0, power_w=5.0, throttled=False),)
-        if timed
-        else None,
+        conditions=(CONDITION,) if timed else None,
+        power_mode="MAXN" if timed else None,
+        clocks_locked=True if timed else None,
+        operators=OPERATORS if timed else None,
         samples=samples,
         missing=nulls,
     )

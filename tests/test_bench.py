@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rdd_edge import noise
-from rdd_edge.bench import bench
+from rdd_edge.bench import bench, default_plan
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_bytes
 from rdd_edge.results import MEASURED, AccuracyPlan, PerformancePlan, Plan, RunRecord, summary
@@ -41,7 +41,10 @@ def test_samples_are_the_artifacts_own_on_portable_noise(
 def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
     seen: list[tuple[str, int]] = []
     record = bench(make_bundle(), "host", tmp_path / "run", None, lambda *step: seen.append(step))
-    assert set(record.missing) <= {"conditions"}  # a virtual machine tells no temperature
+    # A virtual machine tells no temperature, and the fake's runtime builds, copies and profiles nothing
+    assert set(record.missing) - {"conditions"} == {
+        "build_ms", "transfers", "power_mode", "clocks_locked", "operators",
+    }  # fmt: skip
     assert record.artifact_bytes == len("fine")
     assert record.latency_ms is not None
     assert len(record.latency_ms) == 5
@@ -65,6 +68,17 @@ def test_timed_runs_go_on_for_the_seconds_asked(tmp_path: Path, make_bundle: Cal
     assert record.missing["samples"] == "the plan asks for none"
 
 
+def test_timing_follows_mlperf_unless_it_is_to_be_quick(
+    make_bundle: Callable[..., Path], tiny_checkpoint: Path
+) -> None:
+    usual, quick = default_plan(tiny_checkpoint), default_plan(tiny_checkpoint, quick=True)
+    assert (usual.performance.runs, usual.performance.seconds) == (1024, 60.0)
+    assert (quick.performance.runs, quick.performance.seconds) == (128, 10.0)
+    assert quick.accuracy == usual.accuracy
+    own = default_plan(make_bundle(), quick=True)  # a bundle's own plan but for the times
+    assert (own.performance.warmup, own.performance.runs, own.accuracy.samples) == (2, 128, 70)
+
+
 def test_what_cannot_run_here_is_null_with_its_reason(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
     record = bench(make_bundle("nowhere"), "host", tmp_path / "run", None)
     assert set(record.missing) == set(MEASURED)
@@ -78,6 +92,12 @@ def test_an_evaluator_gives_samples_and_no_times(tmp_path: Path, make_bundle: Ca
     assert record.samples is not None
     assert record.latency_ms is record.load_ms is record.peak_memory_bytes is None
     assert "makes no claim" in record.missing["latency_ms"]
+    assert record.operators is None
+
+
+def test_an_evaluator_is_not_run_for_its_time(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    plan = Plan(performance=PerformancePlan(seconds=3600), accuracy=AccuracyPlan(samples=2), threads=1)
+    assert bench(make_bundle("evaluator"), "host", tmp_path / "run", plan).samples is not None
 
 
 def test_a_crash_leaves_the_old_run_alone(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:

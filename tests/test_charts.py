@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from rdd_edge.charts import Point, Scale, frontier, histogram, number, over_time, strip
+from rdd_edge.charts import Point, Scale, frontier, histogram, labels, number, over_time, strip
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -28,6 +28,12 @@ def test_scale_maps_ends_to_ends_and_ticks_lie_inside(low: float, high: float, l
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert number(value) == text
+
+
+def test_ticks_of_a_linear_axis_have_as_many_decimals() -> None:
+    assert labels(Scale(1, 2, 0, 9), [1.4, 1.42, 1.44]) == ["1.40", "1.42", "1.44"]
+    assert labels(Scale(1, 2, 0, 9), [20.0, 100.0]) == ["20", "100"]
+    assert labels(Scale(0.1, 20, 0, 9, log=True), [0.5, 1.0, 20.0]) == ["0.5", "1", "20"]
 
 
 @pytest.mark.parametrize("times", [[1.0], [2.0, 2.0, 2.0], list(np.linspace(1, 3, 5000)), [0.0, 0.0]])

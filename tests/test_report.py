@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from bundles import add_fake_target, write_fake_bundle
+from records import write_run, write_scores
 from test_scores import REAL, Means
 
 from rdd_edge.bench import bench
@@ -18,8 +19,9 @@ from rdd_edge.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_model
 from rdd_edge.report import report
-from rdd_edge.results import AccuracyPlan, Device, PerformancePlan, Plan, RunRecord, Runtime, summary
+from rdd_edge.results import AccuracyPlan, Device, OperatorTime, PerformancePlan, Plan, RunRecord, Runtime, summary
 from rdd_edge.scores import Scores, score
+from rdd_edge.where_time_goes import by_kind
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=0, runs=20, seconds=0),
@@ -59,6 +61,8 @@ def spoil(run: Path, text: str) -> None:
         "checkpoint": text,
         "device": Device(name=text, system=text, machine=text, processor=text, cores=1, memory_bytes=1),
         "runtime": Runtime(name=text, version=text, backend=text) if record.runtime else None,
+        "power_mode": text,
+        "operators": (OperatorTime(name=text, kind=text, milliseconds=1.0, backend=text),),
         "missing": dict.fromkeys(record.missing, text) | {text: text},
     }
     write_model(run / "record.json", record.model_copy(update=changes))
@@ -106,6 +110,18 @@ def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> N
     assert re.search(r"difference, × \d+", page)
 
 
+def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    operators = read_model(runs[0] / "record.json", RunRecord).operators
+    assert operators is not None
+    slowest = by_kind(operators)[0]
+    assert f'<th scope="row">{slowest.kind}</th>' in page
+    assert f"<span>{100 * slowest.share:.1f} %</span>" in page
+    assert page.count("Where the time goes") == 1  # the fake's runtime has no profiler
+    assert "fakert is not asked for the time of each operator" in page
+
+
 def test_the_page_needs_no_network(tmp_path: Path, runs: list[Path]) -> None:
     report(runs, tmp_path / "report.html")
     page = Tags((tmp_path / "report.html").read_text())
@@ -149,6 +165,7 @@ def test_json_is_for_scripts(tmp_path: Path, runs: list[Path]) -> None:
     server = next(row for row in rows if row["record"]["target"] == "server")
     assert server["relative_to_baseline"] == 1.0
     assert server["scores"]["distance"]["rise"] == 0.0
+    assert sum(kind["share"] for kind in server["operators_by_kind"]) == pytest.approx(1.0)
 
 
 def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path]) -> None:
@@ -235,3 +252,23 @@ def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path
     shot = tmp_path / "phone.png"
     chromium(tmp_path, "--window-size=500,900", f"--screenshot={shot}", (tmp_path / "frame.html").as_uri())
     assert shot.stat().st_size > 5000
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+def test_the_table_fits_a_window_1100_wide(tmp_path: Path) -> None:
+    """With the longest names there are and figures of full width."""
+    server = write_run(tmp_path / "server", "server", median_ms=123.4)
+    runs = [server, write_run(tmp_path / "run", "android", "mixed", median_ms=123.4)]
+    for run in runs:
+        record = read_model(run / "record.json", RunRecord)
+        wide = {"artifact_bytes": 143_000_000, "peak_memory_bytes": 1_385_200_000, "load_ms": 9234.5}
+        name = Runtime(name="coreml-evaluator", version="1", backend=None)
+        write_model(run / "record.json", record.model_copy(update={**wide, "runtime": name}))
+        write_scores(run, server, distance=12.345, server=12.345)
+    report(runs, tmp_path / "report.html", baseline=server)
+    measure = (
+        "<script>t = document.querySelector('.scroll'); document.title = t.scrollWidth - t.clientWidth</script></body>"
+    )
+    (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
+    dom = chromium(tmp_path, "--window-size=1100,900", "--dump-dom", (tmp_path / "measured.html").as_uri())
+    assert "<title>0</title>" in dom

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ import pytest
 from tanh_onnx import write_tanh_bundle
 
 from rdd_edge.bench import bench
-from rdd_edge.errors import CorruptError, DeviceError, UsageError
+from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.runs import read_run
 from rdd_edge.ssh import CONFIG, Destination
@@ -31,6 +31,10 @@ PLAN = Plan(
     accuracy=AccuracyPlan(samples=20, seed=3, floats=4),
     threads=1,
 )
+LONG = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
+
+
+JETSON = Path(__file__).parent / "fakes" / "jetson"
 
 
 class Board:
@@ -52,7 +56,9 @@ class Board:
 
     def _write_configs(self) -> None:
         # Another home than the user's own, and the Python of these tests
-        login = f'cd {self.home} && export PATH={Path(sys.executable).parent}:$PATH && eval "$SSH_ORIGINAL_COMMAND"'
+        board = f"PYTHONPATH={JETSON} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
+        path = f"PATH={Path(sys.executable).parent}:$PATH"
+        login = f'cd {self.home} && export {board} {path} && eval "$SSH_ORIGINAL_COMMAND"'
         (self.folder / "sshd_config").write_text(
             f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\nStrictModes no\nUsePAM no\n"
             f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nPermitRootLogin yes\n"
@@ -89,6 +95,16 @@ class Board:
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
                 os.kill(pid, signal.SIGKILL)
 
+    def harnesses(self) -> list[int]:
+        """Processes of the harness that run on this board, and on no other that is there at the same time."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended in between
+                command, where = (process / "cmdline").read_bytes(), os.readlink(process / "cwd")
+                if b"harness/bench.py" in command and b"python" in command.split(b"\0")[0] and where == str(self.home):
+                    found.append(int(process.name))
+        return found
+
     def left(self, name: str) -> list[str]:
         return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))
 
@@ -120,7 +136,11 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board
     assert board.left("runs") == []
     assert board.left("bundles") == [record.bundle_sha256]
     seen.clear()
+    abandoned = board.home / ".cache/rdd-edge/runs/abandoned"
+    (abandoned / "out").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 3 * 86400,) * 2)
     bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    assert board.left("runs") == []
     assert "copy" not in [stage for stage, _ in seen]
 
 
@@ -128,17 +148,60 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board
 def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
-    long = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
 
     def cut(stage: str, done: int) -> None:
         if stage == "time":
             board.cut()
 
     with pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
-        bench(bundle, board.url, tmp_path / "run", long, cut)
+        bench(bundle, board.url, tmp_path / "run", LONG, cut)
     assert read_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert bench(bundle, board.url, tmp_path / "run", PLAN).bundle_sha256 == record.bundle_sha256
+
+
+@needs_sshd
+def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+
+    def kill(stage: str, done: int) -> None:
+        for pid in board.harnesses() if stage == "time" else []:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ArtifactError, match=r"the harness on .* was ended by SIGKILL"):
+        bench(bundle, board.url, tmp_path / "run", LONG, kill)
+    assert read_run(tmp_path / "run").record == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
+    assert board.left("runs") == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
+@needs_sshd
+def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
+    """SIGKILL on this side: no folder here, and the board stops as soon as nobody listens."""
+    bundle = write_tanh_bundle(tmp_path)
+    command = [sys.executable, "-m", "rdd_edge", "bench", str(bundle), "--device", board.url]
+    command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: bool(board.harnesses()))
+        time.sleep(1.0)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not board.harnesses())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle"]
+    bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert read_run(tmp_path / "run").plan == PLAN
 
 
 @needs_sshd
@@ -210,3 +273,48 @@ def test_destinations() -> None:
     command = Destination("board", "me", 2222).command("echo hi")
     assert command[-3:] == ["--", "board", "echo hi"]
     assert "StrictHostKeyChecking=yes" in command
+
+
+@needs_sshd
+def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Path, board: Board) -> None:
+    bundle, seen = write_tanh_bundle(tmp_path), []
+    own = bench(bundle, board.url, tmp_path / "own", PLAN, lambda *step: seen.append(step))
+    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, None, "onnxruntime")
+    assert own.runtime is not None
+    assert asked.runtime is not None
+    assert (own.runtime.name, asked.runtime.name) == ("tensorrt", "onnxruntime")
+    assert "build" in [stage for stage, _ in seen]
+    assert len(list((board.home / ".cache/rdd-edge/engines").glob("*.engine"))) == 1
+    np.testing.assert_array_equal(read_run(tmp_path / "own").images(), read_run(tmp_path / "asked").images())
+    with pytest.raises(UsageError, match="goes with ssh://"):
+        bench(bundle, "host", tmp_path / "host", PLAN, None, "onnxruntime")
+    with pytest.raises(UsageError, match="invalid choice: 'tpu'"):
+        bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
+    assert not (tmp_path / "new").exists()
+    assert board.left("runs") == []
+
+
+@needs_sshd
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["tensorrt", "onnxruntime"])
+def test_exported_students_go_the_whole_way(
+    tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
+) -> None:
+    """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
+    from test_scores import REAL, Means
+
+    from rdd_edge.export.pipeline import export_bundles
+    from rdd_edge.scores import score
+
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), None, tmp_path / "bundles", lambda event: None)
+    bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
+    for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
+        out = tmp_path / precision
+        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, None, runtime)
+        assert record.runtime is not None
+        assert record.runtime.name == runtime
+        assert record.operators is not None
+        found = score(out, tmp_path / "server", REAL, Means(), out / "scores.json")
+        assert found.psnr_float is not None
+        assert found.psnr_float.median_db > least, precision
+        assert not found.faults, found.faults

@@ -77,6 +77,15 @@ class Runner(Protocol):
 
     A runner that can look inside its artifact has `largest(z, label)`: by name, the largest magnitude of each float16
     tensor for one batch; it raises ArtifactError where one overflows.
+
+    A bench asks these as well, where a runner has them:
+
+    build() -> str | None             make what load() reads; a clause that says why nothing had to be made
+    measure(z, label) -> Times        one run by the device's own clock, computing and copies apart
+    profile(z, label, runs)           rows of timing.Operator, means over `runs` runs of its own, or a clause that says
+        -> list[Operator] | str       why there are none; it may load the artifact once more, since profiling slows
+    unseen_memory = "a clause"        why the system does not count the runner's memory to its process, as on a GPU
+    any_batch = True                  run() takes any number of images at once
     """
 
     runtime: Runtime

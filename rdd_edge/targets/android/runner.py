@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ...errors import ArtifactError
 from ...quiet import import_or_explain
 from ...results import Runtime
+from ...timing import Operator
 
 __all__ = ["ExecuTorchRunner"]
 
@@ -41,17 +42,26 @@ class ExecuTorchRunner:
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """x (N, C, H, W) for z (N, C, H, W), N as exported."""
-        import torch
-
         if self._method is None:
             self.load()
-        inputs = [torch.from_numpy(np.ascontiguousarray(value)) for value in (z, label) if value is not None]
         try:
-            (x,) = self._method.execute(inputs)
+            (x,) = self._method.execute(_tensors(z, label))
         except Exception as error:
             raise ArtifactError(f"ExecuTorch cannot run {self._artifact}: {_first_line(error)}") from None
         result: NDArray[np.float32] = x.numpy().copy()  # the next run writes over the program's own memory
         return result
+
+    def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:
+        """Time of each kernel, in a second load of the program with ExecuTorch's tracer on."""
+        from .profile import profile
+
+        return profile(self._artifact, _tensors(z, label), runs)
+
+
+def _tensors(z: NDArray[np.float32], label: NDArray[np.int64] | None) -> list[Any]:
+    import torch
+
+    return [torch.from_numpy(np.ascontiguousarray(value)) for value in (z, label) if value is not None]
 
 
 def _first_line(error: Exception) -> str:

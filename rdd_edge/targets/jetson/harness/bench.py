@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtimes import RUNTIMES  # type: ignore[import-not-found]  # beside this file, which is no package
+from runtimes import RUNTIMES, open_runtime  # type: ignore[import-not-found]  # beside this file, which is no package
+from tegra import Tegra  # type: ignore[import-not-found]
 
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, RddEdgeError
 from rdd_edge.noise import labels, normals
@@ -29,13 +30,14 @@ from rdd_edge.timing import Work, carry_out
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
 NOISE_TOLERANCE = 1e-6  # of the contract for portable noise
-RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 2, 1, 2
+RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 3, 1, 2
+ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
 
 
 def main() -> None:
     arguments = _arguments()
     try:
-        record = bench(arguments.plan, arguments.out, arguments.runtime, arguments.where, arguments.expect)
+        record = bench(arguments)
     except RddEdgeError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
@@ -45,19 +47,20 @@ def main() -> None:
     _progress("done", len(record["latency_ms"]))
 
 
-def bench(plan_file: Path, out: Path, runtime: str, where: str, expect: str | None) -> dict[str, Any]:
+def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """Check the bundle and this machine's noise, run, and put the run's folder in place whole. Returns the record."""
-    manifest, identity = check_bundle(expect)
-    plan = read_json(plan_file, PLAN_VERSION)
+    manifest, identity = check_bundle(arguments.expect)
+    plan = read_json(arguments.plan, PLAN_VERSION)
     check_noise(manifest)
     work = work_of(manifest, plan)
     started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    runner = RUNTIMES[runtime](BUNDLE / manifest["artifact"], plan["threads"])
-    out = out.resolve()
+    artifact = BUNDLE / manifest["artifact"]
+    runner = open_runtime(arguments.runtime, artifact, plan["threads"], arguments.engines)
+    out = arguments.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        facts = carry_out(runner, work, beside, _progress)
+        facts = carry_out(runner, work, beside, _progress, Tegra())
         record = {
             "schema_version": RECORD_VERSION,
             "target": manifest["target"],
@@ -65,19 +68,19 @@ def bench(plan_file: Path, out: Path, runtime: str, where: str, expect: str | No
             "bundle_sha256": identity,
             "checkpoint_sha256": manifest["checkpoint_sha256"],
             "checkpoint": None,
-            "where": where,
+            "where": arguments.where,
             "device": machine(),
             "runtime": vars(runner.runtime),
             "threads": plan["threads"],
             "batch": work.input_shape[0],
             "started_at": started,
-            "artifact_bytes": (BUNDLE / manifest["artifact"]).stat().st_size,
+            "artifact_bytes": artifact.stat().st_size,
             **facts,
         }
         if not record["samples"] or not record["samples"]["floats"]:
             (beside / "samples.f32").unlink(missing_ok=True)
         (beside / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-        shutil.copyfile(plan_file, beside / "plan.json")
+        shutil.copyfile(arguments.plan, beside / "plan.json")
         os.chmod(beside, 0o755)
         if out.exists():
             shutil.rmtree(out)
@@ -169,7 +172,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plan", type=Path, required=True, help="plan.json")
     parser.add_argument("--out", type=Path, required=True, help="folder of the bench run")
-    parser.add_argument("--runtime", choices=sorted(RUNTIMES), default=next(iter(RUNTIMES)))
+    parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="default: the board's own")
+    parser.add_argument("--engines", type=Path, default=ENGINES, help="folder of the engines built on this machine")
     parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="what this is")
     parser.add_argument("--expect", help="SHA-256 that manifest.json must have")
     return parser.parse_args()
