@@ -39,7 +39,9 @@ def distill(
     out: Annotated[Path, typer.Option(help="folder of the run; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count; or sfddm")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips, below the base step count; or sfddm")
+    ] = None,
     losses: Annotated[str | None, typer.Option(help="terms in place of a method, as cfd,ii_p2p")] = None,
     sfddm_steps: Annotated[int | None, typer.Option(min=1, help="of SFDDM's student; default: 1")] = None,
     subsequence: Annotated[
@@ -172,7 +174,7 @@ def study(
     out: Annotated[Path, typer.Option(help="folder of the study; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd")] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips")] = None,
     start_from: Annotated[Path | None, typer.Option(help="a run whose extractor, teacher and base are taken")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset")] = None,
     n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,

@@ -13,12 +13,17 @@ from .errors import UsageError
 from .results import Frozen
 
 __all__ = [
-    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Memory", "Network", "Preset",
-    "Sfddm", "Taus", "Training", "changed", "preset", "resolve",
+    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Lpips", "Memory", "Network",
+    "Preset", "Sfddm", "Taus", "Training", "changed", "preset", "resolve",
 ]  # fmt: skip
 
-Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p"]
-METHODS: dict[str, tuple[Term, ...]] = {"pd": ("pd",), "rcfd": ("cfd",), "rdd": ("cfd", "is_p2p", "m_p2p")}
+Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p", "lpips"]
+METHODS: dict[str, tuple[Term, ...]] = {
+    "pd": ("pd",),
+    "pd-lpips": ("pd", "lpips"),
+    "rcfd": ("cfd",),
+    "rdd": ("cfd", "is_p2p", "m_p2p"),
+}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -115,6 +120,7 @@ class Losses(Frozen):
     ii_p2p: NonNegative = 0.0
     is_p2p: NonNegative = 0.0
     m_p2p: NonNegative = 0.0
+    lpips: NonNegative = 0.0
 
     @property
     def uses_features(self) -> bool:
@@ -134,6 +140,15 @@ class Memory(Frozen):
     draw: int = Field(default=2048, ge=1)  # V
     per_image: int = Field(default=1, ge=1)  # K
     head_rate: Positive | None = None  # of the projection head's own Adam; None: the student's rate, held constant
+
+
+class Lpips(Frozen):
+    """The perceptual distance of PD+LPIPS (distill.lpips)."""
+
+    backbone: str | None = None  # file of torchvision's weights of `network`, .pth or .safetensors
+    network: Literal["vgg", "alex"] = "vgg"  # as the lpips package names them
+    size: int = Field(default=224, ge=32)  # side that smaller images are magnified to, as Song et al. (2023) do
+    weight: NonNegative = 1.0
 
 
 class Sfddm(Frozen):
@@ -174,6 +189,7 @@ class Preset(Frozen):
     beta: NonNegative = 0.1  # weight of M_P2P
     taus: Taus = Taus()
     memory: Memory = Memory()
+    lpips: Lpips = Lpips()
     distillation: Training
     compute: Compute = Compute()
     sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
@@ -193,6 +209,7 @@ class Preset(Frozen):
     def losses(self) -> Losses:
         """The terms with their weights, Eq. 10."""
         weights = {"pd": 1.0, "cfd": 1.0, "ii_p2p": self.alpha, "is_p2p": self.alpha, "m_p2p": self.beta}
+        weights["lpips"] = self.lpips.weight
         return Losses(**{term: weights[term] for term in self.terms})
 
     def halving(self, steps: int) -> Training:
@@ -233,6 +250,7 @@ DIGITS = Preset(
     # α as the paper's for ImageNet: on these features the relations' gradient is a thirtieth of CFD's, and with α = 1
     # nothing holds the background black (mean level 10 of 255 where the data are black; 4 with α = 100).
     alpha=100.0,
+    lpips=Lpips(size=32),  # of 8 x 8 pixels; more costs minutes of a CPU and shows no more
     memory=Memory(draw=1024),  # half of the paper's V, which it finds to matter little, for half of the time
     distillation=Training(steps=400, batch=128, rate=5e-4),
 )
@@ -335,7 +353,10 @@ def resolve(
         if method is not None:
             raise UsageError("--losses names the terms and --method a set of them: give one of the two")
         values["terms"] = tuple(losses.split(","))
-    return _validated(values, settings)
+    found = _validated(values, settings)
+    if found.lpips.backbone is None:
+        return found
+    return changed(found, [f"lpips.backbone={json.dumps(str(Path(found.lpips.backbone).expanduser().resolve()))}"])
 
 
 def changed(preset: Preset, settings: Sequence[str]) -> Preset:

@@ -24,7 +24,7 @@ from ..checkpoint import read_checkpoint
 from ..config import Extractor, Losses, Network, Preset, Sfddm
 from ..data import ImageSet, load_images
 from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, remove_leftovers, write_model
+from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
 from ..results import Frozen, Sha256
 from .batches import Batches
 from .classifier import ClassifierStage
@@ -33,6 +33,7 @@ from .extractor import ExtractorConfig, load_feature_network
 from .foreign import Foreign, check_fit, foreign_denoiser, read_foreign
 from .halving import HalvingStage
 from .loop import SAVE_SECONDS, Keeping, Reporter, Stage, run_stage
+from .lpips import load_lpips
 from .matching import MatchStage
 from .network import build_unet, denoiser
 from .place import Place
@@ -57,6 +58,7 @@ class RunFile(Frozen):
     data_count: int = Field(ge=1)
     started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
+    lpips_sha256: Sha256 | None = None  # the backbone's file
     versions: dict[str, str]
 
 
@@ -122,11 +124,13 @@ def _check_batches(preset: Preset, world: World) -> None:
 
 
 def check(preset: Preset, data: ImageSet) -> Foreign | None:
-    """What would fail only after hours, before any training: labels, φ, a foreign teacher, which is returned."""
+    """What would fail only after hours, before any training: labels, φ, LPIPS, a foreign teacher, which is returned."""
     if preset.conditional:
         data.require_labels()
     if preset.sfddm:
         _noise_times(preset, preset.sfddm)
+    if _uses_lpips(preset):
+        load_lpips(preset.lpips, data.image_shape[0])
     if preset.teacher_folder is None:
         return None
     foreign = read_foreign(Path(preset.teacher_folder))
@@ -148,11 +152,12 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
+        lpips_sha256=_backbone_sha256(preset),
         versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
     )
     if (out / RUN_FILE).exists():
         found = read_run(out)
-        for field in ("preset", "data_sha256", "started_from", "teacher_sha256"):
+        for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "lpips_sha256"):
             if getattr(found, field) != getattr(wanted, field):
                 raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
         return
@@ -161,6 +166,15 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
     if start_from is not None:
         _copy_base(start_from, out, wanted)
     write_model(out / RUN_FILE, wanted)
+
+
+def _uses_lpips(preset: Preset) -> bool:
+    return preset.sfddm is None and preset.losses.lpips > 0
+
+
+def _backbone_sha256(preset: Preset) -> str | None:
+    """Of a file that `check` has found, where LPIPS is among the terms."""
+    return sha256_of(Path(preset.lpips.backbone)) if _uses_lpips(preset) and preset.lpips.backbone else None
 
 
 def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
@@ -268,7 +282,10 @@ class _Run:
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
         losses = Losses(pd=1.0) if by_pd else p.losses
-        terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place)
+        terms = Terms(
+            losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place,
+            self.place.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None,
+        )  # fmt: skip
         if terms.extractor is not None:
             channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.place.device)).shape[1])
             terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
