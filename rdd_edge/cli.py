@@ -65,7 +65,9 @@ def distill(
     shard_mb: Annotated[
         int, typer.Option(min=1, help="most megabytes of a file of an unfinished stage's state")
     ] = 1000,
-    tensorboard: Annotated[bool, typer.Option(help="scalars and grids of samples for TensorBoard under OUT/tensorboard")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option(help="scalars and grids of samples for TensorBoard under OUT/tensorboard")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
 ) -> None:

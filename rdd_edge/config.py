@@ -81,6 +81,7 @@ class ClassifierTraining(Frozen):
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
     flip: bool = False
+    auto_augment: bool = False  # the policy learned on CIFAR-10 (distill.auto_augment)
 
 
 class Training(Frozen):
@@ -264,7 +265,9 @@ CIFAR10 = Preset(
     data="cifar10",
     network=Network(channels=(128, 256, 256, 256), blocks=2, attention=(1,), dropout=0.1),
     extractor=_DENSENET_201,
-    extractor_training=ClassifierTraining(epochs=200, batch=128, rate=0.1, shift=4, cutout=16, flip=True),
+    extractor_training=ClassifierTraining(
+        epochs=200, batch=128, rate=0.1, shift=4, cutout=16, flip=True, auto_augment=True
+    ),
     teacher=Training(steps=800_000, batch=128, rate=2e-4, warmup=5000, cosine=False, ema=0.9999, flip=True),
     first_steps=1024,
     pd=Training(steps=10_000, batch=128, rate=5e-5, flip=True),
@@ -291,7 +294,9 @@ IMAGENET64 = Preset(
     conditional=True,
     network=Network(channels=(128, 256, 384, 512), blocks=3, attention=(2, 3)),
     extractor=_DENSENET_201,
-    extractor_training=ClassifierTraining(epochs=90, batch=256, rate=0.1, shift=8, cutout=32, flip=True),
+    extractor_training=ClassifierTraining(
+        epochs=90, batch=256, rate=0.1, shift=8, cutout=32, flip=True, auto_augment=True
+    ),
     teacher=Training(steps=1_000_000, batch=256, rate=2e-5, cosine=False, ema=0.9999, flip=True),
     first_steps=1024,
     pd=Training(steps=50_000, batch=256, rate=1e-4, flip=True),

@@ -42,6 +42,7 @@ def stages(place: Place, batch: int) -> list[Stage]:
             *(f"{stage}.{key}={value}" for stage in ("teacher", "distillation")
               for key, value in (("steps", STEPS), ("batch", batch), ("flip", "true"))),
             f"extractor_training.batch={batch}", "extractor_training.flip=true", "extractor_training.cutout=3",
+            "extractor_training.auto_augment=true",
         ],
     )  # fmt: skip
     data = Batches(load_images("digits"), place)
