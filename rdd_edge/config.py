@@ -148,7 +148,9 @@ class Lpips(Frozen):
 
     backbone: str | None = None  # file of torchvision's weights of `network`, .pth or .safetensors
     network: Literal["vgg", "alex"] = "vgg"  # as the lpips package names them
-    size: int = Field(default=224, ge=32)  # side that smaller images are magnified to, as Song et al. (2023) do
+    # Side that smaller images are magnified to. None: seven times theirs, at most 224, which is what Song et al. (2023)
+    # give CIFAR-10 and all that is larger, and at least the 32 that the networks need.
+    size: int | None = Field(default=None, ge=32)
     weight: NonNegative = 1.0
 
 
@@ -251,7 +253,6 @@ DIGITS = Preset(
     # α as the paper's for ImageNet: on these features the relations' gradient is a thirtieth of CFD's, and with α = 1
     # nothing holds the background black (mean level 10 of 255 where the data are black; 4 with α = 100).
     alpha=100.0,
-    lpips=Lpips(size=32),  # of 8 x 8 pixels; more costs minutes of a CPU and shows no more
     memory=Memory(draw=1024),  # half of the paper's V, which it finds to matter little, for half of the time
     distillation=Training(steps=400, batch=128, rate=5e-4),
 )

@@ -32,6 +32,7 @@ TAPS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG-16 before each tap
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # the package's, for images in [-1, 1]
 EPSILON = 1e-10
+LEAST, MAGNIFIED, MOST = 32, 7, 224
 
 
 def _vgg() -> nn.Sequential:
@@ -70,7 +71,8 @@ class PerceptualDistance(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, network: str, size: int) -> None:
+    def __init__(self, network: str, size: int | None) -> None:
+        """network: vgg or alex.  size: as in config.Lpips."""
         super().__init__()
         self.network, self.size = network, size
         self.features = {"vgg": _vgg, "alex": _alex}[network]()
@@ -81,8 +83,10 @@ class PerceptualDistance(nn.Module):
     def taps(self, x: Tensor) -> list[Tensor]:
         """Maps of the five taps, each pixel of length 1, of images (N, 1 or 3, H, W) in [-1, 1]."""
         x = x.expand(-1, 3, -1, -1)
-        if min(x.shape[2:]) < self.size:
-            factor = self.size / min(x.shape[2:])
+        smallest = min(x.shape[2:])
+        size = self.size or max(LEAST, min(MAGNIFIED * smallest, MOST))
+        if smallest < size:
+            factor = size / smallest
             sides = [round(side * factor) for side in x.shape[2:]]
             x = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
         x = (x - self.shift) / self.scale

@@ -100,6 +100,15 @@ def test_small_and_grey_images_are_magnified_and_repeated(package):
     torch.testing.assert_close(distance(a, b), plain("alex", *large), rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.parametrize(("side", "magnified"), [(4, 32), (8, 56), (32, 224), (64, 224), (256, 256)])
+def test_untold_images_are_magnified_seven_times_within_what_the_networks_take(side, magnified):
+    seen = []
+    distance = PerceptualDistance("alex", None)
+    distance.features[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[2:]))
+    distance.taps(torch.zeros(1, 1, side, side))
+    assert seen == [(magnified, magnified)]
+
+
 def test_the_student_gets_a_gradient_and_the_target_none(package):
     distance = load_lpips(told(package), 1)
     a, b = images(2, 1, 8, 8, seed=4).requires_grad_(), images(2, 1, 8, 8, seed=5).requires_grad_()
