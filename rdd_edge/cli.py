@@ -53,6 +53,9 @@ def distill(
     student_config: Annotated[
         Path | None, typer.Option(help='JSON of a smaller student, as {"channels": [16, 32], "blocks": 1, "groups": 8}')
     ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="side that images are cropped and resized to; default: the preset's")
+    ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
     start_from: Annotated[
         Path | None, typer.Option(help="a run whose extractor, judge, teacher and base are taken")
@@ -78,7 +81,7 @@ def distill(
     from .quiet import import_or_explain
 
     chosen = resolve(
-        preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [],
+        preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=set_ or [],
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=teacher, student_config=student_config,
     )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")

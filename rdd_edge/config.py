@@ -322,6 +322,7 @@ def resolve(
     name: str,
     *,
     data: str | None = None,
+    image_size: int | None = None,
     method: str | None = None,
     losses: str | None = None,
     seed: int | None = None,
@@ -339,6 +340,8 @@ def resolve(
     if data is not None:
         # Absolute, so that run.json still points there when it is read from another folder.
         values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
+    if image_size is not None:
+        values["image_size"] = image_size
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:
