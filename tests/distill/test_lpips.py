@@ -123,9 +123,12 @@ def test_the_student_gets_a_gradient_and_the_target_none(package):
     torch.testing.assert_close(distance(a, a.detach()), torch.zeros(2))
 
 
-def test_a_backbone_in_safetensors_is_the_same(package):
+@pytest.mark.parametrize("name", ["alex.safetensors", "old.pth"])
+def test_a_backbone_in_safetensors_or_in_torchs_old_format_is_the_same(package, name):
+    """torchvision's VGG-16 was written before torch's files were archives."""
     save_file(backbone("alex"), package / "alex.safetensors")
-    other = Lpips(backbone=str(package / "alex.safetensors"), network="alex", size=32)
+    torch.save(backbone("alex"), package / "old.pth", _use_new_zipfile_serialization=False)
+    other = Lpips(backbone=str(package / name), network="alex", size=32)
     a, b = images(1, 3, 32, 32, seed=6), images(1, 3, 32, 32, seed=7)
     assert torch.equal(load_lpips(other, 3)(a, b), load_lpips(told(package), 3)(a, b))
 
