@@ -19,8 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from rdd_edge.distill.extractor import Classifier, ExtractorConfig
-from rdd_edge.metrics.extractors import BATCH, FeatureExtractor
+from rdd_edge.metrics.extractors import FeatureExtractor
 from rdd_edge.metrics.frechet import StatisticsAccumulator, frechet_distance
+from rdd_edge.metrics.sharded import BLOCK
 
 WIDTHS = {"cnn": (32, 64), "densenet": (6, 12, 48, 32)}  # the second with growth 32 is DenseNet-201: 1920 features
 
@@ -51,17 +52,17 @@ def main() -> None:
 
     @torch.inference_mode()
     def forward(block: NDArray[np.uint8]) -> None:
-        for start in range(0, len(block), BATCH):
-            network(torch.from_numpy(block[start : start + BATCH]).permute(0, 3, 1, 2).float() / 127.5 - 1.0)
+        for start in range(0, len(block), BLOCK):
+            network(torch.from_numpy(block[start : start + BLOCK]).permute(0, 3, 1, 2).float() / 127.5 - 1.0)
 
     def distance() -> None:
         statistics = accumulator.result()
         frechet_distance(statistics, statistics)
 
-    list(extractor.batches(images[:BATCH]))  # warm-up
+    list(extractor.batches(images[:BLOCK]))  # warm-up
     own, whole = np.zeros(2), np.zeros(2)
-    for start in range(0, len(images), 8 * BATCH):  # in turns, so that another load on the machine meets both
-        block = images[start : start + 8 * BATCH]
+    for start in range(0, len(images), 8 * BLOCK):  # in turns, so that another load on the machine meets both
+        block = images[start : start + 8 * BLOCK]
         own += timed(partial(forward, block))
         whole += timed(partial(accumulator.add_all, extractor.batches(block)))
     whole += timed(distance)

@@ -39,7 +39,9 @@ def distill(
     out: Annotated[Path, typer.Option(help="folder of the run; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd, below the base step count; or sfddm")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips, below the base step count; or sfddm")
+    ] = None,
     losses: Annotated[str | None, typer.Option(help="terms in place of a method, as cfd,ii_p2p")] = None,
     sfddm_steps: Annotated[int | None, typer.Option(min=1, help="of SFDDM's student; default: 1")] = None,
     subsequence: Annotated[
@@ -50,6 +52,9 @@ def distill(
     ] = None,
     student_config: Annotated[
         Path | None, typer.Option(help='JSON of a smaller student, as {"channels": [16, 32], "blocks": 1, "groups": 8}')
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=1, help="side that images are cropped and resized to; default: the preset's")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="of every random draw of the run")] = None,
     start_from: Annotated[
@@ -63,7 +68,9 @@ def distill(
     shard_mb: Annotated[
         int, typer.Option(min=1, help="most megabytes of a file of an unfinished stage's state")
     ] = 1000,
-    tensorboard: Annotated[bool, typer.Option(help="scalars for TensorBoard under OUT/tensorboard")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option(help="scalars and grids of samples for TensorBoard under OUT/tensorboard")
+    ] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="of the CPU")] = None,
     device: Annotated[str | None, typer.Option(help="cpu or cuda; default: cuda where there is one")] = None,
 ) -> None:
@@ -74,7 +81,7 @@ def distill(
     from .quiet import import_or_explain
 
     chosen = resolve(
-        preset, data=data, method=method, losses=losses, seed=seed, settings=set_ or [],
+        preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=set_ or [],
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=teacher, student_config=student_config,
     )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")
@@ -103,28 +110,36 @@ def distill(
 def sample(
     checkpoint: Checkpoint,
     out: Annotated[Path, typer.Option(help="PNG of a grid of the images")],
-    n: Annotated[int, typer.Option(help="number of images")] = 64,
+    n: Annotated[int, typer.Option("--n", "-n", help="number of images; under torchrun as -n")] = 64,
     seed: Seed = 0,
     steps: Annotated[int | None, typer.Option(help="sampling steps; default: what it was trained for")] = None,
 ) -> None:
     """Draw images of a checkpoint."""
+    import numpy as np
+
     from .checkpoint import read_checkpoint
     from .console import counter
     from .grid import save_grid
     from .sampling import sample_images, sampling_steps
 
     found = read_checkpoint(checkpoint)
-    with counter("sampling", n) as done:
-        images = sample_images(found, n, sampling_steps(found, steps), seed, done)
-    save_grid(images, out)
-    typer.echo(f"{out}: {n} images")
+    from .distill.world import joined
+    from .metrics.sharded import gather_arrays, shard_blocks
+
+    with joined(None) as (world, _):
+        with counter("sampling", len(shard_blocks(n, world.share)), silent=not world.writes) as done:
+            own = sample_images(found, n, sampling_steps(found, steps), seed, done, share=world.share)
+        images = gather_arrays(own, world.share)
+    if world.writes:
+        save_grid(np.concatenate(images), out)
+        typer.echo(f"{out}: {n} images")
 
 
 @app.command()
 def evaluate(
     path: Annotated[Path, typer.Argument(help="a checkpoint, a training run, or a bench run")],
     out: Annotated[Path | None, typer.Option(help="JSON of the result")] = None,
-    n: Annotated[int, typer.Option(help="number of samples of a checkpoint")] = 2000,
+    n: Annotated[int, typer.Option("--n", "-n", help="number of samples of a checkpoint; under torchrun as -n")] = 2000,
     steps: Annotated[list[int] | None, typer.Option(help="sampling steps of a checkpoint; may be given again")] = None,
     seed: Seed = 0,
     reference: Annotated[Path | None, typer.Option(help="of a bench run: the server's, on the same noise")] = None,
@@ -148,7 +163,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="training runs; those of one method are its repetitions")],
     out: Annotated[Path | None, typer.Option(help="the table as .md or .json")] = None,
     grid: Annotated[Path | None, typer.Option(help="PNG with a row of images per method and step count")] = None,
-    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="number of samples of each; under torchrun as -n")] = 2000,
     seed: Seed = 0,
     data: Data = None,
     extractor: Extractor = None,
@@ -157,9 +172,12 @@ def compare(
     from .compare_methods import compare as run
     from .compare_methods import draw_comparison
     from .console import stages
+    from .distill.world import joined
 
-    with stages("compare") as stage:
-        found = run(runs, n, seed, out, data, extractor, lambda name, done: stage(f"{name} {done}"))
+    with joined(None) as (world, _), stages("compare", silent=not world.writes) as stage:
+        found = run(runs, n, seed, out, data, extractor, lambda name, done: stage(f"{name} {done}"), world.share)
+    if not world.writes:
+        return
     typer.echo(found.markdown(), nl=False)
     if grid is not None:
         typer.echo(f"{grid}: rows from the top: {', '.join(draw_comparison(found, grid))}")
@@ -172,10 +190,10 @@ def study(
     out: Annotated[Path, typer.Option(help="folder of the study; the same command continues it")],
     preset: Annotated[str, typer.Option(help="settings to start from")] = "digits",
     data: Annotated[str | None, typer.Option(help='"digits" or a path to images; default: the preset\'s')] = None,
-    method: Annotated[str | None, typer.Option(help="rdd, rcfd or pd")] = None,
+    method: Annotated[str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips")] = None,
     start_from: Annotated[Path | None, typer.Option(help="a run whose extractor, teacher and base are taken")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset")] = None,
-    n: Annotated[int, typer.Option(min=2, help="number of samples of each")] = 2000,
+    n: Annotated[int, typer.Option("--n", "-n", min=2, help="number of samples of each; under torchrun as -n")] = 2000,
     seed: Seed = 0,
     extractor: Extractor = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,
@@ -191,19 +209,23 @@ def study(
     except ValueError:
         raise UsageError(f"--values {values} is not a list of numbers, as 0.5,0.7,1") from None
     from .distill.loop import OutOfTime
+    from .distill.world import joined
 
     deadline = time.monotonic() + 60 * max_minutes if max_minutes is not None else float("inf")
+    first = os.environ.get("RANK", "0") == "0"
     try:
-        with ConsoleReporter() as reporter:
+        with joined(None) as (world, _), ConsoleReporter(silent=not first) as reporter:
             found = run(
-                chosen, vary, numbers, out, reporter,
-                start_from=start_from, count=n, seed=seed, extractor=extractor, deadline=deadline,
+                chosen, vary, numbers, out, reporter, start_from=start_from, count=n, seed=seed,
+                extractor=extractor, deadline=deadline, share=world.share,
             )  # fmt: skip
     except OutOfTime as stop:
-        typer.echo(f"{stop}: the same command continues it")
+        if first:
+            typer.echo(f"{stop}: the same command continues it")
         return
-    typer.echo(found.markdown(), nl=False)
-    typer.echo(f"{out / 'study.svg'}: the plot")
+    if first:
+        typer.echo(found.markdown(), nl=False)
+        typer.echo(f"{out / 'study.svg'}: the plot")
 
 
 def _evaluate_checkpoint(
@@ -218,9 +240,16 @@ def _evaluate_checkpoint(
     if n < 2:
         raise UsageError(f"--n {n} is too few images for a distance: give at least 2")
     folder = read_checkpoint(path).folder
-    real, judge = evaluation_sources(folder, data, extractor)
-    with counter("sampling", n) as done:
-        result = run(path, steps, n, seed, real, judge, out, lambda _, count: done(count), sampler)
+    from .distill.world import joined
+    from .metrics.sharded import shard_blocks
+
+    with joined(None) as (world, _):
+        with world.first():
+            real, judge = evaluation_sources(folder, data, extractor)
+        with counter("sampling", len(shard_blocks(n, world.share)), silent=not world.writes) as done:
+            result = run(path, steps, n, seed, real, judge, out, lambda _, k: done(k), sampler, world.share)
+    if not world.writes:
+        return
     for row in result.rows:
         score = "" if row.inception_score is None else f"  is {row.inception_score:.2f} ± {row.inception_spread:.2f}"
         name = row.sampler or row.method or "checkpoint"

@@ -20,6 +20,7 @@ from .files import read_model, write_bytes, write_model
 from .grid import save_grid
 from .metrics.extractors import Extractor
 from .metrics.inception import metric_name
+from .metrics.sharded import ALONE, Share, everywhere
 from .metrics.sources import evaluation_sources
 from .results import Frozen, UInt64
 from .sampling import sample_images
@@ -73,11 +74,13 @@ def compare(
     data: str | None = None,
     extractor: str | None = None,
     progress: Callable[[str, int], None] | None = None,
+    share: Share = ALONE,
 ) -> Comparison:
     """Evaluate every student of the runs at and below their base step count, and their teachers by DDIM.
 
     Runs of one method are its repetitions. One extractor judges all: the first run's, unless told.
-    out: .md or .json.  progress: told (checkpoint, images done). Raises UsageError for runs on different data.
+    out: .md or .json.  progress: told (checkpoint, images done).  share: as of `evaluate`.
+    Raises UsageError for runs on different data.
     """
     students, teachers = _students(runs)
     real, judge = evaluation_sources(runs[0], data, extractor)
@@ -88,7 +91,7 @@ def compare(
     found: dict[tuple[str, int], dict[str, tuple[str, float]]] = {}
     floor = 0.0
     for method, n, path, sampler in [*pairs, *own]:
-        result = evaluated(path, n, count, seed, real, judge, sampler, progress)
+        result = evaluated(path, n, count, seed, real, judge, sampler, progress, share)
         (row,), floor = result.rows, result.floor
         found.setdefault((method, n), {})[row.checkpoint_sha256] = (str(path), row.distance)
     entries = tuple(
@@ -103,9 +106,11 @@ def compare(
     table = Comparison(
         metric=metric_name(judge), data=real.name, samples=count, seed=seed, floor=floor, entries=entries
     )
-    if out is not None and out.suffix == ".json":
+    if out is None or share[0] > 0:
+        return table
+    if out.suffix == ".json":
         write_model(out, table)
-    elif out is not None:
+    else:
         write_bytes(out, table.markdown().encode())
     return table
 
@@ -130,6 +135,7 @@ def evaluated(
     extractor: Extractor,
     sampler: str | None = None,
     progress: Callable[[str, int], None] | None = None,
+    share: Share = ALONE,
 ) -> Evaluation:
     """`evaluate`, kept in the cache by everything that its numbers depend on."""
     checkpoint = read_checkpoint(path)
@@ -137,10 +143,10 @@ def evaluated(
     times = checkpoint.card.noise_times if checkpoint.card else None
     told = (card, times, steps, count, seed, real.sha256, extractor.sha256, sampler)
     place = cache_root() / "evaluations" / f"{hashlib.sha256(repr(told).encode()).hexdigest()}.json"
-    if place.is_file():
+    if everywhere(place.is_file(), share):
         return read_model(place, Evaluation)
     show = (lambda _, done: progress(str(path), done)) if progress else None
-    return evaluate(path, (steps,), count, seed, real, extractor, place, show, sampler)
+    return evaluate(path, (steps,), count, seed, real, extractor, place, show, sampler, share)
 
 
 def _students(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:

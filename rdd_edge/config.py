@@ -13,12 +13,17 @@ from .errors import UsageError
 from .results import Frozen
 
 __all__ = [
-    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Memory", "Network", "Preset",
-    "Sfddm", "Taus", "Training", "changed", "preset", "resolve",
+    "METHODS", "PRESETS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Lpips", "Memory", "Network",
+    "Preset", "Sfddm", "Taus", "Training", "changed", "preset", "resolve",
 ]  # fmt: skip
 
-Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p"]
-METHODS: dict[str, tuple[Term, ...]] = {"pd": ("pd",), "rcfd": ("cfd",), "rdd": ("cfd", "is_p2p", "m_p2p")}
+Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p", "lpips"]
+METHODS: dict[str, tuple[Term, ...]] = {
+    "pd": ("pd",),
+    "pd-lpips": ("pd", "lpips"),
+    "rcfd": ("cfd",),
+    "rdd": ("cfd", "is_p2p", "m_p2p"),
+}
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -76,6 +81,7 @@ class ClassifierTraining(Frozen):
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
     flip: bool = False
+    auto_augment: bool = False  # the policy learned on CIFAR-10 (distill.auto_augment)
 
 
 class Training(Frozen):
@@ -115,6 +121,7 @@ class Losses(Frozen):
     ii_p2p: NonNegative = 0.0
     is_p2p: NonNegative = 0.0
     m_p2p: NonNegative = 0.0
+    lpips: NonNegative = 0.0
 
     @property
     def uses_features(self) -> bool:
@@ -134,6 +141,17 @@ class Memory(Frozen):
     draw: int = Field(default=2048, ge=1)  # V
     per_image: int = Field(default=1, ge=1)  # K
     head_rate: Positive | None = None  # of the projection head's own Adam; None: the student's rate, held constant
+
+
+class Lpips(Frozen):
+    """The perceptual distance of PD+LPIPS (distill.lpips)."""
+
+    backbone: str | None = None  # file of torchvision's weights of `network`, .pth or .safetensors
+    network: Literal["vgg", "alex"] = "vgg"  # as the lpips package names them
+    # Side that smaller images are magnified to. None: seven times theirs, at most 224, which is what Song et al. (2023)
+    # give CIFAR-10 and all that is larger, and at least the 32 that the networks need.
+    size: int | None = Field(default=None, ge=32)
+    weight: NonNegative = 1.0
 
 
 class Sfddm(Frozen):
@@ -174,6 +192,7 @@ class Preset(Frozen):
     beta: NonNegative = 0.1  # weight of M_P2P
     taus: Taus = Taus()
     memory: Memory = Memory()
+    lpips: Lpips = Lpips()
     distillation: Training
     compute: Compute = Compute()
     sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
@@ -193,6 +212,7 @@ class Preset(Frozen):
     def losses(self) -> Losses:
         """The terms with their weights, Eq. 10."""
         weights = {"pd": 1.0, "cfd": 1.0, "ii_p2p": self.alpha, "is_p2p": self.alpha, "m_p2p": self.beta}
+        weights["lpips"] = self.lpips.weight
         return Losses(**{term: weights[term] for term in self.terms})
 
     def halving(self, steps: int) -> Training:
@@ -246,7 +266,9 @@ CIFAR10 = Preset(
     data="cifar10",
     network=Network(channels=(128, 256, 256, 256), blocks=2, attention=(1,), dropout=0.1),
     extractor=_DENSENET_201,
-    extractor_training=ClassifierTraining(epochs=200, batch=128, rate=0.1, shift=4, cutout=16, flip=True),
+    extractor_training=ClassifierTraining(
+        epochs=200, batch=128, rate=0.1, shift=4, cutout=16, flip=True, auto_augment=True
+    ),
     teacher=Training(steps=800_000, batch=128, rate=2e-4, warmup=5000, cosine=False, ema=0.9999, flip=True),
     first_steps=1024,
     pd=Training(steps=10_000, batch=128, rate=5e-5, flip=True),
@@ -273,7 +295,9 @@ IMAGENET64 = Preset(
     conditional=True,
     network=Network(channels=(128, 256, 384, 512), blocks=3, attention=(2, 3)),
     extractor=_DENSENET_201,
-    extractor_training=ClassifierTraining(epochs=90, batch=256, rate=0.1, shift=8, cutout=32, flip=True),
+    extractor_training=ClassifierTraining(
+        epochs=90, batch=256, rate=0.1, shift=8, cutout=32, flip=True, auto_augment=True
+    ),
     teacher=Training(steps=1_000_000, batch=256, rate=2e-5, cosine=False, ema=0.9999, flip=True),
     first_steps=1024,
     pd=Training(steps=50_000, batch=256, rate=1e-4, flip=True),
@@ -298,6 +322,7 @@ def resolve(
     name: str,
     *,
     data: str | None = None,
+    image_size: int | None = None,
     method: str | None = None,
     losses: str | None = None,
     seed: int | None = None,
@@ -315,6 +340,8 @@ def resolve(
     if data is not None:
         # Absolute, so that run.json still points there when it is read from another folder.
         values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
+    if image_size is not None:
+        values["image_size"] = image_size
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:
@@ -335,7 +362,10 @@ def resolve(
         if method is not None:
             raise UsageError("--losses names the terms and --method a set of them: give one of the two")
         values["terms"] = tuple(losses.split(","))
-    return _validated(values, settings)
+    found = _validated(values, settings)
+    if found.lpips.backbone is None:
+        return found
+    return changed(found, [f"lpips.backbone={json.dumps(str(Path(found.lpips.backbone).expanduser().resolve()))}"])
 
 
 def changed(preset: Preset, settings: Sequence[str]) -> Preset:

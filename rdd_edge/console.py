@@ -80,9 +80,9 @@ class ConsoleReporter:
 
 
 @contextmanager
-def counter(description: str, total: int) -> Iterator[Callable[[int], None]]:
+def counter(description: str, total: int, silent: bool = False) -> Iterator[Callable[[int], None]]:
     """A bar for something that counts to `total`; call it with the count so far. Nothing on a pipe."""
-    if not err.is_terminal:
+    if silent or not err.is_terminal:
         yield lambda done: None
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
@@ -92,9 +92,9 @@ def counter(description: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def stages(description: str) -> Iterator[Callable[[str], None]]:
+def stages(description: str, silent: bool = False) -> Iterator[Callable[[str], None]]:
     """A line that names the stage a longer piece of work is in; call it with each new stage. Nothing on a pipe."""
-    if not err.is_terminal:
+    if silent or not err.is_terminal:
         yield lambda stage: None
         return
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as progress:

@@ -13,13 +13,14 @@ from pydantic import Field
 
 from .checkpoint import read_checkpoint
 from .data import ImageSet
-from .errors import UsageError
+from .errors import DataError, UsageError
 from .files import write_model
 from .metrics.extractors import Extractor
 from .metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance
 from .metrics.inception import Inception, metric_name
 from .metrics.inception_score import InceptionScore, InceptionScoreAccumulator
 from .metrics.reference import reference_with_floor
+from .metrics.sharded import ALONE, Share, gather_score, gather_statistics, shard_blocks
 from .results import Frozen, Sha256, UInt64
 from .sampling import sample_images, sampling_steps
 
@@ -68,12 +69,19 @@ def evaluate(
     out: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     sampler: str | None = None,
+    share: Share = ALONE,
 ) -> Evaluation:
     """Evaluate a checkpoint in each number of steps; none given: in the one it was trained for.
 
     out: where to write the evaluation as JSON.  progress: told (steps, images done).
+    share: this process's part of the work; every process gets the whole result, and rank 0 writes it.
+    Raises DataError for fewer than two samples, or for fewer than the Inception score's splits.
     """
     found = read_checkpoint(checkpoint)
+    if count < 2:
+        raise DataError(
+            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
+        )
     if isinstance(extractor, Inception):
         InceptionScoreAccumulator(count, SPLITS)  # refuses too few samples before any is drawn
     counts = [sampling_steps(found, n) for n in steps] or [sampling_steps(found, None)]
@@ -82,11 +90,11 @@ def evaluate(
             f"{found.folder} makes images of {found.image_shape} (channels, height, width) and {real.name} has "
             f"{real.image_shape}: give other --data"
         )
-    truth, floor = reference_with_floor(real, extractor)
+    truth, floor = reference_with_floor(real, extractor, share)
     rows, caution = [], truth.caution()
     for n in counts:
-        images = sample_images(found, count, n, seed, partial(progress, n) if progress else None, sampler)
-        own, score = _measure(images, extractor)
+        images = sample_images(found, count, n, seed, partial(progress, n) if progress else None, sampler, share)
+        own, score = _measure(images, count, extractor, share)
         caution = caution or own.caution()
         rows.append(
             Row(
@@ -112,17 +120,20 @@ def evaluate(
         rows=tuple(rows),
         caution=caution,
     )
-    if out is not None:
+    if out is not None and share[0] == 0:
         write_model(out, result)
     return result
 
 
-def _measure(images: NDArray[np.uint8], extractor: Extractor) -> tuple[Statistics, InceptionScore | None]:
-    """Statistics of the features, and of the Inception network's class probabilities the score."""
-    own = StatisticsAccumulator()
-    score = InceptionScoreAccumulator(len(images), SPLITS) if isinstance(extractor, Inception) else None
+def _measure(
+    images: NDArray[np.uint8], count: int, extractor: Extractor, share: Share
+) -> tuple[Statistics, InceptionScore | None]:
+    """Statistics of the features, and of the Inception network's class probabilities the score, of all processes."""
+    own, first = StatisticsAccumulator(), shard_blocks(count, share).start
+    score = InceptionScoreAccumulator(count, SPLITS) if isinstance(extractor, Inception) else None
     for batch in extractor.batches(images):
         if score is not None and isinstance(extractor, Inception):
-            score.add(own.count, extractor.probabilities(batch))
+            score.add(first + own.count, extractor.probabilities(batch))
         own.add(batch)
-    return own.result(), score.result() if score else None
+    whole = gather_score(score, share).result() if score else None
+    return gather_statistics(own, share).result(), whole

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
 from .errors import UsageError
+from .metrics.sharded import ALONE, BLOCK, Share, shard_blocks
 from .noise import labels, normals, to_uint8
 from .training_free import training_free
 
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 __all__ = ["sample_images", "sampling_steps"]
-
-BATCH = 250
 
 
 def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
@@ -45,10 +44,12 @@ def sample_images(
     seed: int,
     progress: Callable[[int], None] | None = None,
     sampler: str | None = None,
+    share: Share = ALONE,
 ) -> NDArray[np.uint8]:
     """Samples 0 … count - 1 of the noise of `seed`, (count, H, W, C) uint8. progress: told the images done.
 
     sampler: a training-free one of diffusers; None: the checkpoint's own.
+    share: of them only this process's, `shard_blocks` of the count; there may be none.
 
     The label of a conditional model is the index modulo its classes. Raises UsageError for a count below 1.
     """
@@ -59,15 +60,16 @@ def sample_images(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     draw = _sampler(checkpoint, steps, checkpoint.load().to(device), sampler)
     channels, height, width = checkpoint.image_shape
-    images = np.empty((count, height, width, channels), dtype=np.uint8)
-    for start in range(0, count, BATCH):
-        indices = range(start, min(start + BATCH, count))
+    rows = shard_blocks(count, share)
+    images = np.empty((len(rows), height, width, channels), dtype=np.uint8)
+    for start in range(rows.start, rows.stop, BLOCK):
+        indices = range(start, min(start + BLOCK, rows.stop))
         z = torch.from_numpy(normals(seed, indices, checkpoint.image_shape)).to(device)
         classes = checkpoint.classes
         label = None if classes is None else torch.from_numpy(labels(indices, classes)).to(device)
-        images[start : indices.stop] = to_uint8(draw(z, label).cpu().numpy())
+        images[start - rows.start : indices.stop - rows.start] = to_uint8(draw(z, label).cpu().numpy())
         if progress:
-            progress(indices.stop)
+            progress(indices.stop - rows.start)
     return images
 
 

@@ -17,9 +17,10 @@ from pydantic import Field
 from .charts import curve
 from .compare_methods import evaluated
 from .config import Preset, changed
-from .errors import UsageError
+from .errors import DataError, UsageError
 from .files import write_bytes, write_model
 from .metrics.inception import metric_name
+from .metrics.sharded import ALONE, Share
 from .metrics.sources import evaluation_sources
 from .results import Frozen, UInt64
 
@@ -79,11 +80,13 @@ def study(
     extractor: str | None = None,
     deadline: float = math.inf,
     progress: Callable[[str, int], None] | None = None,
+    share: Share = ALONE,
 ) -> Study:
     """Train the fold once for each value and measure it; what is there already is not made again.
 
-    start_from: a run whose extractor, judge, teacher and base student are taken.
-    Raises UsageError for a setting that is not varied or a value that does not fit, before any training.
+    start_from: a run whose extractor, judge, teacher and base student are taken.  share: as of `evaluate`.
+    Raises UsageError for a setting that is not varied or a value that does not fit, DataError for fewer than two
+    samples, both before any training.
     """
     from .distill.run import base_stage, distill
 
@@ -92,6 +95,10 @@ def study(
         raise UsageError("--values needs at least two different ones, as 0.5,1,2")
     if preset.sfddm or preset.base_steps < 2:
         raise UsageError("a study varies a halving, and this preset has none below its base")
+    if count < 2:
+        raise DataError(
+            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
+        )
     base, fold = start_from or out / "base", preset.base_steps // 2
     if start_from is None:
         distill(preset, base, reporter, deadline=deadline, until=base_stage(preset))
@@ -99,7 +106,7 @@ def study(
     for run, told in zip(runs, chosen, strict=True):
         distill(told, run, reporter, start_from=base, deadline=deadline, until=f"student-{fold}")
     real, judge = evaluation_sources(runs[0], None, extractor)
-    found = [evaluated(run / f"student-{fold}", fold, count, seed, real, judge, None, progress) for run in runs]
+    found = [evaluated(run / f"student-{fold}", fold, count, seed, real, judge, None, progress, share) for run in runs]
     result = Study(
         vary=vary,
         steps=fold,
@@ -110,6 +117,8 @@ def study(
         values=tuple(values),
         distances=tuple(one.rows[0].distance for one in found),
     )
+    if share[0] > 0:
+        return result
     write_model(out / "study.json", result)
     write_bytes(out / "study.md", result.markdown().encode())
     write_bytes(out / "study.svg", result.svg().encode())

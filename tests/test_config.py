@@ -15,7 +15,7 @@ def test_a_preset_survives_json(name):
 def test_a_method_keeps_the_presets_weights(method):
     chosen = resolve("digits", method=method, settings=["alpha=7", "beta=0.5"])
     assert chosen.method == method
-    weights = {"pd": 1.0, "cfd": 1.0, "is_p2p": 7.0, "m_p2p": 0.5}
+    weights = {"pd": 1.0, "cfd": 1.0, "is_p2p": 7.0, "m_p2p": 0.5, "lpips": 1.0}
     expected = {name: weights[name] for name in METHODS[method]}
     assert {name: value for name, value in chosen.losses.model_dump().items() if value} == expected
 

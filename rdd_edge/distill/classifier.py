@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..config import ClassifierTraining
+from .auto_augment import auto_augment
 from .batches import Batches
 from .draws import generator
 from .extractor import Classifier, ExtractorConfig, save_classifier
@@ -21,7 +22,7 @@ __all__ = ["ClassifierStage", "augment"]
 
 
 def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator, place: Place, batch: int) -> Tensor:
-    """Random translation (reflected edges), flip and an erased square, drawn per image.
+    """Random translation (reflected edges), flip, AutoAugment and an erased square, drawn per image.
 
     x: (N, C, H, W) in [-1, 1], this process's rows of a batch of `batch`.
     """
@@ -38,6 +39,8 @@ def augment(x: Tensor, training: ClassifierTraining, draws: torch.Generator, pla
     if training.flip:
         flipped = place.own(torch.rand(batch, generator=draws) < 0.5)
         x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+    if training.auto_augment:
+        x = auto_augment(x, draws, place, batch)
     if training.cutout:
         corner = place.own(torch.rand(batch, 2, generator=draws) * torch.tensor([height, width]))
         half = training.cutout / 2

@@ -116,7 +116,7 @@ def check_fit(foreign: Foreign, data: ImageSet, conditional: bool) -> None:
         ours, theirs = ("x".join(map(str, shape)) for shape in (data.image_shape, found.image_shape))
         raise UsageError(
             f"the teacher {folder} makes images of {theirs} (channels, height, width) and {data.name} has {ours}: "
-            "give --set image_size or other data"
+            "give --image-size or other data"
         )
     if conditional and found.classes is None:
         raise UsageError(f"the teacher {folder} knows no classes: leave conditional false")

@@ -14,6 +14,8 @@ from .draws import generator
 from .network import denoiser
 from .noisy import draw_batch
 from .optimizer import Optimizer
+from .pictures import MOST_STEPS, frozen_copy
+from .samplers import sample
 from .schedule import add_noise, snr_weight
 from .state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
 from .targets import two_step_target
@@ -64,6 +66,12 @@ class HalvingStage:
             world.sum_gradients(self.terms.head.parameters())
             self.head_adam.step()
         return None if values is None else {**values, "grad_norm": norm}
+
+    def network(self) -> nn.Module:
+        return self.student
+
+    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return sample(denoiser(frozen_copy(self.student), label), z, min(self.student_steps, MOST_STEPS))
 
     def _modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, **({"head": self.terms.head} if self.terms.head else {})}

@@ -1,14 +1,22 @@
-"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's scalars."""
+"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's.
+
+With TensorBoard come grids of samples (see `pictures`), which lie as RUN/logs/<stage>-<step>.png as well.
+"""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..errors import CorruptError
-from ..files import storage_errors
+from ..files import storage_errors, write_bytes
+from ..grid import grid_png
 from ..quiet import import_or_explain, quiet
 
 __all__ = ["Log", "NoLog", "RunLog"]
@@ -21,6 +29,10 @@ class Log(Protocol):
 
     def write(self, index: int, values: dict[str, float | None]) -> None: ...
 
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None:
+        """Keep images (N, H, W, 1 or 3) as a grid."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -32,6 +44,8 @@ class NoLog:
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
         self.loss = values.get("loss")
+
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None: ...
 
     def close(self) -> None: ...
 
@@ -59,6 +73,12 @@ class RunLog:
                 if value is not None:
                     self._board.add_scalar(name, value, index)
 
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None:
+        content = grid_png(images)
+        write_bytes(self.path.with_name(f"{self.path.stem}-{index:08d}.png"), content)
+        if self._board is not None:
+            self._board.add_image("samples", _rgb(content), index, dataformats="HWC")
+
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
@@ -73,6 +93,13 @@ def _board(folder: Path, done: int) -> Any:
         raise CorruptError(f"{folder} is not a folder: move it away, the scalars go there")
     with storage_errors(folder):
         return SummaryWriter(str(folder), purge_step=done)
+
+
+def _rgb(png: bytes) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a PNG: TensorBoard shows no transparency."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def _step_of(line: str) -> float:

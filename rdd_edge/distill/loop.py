@@ -21,6 +21,7 @@ from torch import Tensor
 
 from .guard import Guard
 from .logs import Log, NoLog, RunLog
+from .pictures import Pictured, due, pictures
 from .place import Place
 from .state import SHARD_BYTES, load_latest, save_state
 
@@ -39,7 +40,8 @@ class Keeping:
     """When to stop, and what to leave on disk on the way.
 
     deadline: on time.monotonic's clock.  save_seconds: how much work a kill may cost.
-    shard_bytes: of a file of the state.  tensorboard: whether scalars go there beside the JSON lines.
+    shard_bytes: of a file of the state.  tensorboard: whether scalars go there beside the JSON lines, and grids of
+    samples there and beside those.
     """
 
     deadline: float = math.inf
@@ -97,14 +99,16 @@ def run_stage(stage: Stage, run: Path, reporter: Reporter, keeping: Keeping, pla
         may_stop = world.size == 1 or logged
         now = time.monotonic()
         late = may_stop and world.agree(now >= keeping.deadline, place.device)
-        due = may_stop and (late or world.agree(now - saved >= keeping.save_seconds, place.device))
-        values = stage.step(index, log=logged or due)  # what is saved has been looked at
+        save = may_stop and (late or world.agree(now - saved >= keeping.save_seconds, place.device))
+        values = stage.step(index, log=logged or save)  # what is saved has been looked at
         if values is not None:
             numbers = guard.check(index, values, remember=logged)
             if logged:
                 log.write(index, numbers)
+        if keeping.tensorboard and world.writes and isinstance(stage, Pictured) and due(index, stage.steps):
+            log.draw(index, pictures(stage, place.device))
         reporter.advance(log.loss)
-        if due:
+        if save:
             if world.writes:
                 save_state(folder, index + 1, stage.state(), keeping.shard_bytes)
             saved = time.monotonic()

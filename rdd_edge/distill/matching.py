@@ -20,6 +20,8 @@ from .losses import pd_loss
 from .network import denoiser
 from .noisy import draw_batch
 from .optimizer import Optimizer
+from .pictures import MOST_STEPS, frozen_copy
+from .samplers import sample
 from .schedule import add_noise, snr_weight
 from .state import modules_tensors, prefixed, select
 from .targets import Denoiser
@@ -64,6 +66,12 @@ class MatchStage:
             return 1.0 - torch.rand(n, generator=draws)  # (0, 1]
         return torch.randint(1, self.grid + 1, (n,), generator=draws) / self.grid
 
+    def network(self) -> nn.Module:
+        return self.student
+
+    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return sample(denoiser(frozen_copy(self.student), label), z, min(self.grid or MOST_STEPS, MOST_STEPS))
+
     def state(self) -> dict[str, Tensor]:
         return modules_tensors({"student": self.student}) | prefixed("optimizer", self.optimizer.tensors())
 
@@ -72,5 +80,6 @@ class MatchStage:
         self.optimizer.load(select("optimizer", state))
 
     def finish(self, path: Path) -> None:
+        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         steps = self.grid if self.role == "student" else None
         save_checkpoint(path, self.student, role=self.role, method=self.method, sampling_steps=steps)

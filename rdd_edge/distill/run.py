@@ -24,25 +24,26 @@ from ..checkpoint import read_checkpoint
 from ..config import Extractor, Losses, Network, Preset, Sfddm
 from ..data import ImageSet, load_images
 from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, remove_leftovers, write_model
+from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
 from ..results import Frozen, Sha256
 from .batches import Batches
+from .checks import check, check_batches, student_times, uses_lpips
 from .classifier import ClassifierStage
 from .draws import generator
 from .extractor import ExtractorConfig, load_feature_network
-from .foreign import Foreign, check_fit, foreign_denoiser, read_foreign
+from .foreign import Foreign, foreign_denoiser, read_foreign
 from .halving import HalvingStage
 from .loop import SAVE_SECONDS, Keeping, Reporter, Stage, run_stage
+from .lpips import load_lpips
 from .matching import MatchStage
 from .network import build_unet, denoiser
 from .place import Place
 from .sfddm import SfddmStage
-from .subsequence import even_subsequence, noise_times
 from .teacher import TeacherStage
 from .terms import Terms
-from .world import World, joined
+from .world import joined
 
-__all__ = ["RUN_FILE", "RunFile", "base_stage", "check", "distill", "read_run", "stage_names"]
+__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_run", "stage_names"]
 
 RUN_FILE = "run.json"
 
@@ -57,6 +58,7 @@ class RunFile(Frozen):
     data_count: int = Field(ge=1)
     started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
+    lpips_sha256: Sha256 | None = None  # the backbone's file
     versions: dict[str, str]
 
 
@@ -102,7 +104,7 @@ def distill(
     """
     keeping = Keeping(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as (world, torch_device):
-        _check_batches(preset, world)
+        check_batches(preset, world)
         if world.writes:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
             _claim(out, preset, data, start_from, check(preset, data))
@@ -111,32 +113,6 @@ def distill(
         world.wait()
         data = data or load_images(preset.data, preset.image_size)
         _Run(preset, out, data, Place(torch_device, world, preset.compute)).train(reporter, keeping, until)
-
-
-def _check_batches(preset: Preset, world: World) -> None:
-    """Every process needs a row of every batch."""
-    stages = ("extractor_training", "judge_training", "teacher", "conversion", "student_training", "pd", "distillation")
-    for stage in stages:
-        if (training := getattr(preset, stage)) is not None:
-            world.require(f"{stage}.batch", training.batch)
-
-
-def check(preset: Preset, data: ImageSet) -> Foreign | None:
-    """What would fail only after hours, before any training: labels, φ, a foreign teacher, which is returned."""
-    if preset.conditional:
-        data.require_labels()
-    if preset.sfddm:
-        _noise_times(preset, preset.sfddm)
-    if preset.teacher_folder is None:
-        return None
-    foreign = read_foreign(Path(preset.teacher_folder))
-    check_fit(foreign, data, preset.conditional)
-    return foreign
-
-
-def _noise_times(preset: Preset, sfddm: Sfddm) -> tuple[float, ...]:
-    phi = sfddm.subsequence or even_subsequence(sfddm.steps, preset.first_steps)
-    return noise_times(phi, preset.first_steps)
 
 
 def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None) -> None:
@@ -148,11 +124,12 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
+        lpips_sha256=_backbone_sha256(preset),
         versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
     )
     if (out / RUN_FILE).exists():
         found = read_run(out)
-        for field in ("preset", "data_sha256", "started_from", "teacher_sha256"):
+        for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "lpips_sha256"):
             if getattr(found, field) != getattr(wanted, field):
                 raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
         return
@@ -161,6 +138,11 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
     if start_from is not None:
         _copy_base(start_from, out, wanted)
     write_model(out / RUN_FILE, wanted)
+
+
+def _backbone_sha256(preset: Preset) -> str | None:
+    """Of a file that `check` has found, where LPIPS is among the terms."""
+    return sha256_of(Path(preset.lpips.backbone)) if uses_lpips(preset) and preset.lpips.backbone else None
 
 
 def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
@@ -194,8 +176,6 @@ class _Run:
 
     def train(self, reporter: Reporter, keeping: Keeping, until: str | None = None) -> None:
         p = self.preset
-        if self.classes is None:
-            raise UsageError(f"the data {p.data} has no labels, and the extractor is trained on labels")
         names = stage_names(p)
         base = names.index(base_stage(p))
         have_base = (self.out / names[base]).is_dir()
@@ -254,7 +234,7 @@ class _Run:
         else:
             student = teacher.load()
         return SfddmStage(
-            teacher.load(), student, _noise_times(p, sfddm), sfddm.hidden, p.distillation, self.batches, p.seed,
+            teacher.load(), student, student_times(p, sfddm), sfddm.hidden, p.distillation, self.batches, p.seed,
             p.conditional,
         )  # fmt: skip
 
@@ -268,7 +248,10 @@ class _Run:
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
         losses = Losses(pd=1.0) if by_pd else p.losses
-        terms = Terms(losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place)
+        terms = Terms(
+            losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.place,
+            self.place.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None,
+        )  # fmt: skip
         if terms.extractor is not None:
             channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.place.device)).shape[1])
             terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))

@@ -16,9 +16,10 @@ from .draws import generator
 from .network import denoiser
 from .noisy import draw_batch
 from .optimizer import Optimizer
+from .pictures import frozen_copy
 from .schedule import add_noise
 from .state import modules_tensors, prefixed, select
-from .subsequence import own_times
+from .subsequence import own_times, sample_subsequence
 
 __all__ = ["SfddmStage", "with_hidden"]
 
@@ -77,6 +78,12 @@ class SfddmStage:
         values = {"loss": loss, "output": output, "hidden": inner}
         return {**{name: place.world.sum(value.detach()) for name, value in values.items()}, "grad_norm": norm}
 
+    def network(self) -> nn.Module:
+        return self.student
+
+    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return sample_subsequence(denoiser(frozen_copy(self.student), label), z, self.times)
+
     def _modules(self) -> dict[str, nn.Module]:
         return {"student": self.student, "adapter": self.adapter}
 
@@ -89,6 +96,7 @@ class SfddmStage:
         self.optimizer.load(select("optimizer", state))
 
     def finish(self, path: Path) -> None:
+        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(
             path, self.student, role="student", method="sfddm", sampling_steps=len(self.times), noise_times=self.times
         )

@@ -15,6 +15,8 @@ from .losses import pd_loss
 from .network import denoiser
 from .noisy import draw_batch
 from .optimizer import Optimizer
+from .pictures import MOST_STEPS, frozen_copy
+from .samplers import sample
 from .schedule import add_noise, snr_weight
 from .state import modules_tensors, prefixed, select
 
@@ -52,6 +54,12 @@ class TeacherStage:
         decay = min(self.training.ema, (1 + index) / (10 + index))
         for name, value in self.unet.state_dict().items():
             self.ema[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.ema[name].copy_(value)
+
+    def network(self) -> nn.Module:
+        return self.unet
+
+    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
+        return sample(denoiser(frozen_copy(self.unet, self.ema), label), z, MOST_STEPS)
 
     def state(self) -> dict[str, Tensor]:
         return {

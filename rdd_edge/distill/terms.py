@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..config import Losses, Memory, Taus
 from . import losses
+from .lpips import PerceptualDistance
 from .place import Place
 from .queue import PixelQueue
 
@@ -29,9 +30,10 @@ class Terms:
     """The terms of one fold, with the pixel queue and the projection head that M_P2P needs."""
 
     def __init__(
-        self, weights: Losses, taus: Taus, memory: Memory, student_steps: int, extractor: nn.Module | None, place: Place
-    ) -> None:
-        self.place = place
+        self, weights: Losses, taus: Taus, memory: Memory, student_steps: int, extractor: nn.Module | None,
+        place: Place, perceptual: PerceptualDistance | None = None,
+    ) -> None:  # fmt: skip
+        self.place, self.perceptual = place, perceptual
         self.weights, self.taus, self.memory = weights, taus, memory
         self.tau_cfd = taus.cfd.get(student_steps, 1.0)
         self.extractor = extractor
@@ -59,6 +61,11 @@ class Terms:
         world, part = self.place.world, self.place.world.part(batch)
         if w.pd:
             terms["pd"] = losses.pd_loss(student, target, weight) * part
+        if w.lpips:
+            assert self.perceptual is not None
+            with self.place.autocast():
+                distance = self.perceptual(student, target)
+            terms["lpips"] = distance.mean() * part
         if w.uses_features:
             assert self.extractor is not None
             with self.place.autocast():

@@ -82,6 +82,15 @@ class World:
         dist.broadcast(answer, 0)
         return bool(answer.item())
 
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """A block that rank 0 runs before all others, so that they find in the cache what it has put there."""
+        if not self.writes:
+            self.wait()
+        yield
+        if self.writes:
+            self.wait()
+
     def wait(self) -> None:
         """Until every process is here: what rank 0 wrote before is then there for all."""
         if self.size > 1:

@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import tree_sha256
+from .sharded import BLOCK
 
 if TYPE_CHECKING:
     from torch import nn
 
 __all__ = ["Extractor", "FeatureExtractor", "load_extractor"]
-
-BATCH = 256
 
 
 class Extractor(Protocol):
@@ -47,8 +46,8 @@ class FeatureExtractor:
         """Features (n, D) float32 of successive batches of images (N, H, W, C) uint8."""
         import torch
 
-        for start in range(0, len(images), BATCH):
-            pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.device)
+        for start in range(0, len(images), BLOCK):
+            pixels = torch.from_numpy(np.array(images[start : start + BLOCK])).to(self.device)
             with torch.inference_mode():
                 x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # (n, C, H, W)
                 pooled = self.network(x).mean((2, 3))  # (n, D)

@@ -29,7 +29,7 @@ FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as k-diffusion pins it
 VARIABLE = "RDD_EDGE_INCEPTION"
-BATCH = 64
+BATCH = 64  # divides a block of samples (see `sharded`)
 SECONDS = 30
 
 

@@ -63,6 +63,28 @@ class InceptionScoreAccumulator:
             self._seen += other._seen
             self._negentropy += other._negentropy
 
+    def empty(self) -> InceptionScoreAccumulator:
+        """One told the same that has seen nothing."""
+        return InceptionScoreAccumulator(int(self._edges[-1]), self.splits)
+
+    def state(self) -> NDArray[np.float64]:
+        """Its sums as one vector (splits · (2 + classes)), for another process; empty before the first sample."""
+        if self._mass is None:
+            return np.zeros(0)
+        return np.column_stack([self._seen, self._negentropy, self._mass]).ravel()
+
+    def of_state(self, state: NDArray[np.float64]) -> InceptionScoreAccumulator:
+        """The accumulator, told the same as this one, that `state` came from."""
+        made = self.empty()
+        if len(state):
+            sums = state.reshape(self.splits, -1)
+            made._seen, made._negentropy, made._mass = (
+                sums[:, 0].astype(np.int64),
+                sums[:, 1].copy(),
+                sums[:, 2:].copy(),
+            )
+        return made
+
     def result(self) -> InceptionScore:
         """Raises DataError where samples are missing or came twice."""
         expected = np.diff(self._edges)

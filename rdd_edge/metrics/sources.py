@@ -20,7 +20,8 @@ def evaluation_sources(
 
     checkpoint: a run, or a folder in one; its run.json gives what `data` and `extractor` leave out. The extractor is
     then the run's judge, which no loss has seen, where it has one. "inception" or "inception:FILE" is the original
-    network of FID. Raises UsageError where nothing says which, or for an extractor of other images.
+    network of FID. It computes on CUDA where there is one.
+    Raises UsageError where nothing says which, or for an extractor of other images.
     """
     from ..distill.run import RUN_FILE, RunFile
 
@@ -42,12 +43,17 @@ def evaluation_sources(
 
 
 def _load(extractor: str, images: ImageSet) -> Extractor:
+    import torch
+
     from ..distill.extractor import ExtractorConfig
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     name, _, file = extractor.partition(":")
     if name == "inception" and not Path(extractor).is_dir():
-        return load_inception(Path(file) if file else None)
-    loaded = load_extractor(Path(extractor))
+        if images.image_shape[0] not in (1, 3):
+            raise UsageError(f"FID is of images of 1 or 3 channels, and {images.name} has {images.image_shape[0]}")
+        return load_inception(Path(file) if file else None, device)
+    loaded = load_extractor(Path(extractor), device)
     shape = read_model(Path(extractor) / "config.json", ExtractorConfig).image_shape
     if shape != images.image_shape:
         raise UsageError(

@@ -6,6 +6,7 @@ python tests/distill/processes.py OUT.safetensors BATCH
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,10 +17,14 @@ from rdd_edge.data import load_images
 from rdd_edge.distill.batches import Batches
 from rdd_edge.distill.classifier import ClassifierStage
 from rdd_edge.distill.extractor import Classifier, ExtractorConfig
+from rdd_edge.distill.foreign import Schedule, foreign_denoiser
 from rdd_edge.distill.halving import HalvingStage
 from rdd_edge.distill.loop import Stage
-from rdd_edge.distill.network import build_unet
+from rdd_edge.distill.lpips import PerceptualDistance
+from rdd_edge.distill.matching import MatchStage
+from rdd_edge.distill.network import build_unet, denoiser
 from rdd_edge.distill.place import Place
+from rdd_edge.distill.sfddm import SfddmStage
 from rdd_edge.distill.teacher import TeacherStage
 from rdd_edge.distill.terms import Terms
 from rdd_edge.distill.world import joined
@@ -31,12 +36,13 @@ SHAPE = (1, 8, 8)
 def stages(place: Place, batch: int) -> list[Stage]:
     preset = resolve(
         "digits",
-        losses="pd,cfd,ii_p2p,is_p2p,m_p2p",
+        losses="pd,cfd,ii_p2p,is_p2p,m_p2p,lpips",
         settings=[
             "network.channels=[8,16]", "network.groups=4", "memory.capacity=30", "memory.draw=16",
             *(f"{stage}.{key}={value}" for stage in ("teacher", "distillation")
               for key, value in (("steps", STEPS), ("batch", batch), ("flip", "true"))),
             f"extractor_training.batch={batch}", "extractor_training.flip=true", "extractor_training.cutout=3",
+            "extractor_training.auto_augment=true",
         ],
     )  # fmt: skip
     data = Batches(load_images("digits"), place)
@@ -45,14 +51,31 @@ def stages(place: Place, batch: int) -> list[Stage]:
     )
     torch.manual_seed(0)
     extractor = place.prepare(Classifier(shape).features).eval().requires_grad_(False)
-    terms = Terms(preset.losses, preset.taus, preset.memory, 2, extractor, place)
+    perceptual = PerceptualDistance("alex", 32).requires_grad_(False)
+    for weight in perceptual.weights:
+        weight.uniform_()
+    terms = Terms(preset.losses, preset.taus, preset.memory, 2, extractor, place, perceptual)
     terms.prepare(12, 3)  # (4 + 4)/2 + 2 · 4 channels
-    networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in (1, 2, 3)]
+    networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in range(1, 8)]
+    smaller = preset.network.model_copy(update={"channels": (4, 8)}).unet(SHAPE, None)
+    students = [build_unet(smaller, seed) for seed in (8, 9)]
+    own, training = partial(denoiser, networks[4].requires_grad_(False)), preset.distillation
+    theirs = partial(foreign_denoiser, networks[3].requires_grad_(False), linear_schedule())
     return [
         ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
         TeacherStage(networks[0], preset.teacher, data, 0, False),
         HalvingStage(networks[1], networks[2], 2, "rdd", terms, preset.distillation, data, 0, False),
+        MatchStage("conversion", theirs, networks[5], training, data, 0, False, grid=None, role="teacher", method="c"),
+        MatchStage("smaller", own, students[0], training, data, 0, False, grid=4, role="student", method="m"),
+        SfddmStage(networks[6], students[1], (0.2, 0.7, 1.0), 1.0, training, data, 0, False),
     ]
+
+
+def linear_schedule() -> Schedule:
+    """DDPM's, of a network that predicts ε."""
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    cumulative = torch.cumprod(1 - betas, 0)
+    return Schedule(torch.atan2((1 - cumulative).sqrt(), cumulative.sqrt()) * (2 / torch.pi), betas, "epsilon")
 
 
 def main(out: Path, batch: int) -> None:

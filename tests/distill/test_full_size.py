@@ -1,6 +1,12 @@
-"""Every stage of the CIFAR-10 preset at full size, a few steps each, from small parquet files."""
+"""Every stage of the CIFAR-10 presets at full size, a few steps each, from parquet files.
+
+RDD_EDGE_TEST_CIFAR10 names a folder of CIFAR-10's own parquet files to take the images from in place of random ones.
+"""
 
 import io
+import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,38 +15,77 @@ from PIL import Image
 from tiny import Silent
 
 from rdd_edge.checkpoint import read_checkpoint
-from rdd_edge.config import resolve
+from rdd_edge.config import Preset, resolve
+from rdd_edge.data import ImageSet, load_images
+from rdd_edge.data.images import content_sha256
+from rdd_edge.distill.extractor import load_feature_network
 from rdd_edge.distill.run import distill, stage_names
+
+COUNT = 20
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> ImageSet:
+    """The first images of parquet files in Hugging Face's layout."""
+    monkeypatch.setenv("RDD_EDGE_CACHE", str(tmp_path / "cache"))
+    own = os.environ.get("RDD_EDGE_TEST_CIFAR10")
+    found = load_images(own or str(written(tmp_path / "data")))
+    images, labels = np.array(found.images[:COUNT]), found.labels[:COUNT]
+    return ImageSet(found.name, images, labels, found.classes, content_sha256(images, labels, found.classes))
+
+
+def written(folder: Path) -> Path:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    cells = []
+    for image in np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8):
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        cells.append({"bytes": buffer.getvalue(), "path": None})
+    folder.mkdir()
+    table = pyarrow.table({"img": cells, "label": [k % 10 for k in range(COUNT)]})
+    parquet.write_table(table, folder / "train-00000-of-00001.parquet")
+    return folder
+
+
+def short(name: str, *more: str, **options) -> Preset:
+    settings = [f"{stage}.{key}={value}" for stage in ("teacher", "pd", "distillation")
+                for key, value in (("steps", 2), ("batch", 2))]  # fmt: skip
+    settings += ["extractor_training.epochs=1", "extractor_training.batch=4", "first_steps=16"]
+    return resolve(name, settings=[*settings, "memory.capacity=8", "memory.draw=2", *more], **options)
+
+
+def last_line(run: Path, stage: str) -> dict[str, float | None]:
+    return json.loads((run / "logs" / f"{stage}.jsonl").read_text().splitlines()[-1])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["cifar10", "cifar10-edge"])
-def test_every_stage_runs_at_full_size(tmp_path, monkeypatch, name):
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
-    cells = []
-    for image in images:
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        cells.append({"bytes": buffer.getvalue(), "path": None})
-    (tmp_path / "data").mkdir()
-    table = pyarrow.table({"img": cells, "label": [k % 10 for k in range(20)]})
-    parquet.write_table(table, tmp_path / "data" / "train-00000-of-00001.parquet")
-    settings = [f"{stage}.{key}={value}" for stage in ("teacher", "pd", "distillation")
-                for key, value in (("steps", 2), ("batch", 2))]  # fmt: skip
-    settings += ["extractor_training.epochs=1", "extractor_training.batch=4", "first_steps=16"]
-    settings += ["memory.capacity=8", "memory.draw=2"]
-    preset = resolve(name, data=str(tmp_path / "data"), settings=settings)
-    out = tmp_path / "run"
-    distill(preset, out, Silent(), device="cpu")
-    assert all((out / stage).is_dir() for stage in stage_names(preset))
-    assert read_checkpoint(out).image_shape == (3, 32, 32)
-    last = (out / "logs" / "student-1.jsonl").read_text().splitlines()[-1]
-    assert '"m_p2p": null' not in last
-    from rdd_edge.distill.extractor import load_feature_network
-
-    features = load_feature_network(out / "extractor")[1]
+def test_every_stage_runs_at_full_size(tmp_path, data, name):
+    preset, run = short(name), tmp_path / "run"
+    distill(preset, run, Silent(), data=data, device="cpu")
+    assert stage_names(preset) == ("extractor", "teacher", "student-8", "student-4", "student-2", "student-1")
+    assert all((run / stage).is_dir() for stage in stage_names(preset))
+    assert read_checkpoint(run).image_shape == (3, 32, 32)
+    assert all(last_line(run, "student-1")[term] is not None for term in ("cfd", "is_p2p", "m_p2p"))
+    features = load_feature_network(run / "extractor")[1]
     assert features(torch.zeros(1, 3, 32, 32)).shape == (1, 1920, 4, 4)
+
+
+@pytest.mark.slow
+def test_single_fold_a_smaller_student_and_a_foreign_teacher_run_at_full_size(tmp_path, data):
+    """The stages that the halvings alone do not have, on the paper's network."""
+    base = tmp_path / "base"
+    distill(short("cifar10"), base, Silent(), data=data, device="cpu", until="teacher")
+    single = short("cifar10", method="sfddm", sfddm_steps=3)
+    distill(single, tmp_path / "sfddm", Silent(), data=data, start_from=base, device="cpu")
+    assert last_line(tmp_path / "sfddm", "student-3")["hidden"] is not None
+    edge = {"channels": [64, 128, 128, 128], "blocks": 2, "attention": [1]}
+    (tmp_path / "edge.json").write_text(json.dumps(edge))
+    smaller = short("cifar10", student_config=tmp_path / "edge.json")
+    distill(smaller, tmp_path / "edge", Silent(), data=data, start_from=base, device="cpu", until="student-16")
+    assert read_checkpoint(tmp_path / "edge" / "student-16").config["block_out_channels"] == [64, 128, 128, 128]
+    foreign = short("cifar10", teacher=base / "teacher")
+    distill(foreign, tmp_path / "foreign", Silent(), data=data, device="cpu", until="teacher")
+    assert read_checkpoint(tmp_path / "foreign" / "teacher").card.method == "conversion"

@@ -19,8 +19,17 @@ from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classif
 from rdd_edge.errors import MissingError, UsageError
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator
+from rdd_edge.metrics.inception_score import InceptionScoreAccumulator
 from rdd_edge.metrics.reference import image_statistics, reference_statistics
-from rdd_edge.metrics.sharded import gather_statistics, shard
+from rdd_edge.metrics.sharded import (
+    ALONE,
+    everywhere,
+    gather_arrays,
+    gather_score,
+    gather_statistics,
+    shard,
+    shard_blocks,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -117,11 +126,22 @@ def test_more_images_than_there_are() -> None:
             reference_statistics(data(), Pixels(), count)
 
 
+@pytest.mark.parametrize(("count", "parts"), [(10, 3), (600, 2), (2000, 3), (50_000, 7)])
+def test_shares_in_whole_blocks_cover_all_samples_once_in_order(count: int, parts: int) -> None:
+    shares = [shard_blocks(count, (rank, parts)) for rank in range(parts)]
+    assert [i for part in shares for i in part] == list(range(count))
+    assert all(part.start % 256 == 0 for part in shares if part)
+
+
 @pytest.mark.parametrize(("count", "parts"), [(10, 3), (2, 4), (0, 2), (50_000, 7)])
 def test_shards_cover_all_samples_once_in_order(count: int, parts: int) -> None:
     shards = [shard(count, rank, parts) for rank in range(parts)]
     assert [i for part in shards for i in part] == list(range(count))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
+
+
+def certain(count: int) -> NDArray[np.float32]:
+    return np.random.default_rng(1).dirichlet(np.full(6, 0.3), size=count).astype(np.float32)
 
 
 def worker(rank: int, folder: str) -> None:
@@ -130,7 +150,15 @@ def worker(rank: int, folder: str) -> None:
     if rank < 2:  # the third has nothing
         rows = shard(600, rank, 2)
         own.add_all(Pixels().batches(images()[rows.start : rows.stop]))
-    np.save(f"{folder}/{rank}.npy", gather_statistics(own).state())
+    np.save(f"{folder}/{rank}.npy", gather_statistics(own, (rank, 3)).state())
+    score = InceptionScoreAccumulator(600, 4)
+    if rank < 2:
+        score.add(rows.start, certain(600)[rows.start : rows.stop])
+    found = gather_score(score, (rank, 3)).result()
+    parts = gather_arrays(np.full((rank, 2), rank, np.uint8), (rank, 3))
+    assert [part.tolist() for part in parts] == [[], [[1, 1]], [[2, 2], [2, 2]]]
+    assert [everywhere(flag, (rank, 3)) for flag in (True, rank != 1)] == [True, False]
+    np.save(f"{folder}/score-{rank}.npy", [found.mean, found.spread])
     dist.destroy_process_group()
 
 
@@ -143,8 +171,14 @@ def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
         found = StatisticsAccumulator.of_state(state).result()
         assert_allclose(found.cov, expected.cov, rtol=1e-12)
         assert_allclose(found.mean, expected.mean, rtol=1e-12)
+    whole = InceptionScoreAccumulator(600, 4)
+    whole.add(0, certain(600))
+    score = whole.result()
+    for rank in range(3):
+        assert_allclose(np.load(tmp_path / f"score-{rank}.npy"), [score.mean, score.spread], rtol=1e-12)
 
 
 def test_alone_nothing_is_gathered() -> None:
-    own = StatisticsAccumulator()
-    assert gather_statistics(own) is own
+    own, score = StatisticsAccumulator(), InceptionScoreAccumulator(20)
+    assert gather_statistics(own, ALONE) is own
+    assert gather_score(score, ALONE) is score
