@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from ..errors import CorruptError
 from ..files import storage_errors
 from ..quiet import import_or_explain, quiet
 
-__all__ = ["Log", "NoLog", "RunLog"]
+__all__ = ["Log", "NoLog", "RunLog", "stage_seconds"]
 
 
 class Log(Protocol):
@@ -37,7 +38,10 @@ class NoLog:
 
 
 class RunLog:
-    """JSON lines. A resumed stage drops the lines past its state: they will be written again."""
+    """JSON lines. A resumed stage drops the lines past its state: they will be written again.
+
+    `seconds` of a line is how long the stage has trained, on all machines together; what a kill lost is left out.
+    """
 
     def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
         self.path = run / "logs" / f"{stage}.jsonl"
@@ -48,12 +52,15 @@ class RunLog:
             if self.path.exists() and done > 0:
                 kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
             self.path.write_text("".join(f"{line}\n" for line in kept))
+        self._before = stage_seconds(self.path)
+        self._began = time.monotonic()
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
         self.loss = values.get("loss")
         with storage_errors(self.path), self.path.open("a") as file:
-            file.write(json.dumps({"step": index, **values}) + "\n")
+            seconds = round(self._before + time.monotonic() - self._began, 3)
+            file.write(json.dumps({"step": index, "seconds": seconds, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 if value is not None:
@@ -62,6 +69,12 @@ class RunLog:
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def stage_seconds(path: Path) -> float:
+    """How long the stage of a log has trained; 0 where the log says nothing of it."""
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return float(json.loads(lines[-1]).get("seconds", 0.0)) if lines else 0.0
 
 
 def _board(folder: Path, done: int) -> Any:

@@ -57,6 +57,7 @@ class RunFile(Frozen):
     data_count: int = Field(ge=1)
     started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
+    compacted: tuple[str, ...] = ()  # where it stood each time `rdd-edge compact` rounded what it holds
     versions: dict[str, str]
 
 
@@ -105,7 +106,7 @@ def distill(
         _check_batches(preset, world)
         if world.writes:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
-            _claim(out, preset, data, start_from, check(preset, data))
+            _claim(out, preset, data, start_from, check(preset, data), torch_device)
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         world.wait()
@@ -139,7 +140,9 @@ def _noise_times(preset: Preset, sfddm: Sfddm) -> tuple[float, ...]:
     return noise_times(phi, preset.first_steps)
 
 
-def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None) -> None:
+def _claim(
+    out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None, device: torch.device
+) -> None:
     """Write run.json, or check that the one there asks for the same; copy what another run has trained."""
     wanted = RunFile(
         preset=preset,
@@ -148,10 +151,16 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
-        versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
+        versions={
+            "python": platform.python_version(),
+            **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        },
     )
     if (out / RUN_FILE).exists():
         found = read_run(out)
+        # Where the data lie may differ, after a move to another machine; what they are may not.
+        wanted = wanted.model_copy(update={"preset": wanted.preset.model_copy(update={"data": found.preset.data})})
         for field in ("preset", "data_sha256", "started_from", "teacher_sha256"):
             if getattr(found, field) != getattr(wanted, field):
                 raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
