@@ -84,7 +84,7 @@ def _training(facts: ModelFacts) -> list[str]:
         "|---|---|---:|",
         *rows,
         "",
-        f"{total / 60:.1f} minutes of training in all, begun on {told.versions.get('device', 'an unnamed device')} with "
+        f"{total / 60:.1f} minutes of training, begun on {told.versions.get('device', 'an unnamed device')} with "
         f"torch {told.versions['torch']}.",
         *(f"The run was moved in half precision, without its optimizer: {point}." for point in told.compacted),
         "",
