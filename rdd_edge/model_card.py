@@ -164,7 +164,7 @@ def _words(training: Training) -> str:
 def _changed(preset: Preset) -> str:
     """The settings that differ from the preset's own, as the command line takes them."""
     plain = PRESETS[preset.name].model_dump() if preset.name in PRESETS else {}
-    return "".join(f"--set {key}={value} " for key, value in _differences(plain, preset.model_dump(), ""))
+    return "".join(f"--set '{key}={value}' " for key, value in _differences(plain, preset.model_dump(), ""))
 
 
 def _differences(old: dict[str, object], new: dict[str, object], prefix: str) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ targets and the losses, works in float32. Nothing here waits for the device, so 
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -43,6 +44,8 @@ class Place:
         order = torch.channels_last if self._on(self.compute.channels_last) else torch.contiguous_format
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
         if self._on(self.compute.compile):
+            # diffusers asks for torch's version through a cache, which is no concern of the person at the terminal.
+            warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
             network.compile(dynamic=False)  # a stage has one size of batch, and sizes known in advance run faster
         return network
 

@@ -47,7 +47,7 @@ def test_metrics_are_of_the_rounded_weights_and_stand_in_the_card(run: Path, tmp
     assert packed.sha256 in card
     assert f"| fd_digits_cnn | {row.distance:.3f} | {found.floor:.3f} | `rdd-edge evaluate tiny-edge --n 40" in card
     assert "| student-4 | rdd: 6 steps, batch 8, rate 0.0005 |" in card
-    assert "--set teacher.steps=8" in card
+    assert "--set 'teacher.steps=8'" in card
     assert str(tmp_path) not in card and str(run) not in card
 
 
