@@ -8,7 +8,8 @@
 #   recipes/cifar10-edge.sh --data … --judge … --rehearse                      all of it, tiny, moved twice, on a CPU
 #
 #   --minutes M        this call stops in time; compiling and evaluating can overrun it by about a minute
-#   --budget M         minutes of training in all (24), divided among the stages by their measured speed
+#   --budget M         minutes of training in all (18), divided among the stages by their measured speed; a third as
+#                      much again goes into compiling, measuring and drawing
 #   --work DIR         runs/cifar10-edge; a run that is moved keeps this name
 #   --from, --to DIR   what has to be carried between machines, in files of at most 15 MB. Unfinished training is
 #                      carried in half precision and without its optimizer (rdd-edge compact)
@@ -20,7 +21,7 @@
 set -euo pipefail
 began=$SECONDS
 here=$(cd "$(dirname "$0")/.." && pwd)
-data="" judge="" minutes="" budget=24 work=runs/cifar10-edge from="" to="" rehearse=""
+data="" judge="" minutes="" budget=18 work=runs/cifar10-edge from="" to="" rehearse=""
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || [ "$1" = --rehearse ] || { echo "$0: $1 needs a value: see the head of the file" >&2; exit 2; }
     case $1 in
@@ -49,8 +50,10 @@ if [ -n "$rehearse" ] && [ -z "$minutes" ]; then # three machines: each has what
     [ ! -e "$work" ] || { echo "$0: $work is there already: choose another --work to rehearse in" >&2; exit 2; }
     for call in "1 0" "2 0.3" "3 100000"; do
         set -- $call
+        carried=()
+        [ "$1" = 1 ] || carried=(--from "$work-carried-$(($1 - 1))")
         "$0" --rehearse --data "$data" --judge "$judge" --work "$work" --minutes "$2" \
-            --from "$work-carried-$(($1 - 1))" --to "$work-carried-$1"
+            "${carried[@]}" --to "$work-carried-$1"
         [ "$1" = 3 ] || mv "$work" "$work-machine-$1"
     done
     exit
@@ -195,8 +198,13 @@ carry() { # Into --to: of a finished chain what its rivals start from, of an unf
     say "to be carried: $(cat "$to"/part.* | wc -c) bytes in $(ls "$to" | wc -l) files"
 }
 
+{ # read whole before it runs, so that the file may change meanwhile
+if [ -n "$from" ] && [ ! -e "$from/part.000" ]; then
+    echo "$0: $from holds no part.000: --from takes the folder that --to has filled" >&2
+    exit 3
+fi
 mkdir -p "$work/results"
-if [ -e "$from/part.000" ] && [ ! -f "$work/settings" ]; then
+if [ -n "$from" ] && [ ! -f "$work/settings" ]; then
     cat "$from"/part.* | tar x -C "$work"
     say "continuing what lies in $from"
 fi
@@ -208,3 +216,5 @@ else
     [ -z "$to" ] || carry
     say "not finished: the same command continues it"
 fi
+exit
+}

@@ -85,9 +85,16 @@ def test_a_failing_command_is_not_taken_for_a_lack_of_time(tmp_path: Path) -> No
         (("--date", "x"), "there is no option --date"),
     ],
 )
-def test_a_mistake_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
+def test_a_mistake_in_the_options_is_one_sentence(tmp_path: Path, arguments: tuple[str, ...], says: str) -> None:
     done = call(tmp_path, *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert says in done.stderr
     assert len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_with_nothing_to_continue_is_not_begun_anew(tmp_path: Path) -> None:
+    done = call(tmp_path, "--data", "digits", "--judge", "judge", "--from", tmp_path / "out", "--work", "work")
+    assert done.returncode == 3
+    assert "holds no part.000" in done.stderr
     assert list(tmp_path.iterdir()) == []

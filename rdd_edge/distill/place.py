@@ -42,11 +42,13 @@ class Place:
     def prepare(self, network: Network) -> Network:
         """A network moved here, its memory order and compilation as told. Its state keeps its names."""
         order = torch.channels_last if self._on(self.compute.channels_last) else torch.contiguous_format
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # a stage has one size of batch: the fastest kernel is found once
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
         if self._on(self.compute.compile):
             # diffusers asks for torch's version through a cache, which is no concern of the person at the terminal.
             warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-            network.compile(dynamic=False)  # a stage has one size of batch, and sizes known in advance run faster
+            network.compile(dynamic=False)  # sizes known in advance run faster
         return network
 
     def upload(self, tensor: Tensor) -> Tensor:

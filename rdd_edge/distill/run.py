@@ -169,6 +169,7 @@ def _claim(
         raise UsageError(f"{out} is not empty and is not a run: choose another --out")
     if start_from is not None:
         _copy_base(start_from, out, wanted)
+        wanted = wanted.model_copy(update={"compacted": read_run(start_from).compacted})
     write_model(out / RUN_FILE, wanted)
 
 

@@ -66,6 +66,7 @@ def test_a_finished_run_is_carried_and_a_rival_starts_from_it(tmp_path: Path) ->
     small = compact(tmp_path / "run", tmp_path / "small")
     assert small.compacted == ("after student-1",)
     distill(tiny(method="rcfd"), tmp_path / "rcfd", Silent(), start_from=tmp_path / "small", device="cpu")
+    assert read_run(tmp_path / "rcfd").compacted == small.compacted
     assert read_checkpoint(tmp_path / "rcfd").card is not None
 
 
