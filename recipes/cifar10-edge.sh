@@ -193,28 +193,29 @@ carry() { # Into --to: of a finished chain what its rivals start from, of an unf
         edge compact "$work/run" --out "$beside/work/run"
         [ ! -f "$work/results/chain" ] || rm -r "$beside/work/run"/student-[421]
     fi
+    rm -f "$to"/part.*
     tar c -C "$beside/work" . | split -b 15000000 -d -a 3 - "$to/part."
     rm -r "$beside"
     say "to be carried: $(cat "$to"/part.* | wc -c) bytes in $(ls "$to" | wc -l) files"
 }
 
 { # read whole before it runs, so that the file may change meanwhile
-if [ -n "$from" ] && [ ! -e "$from/part.000" ]; then
-    echo "$0: $from holds no part.000: --from takes the folder that --to has filled" >&2
-    exit 3
-fi
-mkdir -p "$work/results"
-if [ -n "$from" ] && [ ! -f "$work/settings" ]; then
-    cat "$from"/part.* | tar x -C "$work"
-    say "continuing what lies in $from"
-fi
-if everything; then
-    summary
-    [ -z "$to" ] || carry
-    say "finished: $work/results and $work/cifar10-edge"
-else
-    [ -z "$to" ] || carry
-    say "not finished: the same command continues it"
-fi
-exit
+    if [ -n "$from" ] && [ ! -e "$from/part.000" ]; then
+        echo "$0: $from holds no part.000: --from takes the folder that --to has filled" >&2
+        exit 3
+    fi
+    mkdir -p "$work/results"
+    if [ -n "$from" ] && [ ! -f "$work/settings" ]; then
+        cat "$from"/part.* | tar x -C "$work"
+        say "continuing what lies in $from"
+    fi
+    if everything; then
+        summary
+        [ -z "$to" ] || carry
+        say "finished: $work/results and $work/cifar10-edge"
+    else
+        [ -z "$to" ] || carry
+        say "not finished: the same command continues it"
+    fi
+    exit
 }
