@@ -69,7 +69,7 @@ def _training(facts: ModelFacts) -> list[str]:
     rows = []
     total = 0.0
     for stage in stage_names(preset):
-        seconds = stage_seconds(facts.run / "logs" / f"{stage}.jsonl")
+        seconds = stage_seconds(facts.run, stage)
         total += seconds
         minutes = f"{seconds / 60:.1f}" if seconds else "elsewhere"
         rows.append(f"| {stage} | {_recipe(preset, stage)} | {minutes} |")

@@ -1,4 +1,8 @@
-"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's scalars."""
+"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's scalars.
+
+RUN/logs/<stage>.seconds is how long it has trained up to its last logged step, on all machines together. It lies apart,
+because the lines of a resumed run are those of one that never stopped.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +42,7 @@ class NoLog:
 
 
 class RunLog:
-    """JSON lines. A resumed stage drops the lines past its state: they will be written again.
-
-    `seconds` of a line is how long the stage has trained, on all machines together; what a kill lost is left out.
-    """
+    """JSON lines. A resumed stage drops the lines past its state: they will be written again."""
 
     def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
         self.path = run / "logs" / f"{stage}.jsonl"
@@ -52,15 +53,14 @@ class RunLog:
             if self.path.exists() and done > 0:
                 kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
             self.path.write_text("".join(f"{line}\n" for line in kept))
-        self._before = stage_seconds(self.path)
-        self._began = time.monotonic()
+        self._before, self._began = stage_seconds(run, stage), time.monotonic()
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
         self.loss = values.get("loss")
         with storage_errors(self.path), self.path.open("a") as file:
-            seconds = round(self._before + time.monotonic() - self._began, 3)
-            file.write(json.dumps({"step": index, "seconds": seconds, **values}) + "\n")
+            file.write(json.dumps({"step": index, **values}) + "\n")
+            self.path.with_suffix(".seconds").write_text(f"{self._before + time.monotonic() - self._began:.3f}\n")
         if self._board is not None:
             for name, value in values.items():
                 if value is not None:
@@ -71,10 +71,12 @@ class RunLog:
             self._board.close()
 
 
-def stage_seconds(path: Path) -> float:
-    """How long the stage of a log has trained; 0 where the log says nothing of it."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return float(json.loads(lines[-1]).get("seconds", 0.0)) if lines else 0.0
+def stage_seconds(run: Path, stage: str) -> float:
+    """How long a stage has trained; 0 where the run does not tell, or a kill has cut the file short."""
+    try:
+        return float((run / "logs" / f"{stage}.seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _board(folder: Path, done: int) -> Any:

@@ -10,6 +10,7 @@ from tiny import Killed, KilledAt, Silent, tiny, weights
 
 from rdd_edge.checkpoint import read_checkpoint
 from rdd_edge.distill.compact import compact
+from rdd_edge.distill.logs import stage_seconds
 from rdd_edge.distill.optimizer import RESTART_STEPS, Optimizer
 from rdd_edge.distill.run import distill, read_run
 from rdd_edge.distill.state import load_latest
@@ -40,12 +41,14 @@ def test_an_unfinished_teacher_is_carried_in_a_quarter_of_its_size_and_goes_on(t
     assert set(carried) == {name for name in exact if name.startswith(("unet.", "ema."))}
     for name, tensor in carried.items():
         assert torch.equal(tensor.float(), exact[name].bfloat16().float())
+    before = stage_seconds(tmp_path / "small", "teacher")
     (tmp_path / "run").rename(tmp_path / "left behind")
     reporter = Silent()
     distill(tiny(), tmp_path / "small", reporter, device="cpu")
     assert reporter.stages[0] == ("teacher", kept["step"][0])
     assert read_checkpoint(tmp_path / "small").card is not None
     assert read_run(tmp_path / "small").compacted == small.compacted
+    assert stage_seconds(tmp_path / "small", "teacher") > before > 0
 
 
 def test_stages_that_nothing_reads_again_stay_behind(tmp_path: Path) -> None:
