@@ -1,57 +1,93 @@
-"""A whole RDD step of a preset: images a second, the share of each part, and the rate beside the device's matrix peak.
+"""Steps of a preset: images a second, the share of each part of RDD's, and the rate beside the device's matrix peak.
 
     python benchmarks/train_step.py --preset cifar10-edge --batch 8 --steps 3
-    python benchmarks/train_step.py --preset cifar10 --device cuda --steps 50
+    python benchmarks/train_step.py --preset cifar10-edge --stage teacher --stage pd --batch 512 --steps 50
 
-Networks have random weights and images are random: neither changes the time. The parts are timed apart, each with the
-device waited for, so their sum may exceed the step's own time, in which nothing waits. The rate counts the products of
-convolutions, linear layers and attention as torch.utils.flop_counter does, over the fastest step; the peak is measured
-here with square matrix products in the type the networks use.
+Networks have random weights and images are random: neither changes the time. A step's time is that of many in a row,
+in which nothing waits for the device. The parts are timed apart, each with the device waited for, so their sum may
+exceed it. The rate counts the products of convolutions, linear layers and attention as torch.utils.flop_counter does;
+the peak is measured here with square matrix products in the type the networks use.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdd_edge.config import PRESETS, Compute, preset
+from rdd_edge.config import METHODS, PRESETS, Compute, Preset, resolve
 from rdd_edge.data import ImageSet
 from rdd_edge.distill.batches import Batches
+from rdd_edge.distill.classifier import ClassifierStage
 from rdd_edge.distill.draws import generator
 from rdd_edge.distill.extractor import Classifier, ExtractorConfig
 from rdd_edge.distill.halving import HalvingStage
+from rdd_edge.distill.loop import Stage
 from rdd_edge.distill.network import build_unet, denoiser
 from rdd_edge.distill.noisy import draw_batch
 from rdd_edge.distill.place import Place
 from rdd_edge.distill.schedule import add_noise, snr_weight
 from rdd_edge.distill.targets import two_step_target
+from rdd_edge.distill.teacher import TeacherStage
 from rdd_edge.distill.terms import Terms
 
+STAGES = ("extractor", "teacher", *METHODS)
+WARM_UP = 3  # compilation, and choices that cuDNN makes at the first steps
 
-def stage_of(name: str, place: Place, batch: int | None) -> HalvingStage:
-    """The fold 2 → 1 of a preset, its queue full so that every term is there."""
-    chosen = preset(name)
-    side, classes = chosen.image_size or (8 if name == "digits" else 32), 1000 if chosen.conditional else 10
-    shape = (1 if name == "digits" else 3, side, side)
-    images = np.random.default_rng(0).integers(0, 256, (512, side, side, shape[0]), dtype=np.uint8)
-    labels = np.arange(512) % classes
-    data = Batches(ImageSet("random", images, labels, tuple(map(str, range(classes))), "0" * 64), place)
-    config = ExtractorConfig(**chosen.extractor.model_dump(), image_shape=shape, classes=classes)
-    classifier = Classifier(config)
-    extractor = place.prepare(classifier.features).eval().requires_grad_(False)
-    terms = Terms(chosen.losses, chosen.taus, chosen.memory, 1, extractor, place)
-    terms.prepare(classifier.map_shape[0], 0)
-    if terms.queue is not None:
-        terms.queue.entries.normal_().div_(terms.queue.entries.norm(dim=1, keepdim=True))
-        terms.queue.pushed = len(terms.queue.entries)
-    networks = [build_unet(chosen.network.unet(shape, classes if chosen.conditional else None), k) for k in (0, 1)]
-    training = chosen.distillation.model_copy(update={"batch": batch or chosen.distillation.batch})
-    return HalvingStage(networks[0], networks[1], 1, "rdd", terms, training, data, 0, chosen.conditional)
+
+class Workbench:
+    """A preset's networks and random data on a place."""
+
+    def __init__(self, chosen: Preset, place: Place) -> None:
+        self.preset, self.place = chosen, place
+        digits = chosen.data == "digits"
+        side, self.classes = chosen.image_size or (8 if digits else 32), 1000 if chosen.conditional else 10
+        self.shape = (1 if digits else 3, side, side)
+        count = max(4096, 2 * chosen.extractor_training.batch)
+        images = np.random.default_rng(0).integers(0, 256, (count, side, side, self.shape[0]), dtype=np.uint8)
+        names = tuple(map(str, range(self.classes)))
+        self.data = Batches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), place)
+        self.config = ExtractorConfig(**chosen.extractor.model_dump(), image_shape=self.shape, classes=self.classes)
+
+    def unet(self, seed: int) -> torch.nn.Module:
+        classes = self.classes if self.preset.conditional else None
+        return build_unet(self.preset.network.unet(self.shape, classes), seed)
+
+    def stage(self, name: str) -> tuple[Stage, int]:
+        """A stage and its batch; the halving is the fold 2 → 1, its queue full so that every term is there."""
+        p = self.preset
+        if name == "extractor":
+            return ClassifierStage(name, self.config, p.extractor_training, self.data, 0), p.extractor_training.batch
+        if name == "teacher":
+            return TeacherStage(self.unet(0), p.teacher, self.data, 0, p.conditional), p.teacher.batch
+        return self.halving(name), p.distillation.batch
+
+    def halving(self, method: str) -> HalvingStage:
+        p = self.preset.model_copy(update={"terms": METHODS[method]})
+        extractor, channels = None, 0
+        if p.losses.uses_features:
+            classifier = Classifier(self.config)
+            extractor, channels = (
+                self.place.prepare(classifier.features).eval().requires_grad_(False),
+                classifier.map_shape[0],
+            )
+        terms = Terms(p.losses, p.taus, p.memory, 1, extractor, self.place)
+        terms.prepare(channels, 0)
+        if terms.queue is not None:
+            terms.queue.entries.normal_().div_(terms.queue.entries.norm(dim=1, keepdim=True))
+            terms.queue.pushed = len(terms.queue.entries)
+        return HalvingStage(self.unet(0), self.unet(1), 1, method, terms, p.distillation, self.data, 0, p.conditional)
+
+
+def waited(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize()
 
 
 def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
@@ -60,10 +96,28 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> fl
     for _ in range(rounds):
         began = time.perf_counter()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+        waited(device)
         best = min(best, time.perf_counter() - began)
     return best
+
+
+def step_seconds(stage: Stage, device: torch.device, steps: int) -> float:
+    """Of a step among `steps` in a row, after those in which kernels are compiled and chosen."""
+    for index in range(WARM_UP):
+        stage.step(index, log=False)
+    waited(device)
+    began = time.perf_counter()
+    for index in range(WARM_UP, WARM_UP + steps):
+        stage.step(index, log=False)
+    waited(device)
+    return (time.perf_counter() - began) / steps
+
+
+def flops(stage: Stage) -> int:
+    """Of one step; uncompiled, because the counter does not see into compiled code."""
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+        stage.step(WARM_UP, log=False)
+    return int(counter.get_total_flops())
 
 
 def peak(device: torch.device, kind: torch.dtype) -> float:
@@ -75,11 +129,11 @@ def peak(device: torch.device, kind: torch.dtype) -> float:
 
 def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, float]:
     """Seconds of each part of a step, forward and where it has one backward."""
-    place, batch = stage.data.place, stage.training.batch
+    place, training = stage.data.place, stage.training
     draws = generator(0, "bench", 0)
-    x, noise, label = draw_batch(draws, stage.data, stage.training, stage.conditional)
-    t = torch.ones(len(x), device=device)  # a one-step student has no other
-    z = add_noise(x, noise, t)
+    clean, noise, label = draw_batch(draws, stage.data, training, stage.conditional)
+    t = torch.ones(training.batch, device=device)
+    z = add_noise(clean, noise, t)
     teacher = denoiser(stage.teacher, label, place.autocast)
     target = two_step_target(teacher, z, t, 1)
     predict = denoiser(stage.student, label, place.autocast)
@@ -94,7 +148,7 @@ def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, f
             extractor(x).float().sum().backward()
 
     def all_terms() -> None:
-        stage.terms.total(stage.terms.compute(x, target, snr_weight(t), draws, batch)).backward()
+        stage.terms.total(stage.terms.compute(x, target, snr_weight(t), draws, training.batch)).backward()
 
     found = {
         "teacher": seconds(lambda: two_step_target(teacher, z, t, 1), device, rounds),
@@ -105,37 +159,49 @@ def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, f
     return found
 
 
+def measure(bench: Workbench, name: str, device: torch.device, steps: int, most: float) -> dict[str, float]:
+    """One stage, printed; its figures."""
+    stage, batch = bench.stage(name)
+    step = step_seconds(stage, device, steps)
+    rate = flops(stage) / step
+    print(f"{name}: step {1e3 * step:.1f} ms, {batch / step:.0f} images/s, batch {batch}")
+    print(f"  {rate / 1e9:.1f} GFLOP/s of a matrix peak of {most / 1e9:.1f}: {rate / most:.1%}")
+    if isinstance(stage, HalvingStage) and name == "rdd":
+        share = parts(stage, device, max(1, steps // 2))
+        share["rest: data, optimizer, host"] = max(0.0, step - sum(share.values()))
+        for part, value in share.items():
+            print(f"  {part:<10} {1e3 * value:8.1f} ms  {value / step:6.1%}")
+    return {"step_seconds": step, "images_per_second": batch / step, "flops": rate, "fraction_of_peak": rate / most}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(PRESETS), default="digits")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the preset, as distill's")
+    parser.add_argument("--stage", action="append", choices=STAGES, help="may be given again; default: rdd")
     parser.add_argument("--batch", type=int, help="default: the preset's")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    for option in ("bf16", "channels-last", "compile"):
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    for option in ("bf16", "channels-last", "compile", "device-noise"):
         parser.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, default=None)
     told = parser.parse_args()
     torch.set_num_threads(told.threads)
     device = torch.device(told.device)
-    compute = Compute(bf16=told.bf16, channels_last=told.channels_last, compile=told.compile)
-    stage = stage_of(told.preset, Place(device, compute=compute), told.batch)
+    batches = [f"{stage}.batch={told.batch}" for stage in ("teacher", "distillation")] if told.batch else []
+    chosen = resolve(told.preset, settings=[*told.set, *batches])
+    options = ("bf16", "channels_last", "compile", "device_noise")
+    given = {name: value for name in options if (value := getattr(told, name)) is not None}
+    compute = Compute.model_validate({**chosen.compute.model_dump(), **given})
     half = compute.bf16 if compute.bf16 is not None else device.type == "cuda"
-    stage.step(0, log=False)
-    step = seconds(lambda: stage.step(1, log=False), device, told.steps)
-    share = parts(stage, device, max(1, told.steps // 2))
-    for network in (stage.teacher, stage.student, stage.terms.extractor):
-        if network is not None:
-            network._compiled_call_impl = None  # the counter sees what is called, not what a compiled graph does
-    with FlopCounterMode(display=False) as counter:
-        stage.step(2, log=False)
-    rate, most = counter.get_total_flops() / step, peak(device, torch.bfloat16 if half else torch.float32)
-    batch = stage.training.batch
-    print(f"{told.preset}, batch {batch}, {told.device}, {'bf16' if half else 'float32'}, {told.threads} threads")
-    print(f"step {step:.3f} s, {batch / step:.1f} images/s")
-    for name, value in share.items():
-        print(f"  {name:<10} {value:8.3f} s  {value / step:6.1%}")
-    print(f"  {'rest':<10} {max(0.0, step - sum(share.values())):8.3f} s  data, optimizer, host")
-    print(f"{rate / 1e9:.1f} GFLOP/s of a matrix peak of {most / 1e9:.1f}: {rate / most:.1%}")
+    most = peak(device, torch.bfloat16 if half else torch.float32)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{told.threads} threads"
+    print(f"{told.preset}, {name}, {'bf16' if half else 'float32'}")
+    bench = Workbench(chosen, Place(device, compute=compute))
+    found = {stage: measure(bench, stage, device, told.steps, most) for stage in told.stage or ["rdd"]}
+    if told.json:
+        told.json.write_text(json.dumps({"device": name, "peak_flops": most, "stages": found}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

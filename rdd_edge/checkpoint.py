@@ -9,6 +9,7 @@ rdd_edge.json                          the card; a foreign folder has none
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,15 +18,21 @@ from pydantic import Field
 
 from .errors import CorruptError, MissingError, UsageError
 from .files import new_folder, read_model, sha256_of, write_bytes, write_model
+from .pretrained import located
 from .results import Frozen, Sha256
+from .rounding import Half, round_file
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["CARD", "STUDENT", "WEIGHTS", "Card", "Checkpoint", "one_step", "read_checkpoint", "save_checkpoint"]
+__all__ = [
+    "CARD", "SCHEDULER", "STUDENT", "WEIGHTS", "Card", "Checkpoint", "one_step", "read_checkpoint", "save_checkpoint",
+    "save_rounded",
+]  # fmt: skip
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
+SCHEDULER = "scheduler_config.json"
 STUDENT = "student-1"  # what a command takes when it is given a whole training run
 
 
@@ -84,13 +91,12 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Find and verify a checkpoint: a diffusers folder, or a training run, which means its one-step student.
+    """Find and verify a checkpoint: a diffusers folder, a training run, which means its one-step student, or the name
+    of a shipped model.
 
     Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
     """
-    if not path.exists():
-        raise MissingError(f"there is no checkpoint {path}")
-    folder = path
+    folder = path = located(path)
     if (path / "run.json").is_file() and not (path / "config.json").is_file():
         folder = path / _last_stage(path / "run.json")
         if not folder.is_dir():
@@ -136,7 +142,7 @@ def save_checkpoint(
     scheduler = scheduler_config() if noise_times is None else subsequence_scheduler(noise_times)
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
-        write_bytes(folder / "scheduler_config.json", json.dumps(scheduler, indent=2).encode() + b"\n")
+        write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
         card = Card(
             role=role,
             method=method,
@@ -146,6 +152,23 @@ def save_checkpoint(
             weights_sha256=sha256_of(folder / WEIGHTS),
         )
         write_model(folder / CARD, card)
+    return read_checkpoint(path)
+
+
+def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
+    """A copy whose weights lie in half precision; whoever loads it computes with the rounded values, in float32.
+
+    Raises UsageError for a checkpoint that is not ours, and for weights that `dtype` cannot hold.
+    """
+    if found.card is None:
+        raise UsageError(f"{found.folder} has no {CARD}: only what rdd-edge has trained is rounded")
+    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path of this machine
+    with new_folder(path) as folder:
+        write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+        shutil.copyfile(found.folder / SCHEDULER, folder / SCHEDULER)
+        round_file(found.weights, folder / WEIGHTS, dtype)
+        hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
+        write_model(folder / CARD, found.card.model_copy(update=hashes))
     return read_checkpoint(path)
 
 

@@ -24,12 +24,15 @@ app = typer.Typer(
 )
 
 Checkpoint = Annotated[
-    Path, typer.Argument(help="a training run (its one-step student) or a diffusers UNet2DModel folder")
+    Path,
+    typer.Argument(
+        help="a training run (its one-step student), a diffusers UNet2DModel folder or a shipped model's name"
+    ),
 ]
 Data = Annotated[str | None, typer.Option(help='"digits" or a path to images; default: what the run was trained on')]
 Extractor = Annotated[
     str | None,
-    typer.Option(help="folder of an extractor, or inception[:FILE] for FID; default: the run's judge"),
+    typer.Option(help="folder of an extractor, inception[:FILE] for FID, or resnet20:FILE; default: the run's judge"),
 ]
 Seed = Annotated[int, typer.Option(min=0, help="of the portable noise")]
 
@@ -104,6 +107,51 @@ def distill(
         return
     if first:
         typer.echo(f"{out}: the student is {read_checkpoint(out).folder}")
+
+
+@app.command()
+def compact(
+    run: Annotated[Path, typer.Argument(help="a training run, finished or not")],
+    out: Annotated[Path, typer.Option(help="folder of the small run; the command that made RUN continues it there")],
+    shard_mb: Annotated[int, typer.Option(min=1, help="most megabytes of a file of an unfinished stage")] = 1000,
+) -> None:
+    """Copy what continuing a run needs, in half precision and without optimizers: to carry it to another machine."""
+    from .quiet import import_or_explain
+
+    import_or_explain("torch", "reading a run", "distill")
+    from .distill.compact import compact as run_compact
+
+    small = run_compact(run, out, shard_mb * 1_000_000)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.1f} MB, {small.compacted[-1]}")
+
+
+@app.command()
+def pack(
+    run: Annotated[Path, typer.Argument(help="a training run; its student is packed")],
+    name: Annotated[str, typer.Option(help="of the model")],
+    out: Annotated[Path, typer.Option(help="the model's folder")],
+    dtype: Annotated[str, typer.Option(help="of the weights' file: bfloat16 or float16")] = "bfloat16",
+    n: Annotated[int, typer.Option(min=2, help="number of samples of each metric")] = 10_000,
+    seed: Seed = 0,
+    data: Data = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(help="as evaluate's; may be given again for a metric each; default: the run's judge"),
+    ] = None,
+) -> None:
+    """Make a run's student a model to ship: half the size, measured as it is then, with a card beside it."""
+    from .console import counter
+    from .quiet import import_or_explain
+
+    import_or_explain("torch", "packing a model", "distill")
+    from .pack import pack as run_pack
+
+    with counter("sampling", n) as done:
+        found = run_pack(run, name, out, cast("Any", dtype), n, seed, data, extractor or [], done)
+    for evaluation in found:
+        typer.echo(f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (real against real {evaluation.floor:.3f})")
+    typer.echo(f"{out}: {(out / 'diffusion_pytorch_model.safetensors').stat().st_size / 1e6:.1f} MB, {out}/README.md")
 
 
 @app.command()

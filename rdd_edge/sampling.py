@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .checkpoint import Checkpoint
+from .checkpoint import SCHEDULER, Checkpoint
 from .errors import UsageError
 from .metrics.sharded import ALONE, BLOCK, Share, shard_blocks
 from .noise import labels, normals, to_uint8
@@ -77,7 +77,7 @@ def _sampler(
     checkpoint: Checkpoint, steps: int, unet: nn.Module, name: str | None
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
     """x of (z_1, labels) by DDIM: on our schedule, on ᾱ′ for SFDDM's student; a foreign network is asked on its own."""
-    from .distill.foreign import SCHEDULER, foreign_denoiser, read_schedule
+    from .distill.foreign import foreign_denoiser, read_schedule
     from .distill.network import denoiser
     from .distill.samplers import sample
     from .distill.subsequence import sample_subsequence

@@ -15,7 +15,7 @@ from rdd_edge.cli import app, main
 
 COMMANDS = [
     "distill", "sample", "evaluate", "compare", "study", "export", "verify", "bench", "report", "compare-bench",
-    "quickstart", "doctor",
+    "quickstart", "doctor", "compact", "pack",
 ]  # fmt: skip
 
 

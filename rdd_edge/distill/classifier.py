@@ -95,8 +95,9 @@ class ClassifierStage:
     @torch.no_grad()
     def _keep_best(self) -> None:
         self.model.eval()
+        # Not compiled: that would take longer than it saves, once for each size of batch.
         right = [
-            (self.model(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
+            (self.model.forward(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
             for rows in torch.split(self.data.own(self.held_out), 512)
         ]
         accuracy = (self.data.place.world.sum(torch.cat(right).sum()) / len(self.held_out)).cpu()

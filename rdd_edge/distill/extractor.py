@@ -47,7 +47,20 @@ class _DenseLayer(nn.Module):
         return torch.cat([x, new], dim=1)
 
 
-def _densenet(config: ExtractorConfig) -> nn.Sequential:
+class Features(nn.Sequential):
+    """A sequence with a forward of its own.
+
+    torch.compile passes over the code of torch.nn: of a plain Sequential it compiles each of our layers by itself, and
+    from the ninth of different widths on none.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def _densenet(config: ExtractorConfig) -> Features:
     """The CIFAR stem (3x3, stride 1, no pooling), dense blocks, and between them transitions that halve both."""
     layers: list[nn.Module] = [nn.Conv2d(config.image_shape[0], config.stem, 3, padding=1, bias=False)]
     channels = config.stem
@@ -59,10 +72,10 @@ def _densenet(config: ExtractorConfig) -> nn.Sequential:
         for _ in range(depth):
             layers.append(_DenseLayer(channels, config.growth))
             channels += config.growth
-    return nn.Sequential(*layers, nn.BatchNorm2d(channels), nn.ReLU())
+    return Features(*layers, nn.BatchNorm2d(channels), nn.ReLU())
 
 
-def _cnn(config: ExtractorConfig) -> nn.Sequential:
+def _cnn(config: ExtractorConfig) -> Features:
     """Two 3x3 convolutions a level, the first of each level but one with stride 2."""
     layers: list[nn.Module] = []
     channels = config.image_shape[0]
@@ -70,10 +83,10 @@ def _cnn(config: ExtractorConfig) -> nn.Sequential:
         for stride in (1 if level == 0 else 2, 1):
             layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
-    return nn.Sequential(*layers)
+    return Features(*layers)
 
 
-def build_features(config: ExtractorConfig) -> nn.Sequential:
+def build_features(config: ExtractorConfig) -> Features:
     return {"densenet": _densenet, "cnn": _cnn}[config.architecture](config)
 
 

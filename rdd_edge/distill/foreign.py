@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
-from ..checkpoint import Checkpoint, read_checkpoint
+from ..checkpoint import SCHEDULER, Checkpoint, read_checkpoint
 from ..data import ImageSet
 from ..errors import CorruptError, MissingError, UsageError
 from ..quiet import import_diffusers, quiet
@@ -25,7 +25,6 @@ from .targets import Denoiser
 __all__ = ["Foreign", "Schedule", "check_fit", "foreign_denoiser", "read_foreign", "read_schedule", "to_x"]
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
-SCHEDULER = "scheduler_config.json"
 BETA_KEYS = (
     "num_train_timesteps",
     "beta_start",

@@ -1,6 +1,9 @@
 """What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's.
 
 With TensorBoard come grids of samples (see `pictures`), which lie as RUN/logs/<stage>-<step>.png as well.
+
+RUN/logs/<stage>.seconds is how long it has trained up to its last logged step, on all machines together. It lies apart,
+because the lines of a resumed run are those of one that never stopped.
 """
 
 from __future__ import annotations
@@ -8,6 +11,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +23,7 @@ from ..files import storage_errors, write_bytes
 from ..grid import grid_png
 from ..quiet import import_or_explain, quiet
 
-__all__ = ["Log", "NoLog", "RunLog"]
+__all__ = ["Log", "NoLog", "RunLog", "stage_seconds"]
 
 
 class Log(Protocol):
@@ -62,12 +66,14 @@ class RunLog:
             if self.path.exists() and done > 0:
                 kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
             self.path.write_text("".join(f"{line}\n" for line in kept))
+        self._before, self._began = stage_seconds(run, stage), time.monotonic()
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
         self.loss = values.get("loss")
         with storage_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": index, **values}) + "\n")
+            self.path.with_suffix(".seconds").write_text(f"{self._before + time.monotonic() - self._began:.3f}\n")
         if self._board is not None:
             for name, value in values.items():
                 if value is not None:
@@ -82,6 +88,14 @@ class RunLog:
     def close(self) -> None:
         if self._board is not None:
             self._board.close()
+
+
+def stage_seconds(run: Path, stage: str) -> float:
+    """How long a stage has trained; 0 where the run does not tell, or a kill has cut the file short."""
+    try:
+        return float((run / "logs" / f"{stage}.seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
 
 
 def _board(folder: Path, done: int) -> Any:

@@ -21,5 +21,5 @@ def draw_batch(
     x = data.images(own)
     if training.flip:
         x = torch.where(place.own(flip)[:, None, None, None], x.flip(3), x)
-    noise = place.own(torch.randn((training.batch, *x.shape[1:]), generator=draws))
+    noise = place.normals((training.batch, *x.shape[1:]), draws)
     return x, noise, data.labels(own) if conditional else None

@@ -6,6 +6,7 @@ targets and the losses, works in float32. Nothing here waits for the device, so 
 
 from __future__ import annotations
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -41,9 +42,13 @@ class Place:
     def prepare(self, network: Network) -> Network:
         """A network moved here, its memory order and compilation as told. Its state keeps its names."""
         order = torch.channels_last if self._on(self.compute.channels_last) else torch.contiguous_format
+        if self.device.type == "cuda":
+            torch.backends.cudnn.benchmark = True  # a stage has one size of batch: the fastest kernel is found once
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
         if self._on(self.compute.compile):
-            network.compile()
+            # diffusers asks for torch's version through a cache, which is no concern of the person at the terminal.
+            warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
+            network.compile(dynamic=False)  # sizes known in advance run faster
         return network
 
     def upload(self, tensor: Tensor) -> Tensor:
@@ -51,6 +56,17 @@ class Place:
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
+
+    def normals(self, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
+        """This process's rows of a batch's standard normals, drawn where `compute.device_noise` says.
+
+        shape: (N, …) of the whole batch, which every process draws, so that the values do not depend on their number.
+        """
+        if not self.compute.device_noise:
+            return self.own(torch.randn(shape, generator=draws))
+        seed = int(torch.randint(2**62, (), generator=draws))
+        there = torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(shape, generator=there, device=self.device)[self.world.rows(shape[0])]
 
     def own(self, whole: Tensor) -> Tensor:
         """This process's rows of something drawn for the whole batch, on the device."""

@@ -45,5 +45,8 @@ class PixelQueue:
         return {"entries": self.entries, "pushed": torch.tensor(self.pushed)}
 
     def load(self, state: dict[str, Tensor]) -> None:
+        """Nothing where the queue was left out of the state: it fills again."""
+        if not state:
+            return
         self.entries.copy_(state["entries"])
         self.pushed = int(state["pushed"])

@@ -59,6 +59,7 @@ class RunFile(Frozen):
     started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     lpips_sha256: Sha256 | None = None  # the backbone's file
+    compacted: tuple[str, ...] = ()  # where it stood each time `rdd-edge compact` rounded what it holds
     versions: dict[str, str]
 
 
@@ -107,7 +108,7 @@ def distill(
         check_batches(preset, world)
         if world.writes:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
-            _claim(out, preset, data, start_from, check(preset, data))
+            _claim(out, preset, data, start_from, check(preset, data), torch_device)
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         world.wait()
@@ -115,7 +116,9 @@ def distill(
         _Run(preset, out, data, Place(torch_device, world, preset.compute)).train(reporter, keeping, until)
 
 
-def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None) -> None:
+def _claim(
+    out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None, device: torch.device
+) -> None:
     """Write run.json, or check that the one there asks for the same; copy what another run has trained."""
     wanted = RunFile(
         preset=preset,
@@ -125,10 +128,16 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
         lpips_sha256=_backbone_sha256(preset),
-        versions={"python": platform.python_version(), **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")}},
+        versions={
+            "python": platform.python_version(),
+            **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")},
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        },
     )
     if (out / RUN_FILE).exists():
         found = read_run(out)
+        # Where the data lie may differ, after a move to another machine; what they are may not.
+        wanted = wanted.model_copy(update={"preset": wanted.preset.model_copy(update={"data": found.preset.data})})
         for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "lpips_sha256"):
             if getattr(found, field) != getattr(wanted, field):
                 raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
@@ -137,6 +146,7 @@ def _claim(out: Path, preset: Preset, data: ImageSet, start_from: Path | None, f
         raise UsageError(f"{out} is not empty and is not a run: choose another --out")
     if start_from is not None:
         _copy_base(start_from, out, wanted)
+        wanted = wanted.model_copy(update={"compacted": read_run(start_from).compacted})
     write_model(out / RUN_FILE, wanted)
 
 

@@ -31,6 +31,7 @@ class TeacherStage:
         self.training, self.data, self.seed, self.conditional = training, data, seed, conditional
         self.unet = data.place.prepare(unet).train()
         self.ema = {key: value.clone() for key, value in self.unet.state_dict().items()}
+        self._pairs = self._paired()
         self.optimizer = Optimizer(self.unet.parameters(), training, data.place.world)
 
     def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
@@ -52,8 +53,12 @@ class TeacherStage:
     def _average(self, index: int) -> None:
         """EMA with the early steps weighted as (1 + k)/(10 + k), so that the random start is forgotten."""
         decay = min(self.training.ema, (1 + index) / (10 + index))
-        for name, value in self.unet.state_dict().items():
-            self.ema[name].lerp_(value, 1 - decay) if value.is_floating_point() else self.ema[name].copy_(value)
+        torch._foreach_lerp_(*self._pairs, 1 - decay)
+
+    def _paired(self) -> tuple[list[Tensor], list[Tensor]]:
+        """The average's tensors and the network's, in the same order: a U-Net has nothing else, and no counters."""
+        values = self.unet.state_dict()
+        return [self.ema[name] for name in values], list(values.values())
 
     def network(self) -> nn.Module:
         return self.unet
@@ -70,7 +75,8 @@ class TeacherStage:
 
     def load(self, state: dict[str, Tensor]) -> None:
         self.unet.load_state_dict(select("unet", state))
-        self.ema = {key: value.to(self.data.device) for key, value in select("ema", state).items()}
+        for name, value in select("ema", state).items():
+            self.ema[name].copy_(value)
         self.optimizer.load(select("optimizer", state))
 
     def finish(self, path: Path) -> None:

@@ -20,7 +20,7 @@ def evaluation_sources(
 
     checkpoint: a run, or a folder in one; its run.json gives what `data` and `extractor` leave out. The extractor is
     then the run's judge, which no loss has seen, where it has one. "inception" or "inception:FILE" is the original
-    network of FID. It computes on CUDA where there is one.
+    network of FID, "resnet20:FILE" an independent classifier of CIFAR-10. It computes on CUDA where there is one.
     Raises UsageError where nothing says which, or for an extractor of other images.
     """
     from ..distill.run import RUN_FILE, RunFile
@@ -43,9 +43,11 @@ def evaluation_sources(
 
 
 def _load(extractor: str, images: ImageSet) -> Extractor:
+    """On CUDA where there is one."""
     import torch
 
     from ..distill.extractor import ExtractorConfig
+    from .resnet20 import FILE, load_resnet20
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     name, _, file = extractor.partition(":")
@@ -53,6 +55,10 @@ def _load(extractor: str, images: ImageSet) -> Extractor:
         if images.image_shape[0] not in (1, 3):
             raise UsageError(f"FID is of images of 1 or 3 channels, and {images.name} has {images.image_shape[0]}")
         return load_inception(Path(file) if file else None, device)
+    if name == "resnet20" and not Path(extractor).is_dir():
+        if images.image_shape[0] != 3:
+            raise UsageError(f"resnet20 is for images of 3 channels and {images.name} has {images.image_shape[0]}")
+        return load_resnet20(Path(file or FILE), device)
     loaded = load_extractor(Path(extractor), device)
     shape = read_model(Path(extractor) / "config.json", ExtractorConfig).image_shape
     if shape != images.image_shape:

@@ -102,3 +102,59 @@ def test_the_presets_networks_have_the_papers_size(name, side, millions):
     with torch.device("meta"):
         unet = build_unet(chosen.network.unet((3, side, side), 1000 if chosen.conditional else None), 0)
     assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.06)
+
+
+def test_noise_drawn_on_the_device_is_the_same_for_any_number_of_processes_and_leaves_other_draws_alone():
+    from rdd_edge.distill.draws import generator
+    from rdd_edge.distill.world import World
+
+    def drawn(rank: int, size: int, on: bool) -> torch.Tensor:
+        place = Place(torch.device("cpu"), World(rank, size), Compute(device_noise=on))
+        return place.normals((10, 1, 16, 16), generator(0, "teacher", 3))
+
+    whole = drawn(0, 1, on=True)
+    assert torch.equal(whole, torch.cat([drawn(rank, 3, on=True) for rank in range(3)]))
+    assert not torch.equal(whole, drawn(0, 1, on=False))
+    assert abs(float(whole.mean())) < 0.1 and abs(float(whole.std()) - 1) < 0.1
+    assert torch.equal(drawn(0, 1, on=False), torch.randn((10, 1, 16, 16), generator=generator(0, "teacher", 3)))
+
+
+def test_an_extractor_is_compiled_as_one_graph():
+    """Of a plain nn.Sequential torch.compile takes each layer by itself, and after eight of different width none."""
+    from torch._dynamo.testing import CompileCounter
+
+    from rdd_edge.distill.extractor import ExtractorConfig, build_features
+
+    config = ExtractorConfig(
+        name="a", architecture="densenet", widths=(3, 3, 3, 3), growth=4, stem=8, image_shape=(3, 16, 16), classes=10
+    )
+    features = build_features(config).eval().requires_grad_(False)
+    x = torch.randn(2, 3, 16, 16)
+    expected = features(x)
+    count = CompileCounter()
+    features.compile(backend=count, dynamic=False)
+    torch.testing.assert_close(features(x), expected)
+    assert count.frame_count == 1
+
+
+def test_the_average_is_that_of_its_formula():
+    """EMA, weight by weight, in float64 from the weights after each step."""
+    from rdd_edge.data import load_images
+    from rdd_edge.distill.batches import Batches
+    from rdd_edge.distill.teacher import TeacherStage
+
+    chosen = tiny("teacher.ema=0.3")
+    data = Batches(load_images("digits"), Place(torch.device("cpu")))
+    stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, data, 0, False)
+    average = {name: value.double() for name, value in stage.unet.state_dict().items()}
+    for index in range(6):
+        stage.step(index, log=False)
+        decay = min(0.3, (1 + index) / (10 + index))
+        for name, value in stage.unet.state_dict().items():
+            average[name] = decay * average[name] + (1 - decay) * value.double()
+        if index == 2:  # what is loaded is what goes on
+            state = {name: value.clone() for name, value in stage.state().items()}
+            stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 1), chosen.teacher, data, 0, False)
+            stage.load(state)
+    for name, value in stage.ema.items():
+        torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-7)

@@ -1,0 +1,85 @@
+"""fd_resnet20: the features of a CIFAR-10 ResNet-20 that takes no part in any training here.
+
+The network is He et al. 2016, Section 4.2, with parameter-free shortcuts (option A). Its weights are akamaster's,
+resnet20-12fca82f.th of pytorch_resnet_cifar10, trained on images normalised with ImageNet's mean and standard
+deviation; the file is loaded only if its SHA-256 is the pinned one, so that one name means one metric.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import CorruptError, MissingError
+from ..files import sha256_of
+from .extractors import FeatureExtractor
+
+__all__ = ["FILE", "SHA256", "URL", "load_resnet20"]
+
+FILE = "resnet20-12fca82f.th"
+URL = f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/{FILE}"
+SHA256 = "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions; a shortcut to more channels drops every other pixel and fills up with zero channels."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.stride = 1 if channels == width else 2
+        self.pad = (width - channels) // 2  # on either side of the old channels
+        self.conv1, self.bn1 = nn.Conv2d(channels, width, 3, self.stride, 1, bias=False), nn.BatchNorm2d(width)
+        self.conv2, self.bn2 = nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        short = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.pad, self.pad))
+        return F.relu(inner + short)
+
+
+class ResNet20(nn.Module):
+    """Images (N, 3, H, W) in [-1, 1] → the last feature map (N, 64, H/4, W/4), after ReLU."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        self.layer1, self.layer2, self.layer3 = (
+            nn.Sequential(_Block(before, width), _Block(width, width), _Block(width, width))
+            for before, width in ((16, 16), (16, 32), (32, 64))
+        )
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        normal = ((x + 1) / 2 - self.mean) / self.deviation
+        features: Tensor = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(normal))))))
+        return features
+
+
+def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> FeatureExtractor:
+    """The extractor `resnet20` with the weights of a file. Raises MissingError, or CorruptError for another file."""
+    if not path.is_file():
+        raise MissingError(f"there is no {path}: fd_resnet20 needs {FILE}, from {URL}")
+    found = sha256_of(path)
+    if found != sha256:
+        raise CorruptError(f"{path} is not {FILE}: its SHA-256 differs; take it from {URL}")
+    network = ResNet20()
+    try:
+        network.load_state_dict(_features(torch.load(path, map_location="cpu", weights_only=True)["state_dict"]))
+    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
+        raise CorruptError(f"{path} holds no ResNet-20: {str(error).strip().splitlines()[0]}") from None
+    return FeatureExtractor("resnet20", network, found, device)
+
+
+def _features(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Without the classifier, and without the prefix that DataParallel gave."""
+    named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in named.items() if not name.startswith("linear.")}
