@@ -49,7 +49,7 @@ def main() -> None:
     source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
     parser.add_argument("--mixed", type=float, help="build our mixed precision as well, for this many dB")
     parser.add_argument("--only", help="names of ways, separated by commas")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="0 builds, for --work, and times nothing")
     parser.add_argument("--runs", type=int, default=5, help="of each way a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder to keep what is built in, and to take it from")
@@ -76,6 +76,8 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     if arguments.mixed is not None:
         build_mixed(checkpoint, arguments.mixed, work)
         names.append("ours-mixed")
+    if arguments.rounds == 0:
+        return
     names.append(PEAK)
     workers = {name: Worker(name, work, checkpoint, arguments.threads) for name in names}
     times: dict[str, list[float]] = {name: [] for name in names}
