@@ -1,6 +1,6 @@
 """TensorRT's rules, checked on the saved graph: what its parser or its optimizer would refuse, or run slowly.
 
-Sources: onnx-tensorrt's docs/operators.md (release/10.3), TensorRT's developer guide on strongly typed networks and on
+Sources: onnx-tensorrt's docs/operators.md (of TensorRT 8.4: what it takes, 10 and 11 take as well), TensorRT's developer guide on strongly typed networks and on
 explicit quantization, and TensorRT 11's removal of weak typing. Each function gives sentences, one for each fault.
 """
 
@@ -20,14 +20,14 @@ from .graph import OPSET
 
 __all__ = ["broken_rules"]
 
-# Of onnx-tensorrt's operators.md at release/10.3: those that a diffusion U-Net can be made of.
+# Of onnx-tensorrt's operators.md for TensorRT 8.4 (commit 009d654), the newest that could be read: those that a diffusion U-Net can be made of.
 SUPPORTED = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape",
     "Conv", "ConvTranspose", "Cos", "DepthToSpace", "DequantizeLinear", "Div", "Einsum", "Elu", "Equal", "Erf",
-    "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gelu", "Gemm",
-    "GlobalAveragePool", "Greater", "GreaterOrEqual", "HardSigmoid", "HardSwish", "Identity",
-    "InstanceNormalization", "LayerNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "MatMul", "Max",
-    "MaxPool", "Mean", "Min", "Mul", "Neg", "Not", "OneHot", "Pad", "Pow", "QuantizeLinear", "Reciprocal",
+    "Exp", "Expand", "Flatten", "Floor", "Gather", "GatherElements", "GatherND", "Gemm",
+    "GlobalAveragePool", "Greater", "GreaterOrEqual", "HardSigmoid", "Identity",
+    "InstanceNormalization", "LeakyRelu", "Less", "LessOrEqual", "Log", "MatMul", "Max",
+    "MaxPool", "Mean", "Min", "Mul", "Neg", "Not", "Pad", "Pow", "QuantizeLinear",
     "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Relu", "Reshape",
     "Resize", "Round", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt",
     "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
