@@ -1,7 +1,8 @@
 """TensorRT's rules, checked on the saved graph: what its parser or its optimizer would refuse, or run slowly.
 
-Sources: onnx-tensorrt's docs/operators.md (of TensorRT 8.4: what it takes, 10 and 11 take as well), TensorRT's developer guide on strongly typed networks and on
-explicit quantization, and TensorRT 11's removal of weak typing. Each function gives sentences, one for each fault.
+Sources: onnx-tensorrt's docs/operators.md (of TensorRT 8.4: what it takes, 10 and 11 take as well), TensorRT's
+developer guide on strongly typed networks and on explicit quantization, and TensorRT 11's removal of weak typing. Each
+function gives sentences, one for each fault.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from .graph import OPSET
 
 __all__ = ["broken_rules"]
 
-# Of onnx-tensorrt's operators.md for TensorRT 8.4 (commit 009d654), the newest that could be read: those that a diffusion U-Net can be made of.
+# Of onnx-tensorrt's operators.md for TensorRT 8.4 (commit 009d654), the newest that could be read: those that a
+# diffusion U-Net can be made of.
 SUPPORTED = frozenset({
     "Add", "AveragePool", "BatchNormalization", "Cast", "Ceil", "Clip", "Concat", "Constant", "ConstantOfShape",
     "Conv", "ConvTranspose", "Cos", "DepthToSpace", "DequantizeLinear", "Div", "Einsum", "Elu", "Equal", "Erf",
