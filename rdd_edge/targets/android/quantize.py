@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.fx import GraphModule, Node
-from torchao.quantization.pt2e import HistogramObserver, PerChannelMinMaxObserver
+from torchao.quantization.pt2e import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer import (
     QuantizationAnnotation,
@@ -30,15 +35,22 @@ from ..observers import batches
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["LayerQuantizer", "int8_names", "quantize"]
+__all__ = ["OBSERVERS", "LayerQuantizer", "int8_names", "quantize"]
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 EPSILON = 2**-12  # the least scale XNNPACK's requantization takes without loss
+# Where activations are clipped: nowhere, at a running mean of each batch's range, or where the squared error of a
+# histogram is least. See benchmarks/observers.py.
+OBSERVERS = {"range": MinMaxObserver, "running": MovingAverageMinMaxObserver, "histogram": HistogramObserver}
 
 
 def quantize(
-    program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
+    program: ExportedProgram,
+    spec: ExportSpec,
+    calibration: CalibrationSet,
+    keep: tuple[str, ...],
+    observer: str = "histogram",
 ) -> Quantized:
     """The program with every convolution and linear but those of `keep` in int8.
 
@@ -49,7 +61,7 @@ def quantize(
     assert isinstance(gm, GraphModule)
     before = layers(gm)
     check_keep(keep, {layer.name for layer in before})
-    prepared = prepare_pt2e(gm, LayerQuantizer(keep))
+    prepared = prepare_pt2e(gm, LayerQuantizer(keep, observer))
     with torch.no_grad():
         for z, label in batches(calibration, spec.input_shape[0]):
             prepared(*(torch.from_numpy(value) for value in (z, label) if value is not None))
@@ -61,48 +73,49 @@ def quantize(
 class LayerQuantizer(Quantizer):  # type: ignore[misc]
     """Annotates each layer of a graph by its node, but for those it is told to keep."""
 
-    def __init__(self, keep: tuple[str, ...]) -> None:
+    def __init__(self, keep: tuple[str, ...], observer: str = "histogram") -> None:
         super().__init__()
-        self._keep = keep
+        self._keep, self._observer = keep, OBSERVERS[observer]
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for layer in layers(model):
             if layer.name not in self._keep:
-                _annotate(layer.node)
+                _annotate(layer.node, self._observer)
         return model
 
     def validate(self, model: GraphModule) -> None:
         """Nothing to refuse: what was annotated is counted after conversion."""
 
 
-def _annotate(node: Node) -> None:
+def _annotate(node: Node, observer: Any) -> None:
     channel_axis = 1 if node.target == aten.conv_transpose2d.input else 0
     source: Any = node.args[0]
-    activations = _annotate_padding(source) if source.target == aten.pad.default else _activations()
+    padded = source.target == aten.pad.default
+    activations = _annotate_padding(source, observer) if padded else _activations(observer)
     node.meta["quantization_annotation"] = QuantizationAnnotation(
         input_qspec_map={source: activations, node.args[1]: _weights(channel_axis)},
-        output_qspec=_activations(),
+        output_qspec=_activations(observer),
         _annotated=True,
     )
 
 
-def _annotate_padding(pad: Node) -> Any:
+def _annotate_padding(pad: Node, observer: Any) -> Any:
     """Padding with zeros in front of a layer rounds as its input does, so that the two become one in XNNPACK."""
     source: Any = pad.args[0]
     shared = SharedQuantizationSpec((source, pad))
     pad.meta["quantization_annotation"] = QuantizationAnnotation(
-        input_qspec_map={source: _activations()}, output_qspec=shared, _annotated=True
+        input_qspec_map={source: _activations(observer)}, output_qspec=shared, _annotated=True
     )
     return shared
 
 
-def _activations() -> Any:
+def _activations(observer: Any) -> Any:
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-128,
         quant_max=127,
         qscheme=torch.per_tensor_affine,
-        observer_or_fake_quant_ctr=HistogramObserver.with_args(eps=EPSILON),
+        observer_or_fake_quant_ctr=observer.with_args(eps=EPSILON),
     )
 
 

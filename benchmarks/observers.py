@@ -1,0 +1,54 @@
+"""Where Android's int8 clips activations, and on how much noise that is found: PSNR of each artifact to the student.
+
+python benchmarks/observers.py RUN --observer range running histogram --samples 8 64 256
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from rdd_edge.checkpoint import read_checkpoint
+from rdd_edge.child import run_artifact
+from rdd_edge.export.calibration import calibration_set
+from rdd_edge.export.graph import export_program
+from rdd_edge.export.parity import make_vectors
+from rdd_edge.export.rewrites import apply_rewrites
+from rdd_edge.quiet import quiet
+from rdd_edge.scores import psnr_per_image
+from rdd_edge.targets.android import target
+from rdd_edge.targets.android.quantize import OBSERVERS, quantize
+from rdd_edge.targets.base import ExportSpec
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, help="a trained student: random weights say nothing here")
+    parser.add_argument("--observer", nargs="+", choices=tuple(OBSERVERS), default=list(OBSERVERS))
+    parser.add_argument("--samples", nargs="+", type=int, default=[8, 64, 256])
+    parser.add_argument("--images", type=int, default=64)
+    arguments = parser.parse_args()
+    found = read_checkpoint(arguments.checkpoint)
+    spec = ExportSpec("int8", (1, *found.image_shape), found.classes)
+    unet = found.load()
+    with quiet():
+        program = apply_rewrites(export_program(unet, spec.input_shape, spec.classes), target.rewrites["int8"])
+    vectors = make_vectors(unet, found.image_shape, found.classes, arguments.images)
+    print("| observer | calibration samples | PSNR, dB, median | worst |\n|---|---:|---:|---:|")
+    for name in arguments.observer:
+        for samples in arguments.samples:
+            calibration = calibration_set(found.image_shape, found.classes, samples)
+            with tempfile.TemporaryDirectory() as folder, quiet():
+                quantized = quantize(program, spec, calibration, (), name)
+                artifact = target.lower(quantized, spec, Path(folder))
+                x = run_artifact(target.name, artifact.path, spec, 2, vectors.z, vectors.label)
+            assert x is not None  # ExecuTorch runs wherever it exports
+            psnr = psnr_per_image(x, vectors.x, 2.0)
+            print(f"| {name} | {samples} | {np.median(psnr):.1f} | {psnr.min():.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
