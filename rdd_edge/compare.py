@@ -82,6 +82,12 @@ def _speed(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
         raise MissingError(f"{without.folder} has no latencies: {without.record.missing['latency_ms']}")
     if limit is not None and old.record.device != new.record.device:
         raise UsageError(f"{old.folder} and {new.folder} were timed on different machines: their times do not compare")
+    modes = [(run.record.power_mode, run.record.clocks_locked) for run in (old, new)]
+    if limit is not None and modes[0] != modes[1]:
+        raise UsageError(
+            f"{old.folder} and {new.folder} were timed in different power modes or with other clocks: "
+            f"{modes[0][0]} and {modes[1][0]}, clocks locked {modes[0][1]} and {modes[1][1]}"
+        )
     return [Change("median", "ms", a.median, b.median, limit), Change("p90", "ms", a.p90, b.p90, None)]
 
 

@@ -9,6 +9,8 @@ from records import write_run, write_scores
 
 from rdd_edge.compare import compare_runs, share
 from rdd_edge.errors import MissingError, ThresholdError, UsageError
+from rdd_edge.files import read_model, write_model
+from rdd_edge.results import RunRecord
 
 
 def pair(folder: Path, *, slower: float = 1.0, worse: float = 1.0) -> tuple[Path, Path]:
@@ -56,6 +58,16 @@ def test_what_does_not_compare_is_a_sentence(tmp_path: Path) -> None:
     (b / "scores.json").write_bytes((a / "scores.json").read_bytes())
     with pytest.raises(UsageError, match="scores another record"):
         compare_runs(a, b, None, None)
+
+
+def test_times_in_other_power_modes_do_not_compare(tmp_path: Path) -> None:
+    a, b = pair(tmp_path)
+    record = read_model(b / "record.json", RunRecord)
+    write_model(b / "record.json", record.model_copy(update={"power_mode": "15W"}))
+    (b / "scores.json").unlink()
+    with pytest.raises(UsageError, match="different power modes or with other clocks: MAXN and 15W"):
+        compare_runs(a, b, 0.05, None)
+    assert compare_runs(a, b, None, None).changes
 
 
 def test_shares() -> None:

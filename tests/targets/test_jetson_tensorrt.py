@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from tanh_onnx import write_tanh_bundle
 
+import rdd_edge.targets
 from rdd_edge import noise
 from rdd_edge.bundle import MANIFEST
 from rdd_edge.files import sha256_of, write_model
@@ -24,6 +25,7 @@ from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.runs import read_run
 
 BOARD = Path(__file__).parent.parent / "fakes" / "jetson"
+HARNESS = Path(rdd_edge.targets.__path__[0]) / "jetson" / "harness"
 RELEASES = ("10.3.0", "11.4.0.106")
 PLAN = Plan(
     performance=PerformancePlan(warmup=2, runs=5, seconds=0),
@@ -127,6 +129,21 @@ def test_what_a_board_lacks_is_a_sentence(tmp_path: Path) -> None:
     refused(tmp_path, run(bundle, tmp_path / "out", release=None), 6, "needs TensorRT's Python bindings")
     refused(tmp_path, run(bundle, tmp_path / "out", FAKE_CUDART="none"), 6, "needs libcudart")
     refused(tmp_path, run(bundle, tmp_path / "out", FAKE_GPU=""), 12, "no CUDA-capable device is detected (CUDA error")
+
+
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [("10.3.0", True), ("10.3.0.30", True), ("10.16.1.11", True), ("11.4.1", True), ("10.2.0", False), ("8.6.1", False),
+     ("12.0.0", False)],
+)  # fmt: skip
+def test_a_release_that_the_harness_does_not_know_is_refused(tmp_path: Path, version: str, known: bool) -> None:
+    (tmp_path / "tensorrt.py").write_text(f"__version__ = {version!r}")
+    code = "import engine\ntry: engine.import_tensorrt()\nexcept Exception as error: print(type(error).__name__, error)"
+    path = os.pathsep.join([str(tmp_path), str(HARNESS), str(HARNESS.parents[3])])
+    told = {**os.environ, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, env=told, check=True)
+    refusal = f"DependencyError TensorRT {version} is not between 10.3 and 11, which this harness knows\n"
+    assert done.stdout == ("" if known else refusal)
 
 
 def test_tensorrts_own_words_reach_the_user(tmp_path: Path) -> None:

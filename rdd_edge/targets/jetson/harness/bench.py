@@ -42,7 +42,7 @@ def main() -> None:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)
     except OSError as error:
-        print(f"cannot write {arguments.out}: {error.strerror}", file=sys.stderr)
+        print(f"cannot write {error.filename or arguments.out}: {error.strerror}", file=sys.stderr)
         sys.exit(10)
     _progress("done", len(record["latency_ms"]))
 
