@@ -63,8 +63,13 @@ class Checkpoint:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images."""
-        size = self.config["sample_size"]
+        """(C, H, W) of the images. Raises UsageError where the configuration leaves their size open."""
+        size = self.config.get("sample_size")
+        if size is None:
+            raise UsageError(
+                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): write there the one "
+                "it was trained on, since noise, graphs and statistics are of one size"
+            )
         height, width = (size, size) if isinstance(size, int) else size
         return int(self.config["out_channels"]), int(height), int(width)
 

@@ -18,7 +18,7 @@ from torch.export import ExportedProgram
 from ..bundle import MANIFEST, Bundle, Calibration, Held, Manifest, Parity, Quantization, TensorSpec, read_bundle
 from ..checkpoint import Checkpoint, read_checkpoint
 from ..child import run_artifact
-from ..errors import UsageError
+from ..errors import ExportError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..quiet import quiet
 from ..results import Plan
@@ -134,6 +134,7 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
         student.progress(Event(target.name, precision, "lower"))
         with _converting():
             artifact = target.lower(lowered, spec, folder)
+        _check_rules(target, artifact, precision)
         student.progress(Event(target.name, precision, "parity"))
         write_vectors(folder / "parity", student.vectors)
         parity = measure(target.name, artifact.path, spec, student.vectors)
@@ -144,6 +145,13 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
     bundle = read_bundle(out)
     student.progress(Event(target.name, precision, "done", _verdict(target, bundle, artifact)))
     return bundle
+
+
+def _check_rules(target: Target, artifact: Artifact, precision: str) -> None:
+    """Raise ExportError where the saved file breaks a rule of a runtime that is not at hand."""
+    broken_rules = getattr(target, "broken_rules", None)
+    if broken_rules is not None and (broken := broken_rules(artifact.path, precision)):
+        raise ExportError(f"the {target.name} target cannot take this model: {'; '.join(broken[:3])}")
 
 
 def _quantize(
