@@ -352,8 +352,9 @@ def export(
 
         def show(event: Event) -> None:
             name = "-".join(part for part in (event.target, event.precision) if part)
-            stage(f"{name} {event.stage}".strip())
-            if event.stage == "done":
+            detail = event.detail if event.stage == "search" else ""
+            stage(" ".join(part for part in (name, event.stage, detail) if part))
+            if event.stage in ("kept", "done"):
                 typer.echo(f"{out / name}: {event.detail}")
 
         export_bundles(checkpoint, tuple(target), precision, out, show, budget=budget, backend=backend)

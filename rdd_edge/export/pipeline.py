@@ -42,7 +42,7 @@ class Event:
 
     target: str  # "" for the work that all bundles share
     precision: str
-    stage: str  # export, rewrite, search, quantize, lower, parity, done
+    stage: str  # export, rewrite, search, kept (in higher precision, and why), quantize, lower, parity, done
     detail: str = ""
 
 
@@ -205,7 +205,7 @@ def _search(
         return value
 
     found = search_keep(program, calibration, budget, value_of)
-    tell(found.explanation(budget))
+    student.progress(Event(target.name, spec.precision, "kept", found.explanation(budget)))
     return found
 
 
