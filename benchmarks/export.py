@@ -27,6 +27,7 @@ import torch
 from rdd_edge.checkpoint import read_checkpoint, save_checkpoint
 from rdd_edge.config import preset
 from rdd_edge.distill.network import build_unet
+from rdd_edge.export.budget import PsnrBudget
 from rdd_edge.export.graph import export_program
 from rdd_edge.export.macs import total_macs
 from rdd_edge.export.pipeline import export_bundles
@@ -133,7 +134,7 @@ def shape_of(checkpoint: Path) -> tuple[int, int, int, int]:
 def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
     (bundle,) = export_bundles(
         checkpoint, ("android",), "mixed", work / "mixed", lambda e: print(e.stage, e.detail, file=sys.stderr),
-        min_psnr_db=least_db,
+        budget=PsnrBudget(least_db),
     )  # fmt: skip
     (work / "ours-mixed.pte").write_bytes(bundle.artifact.read_bytes())
 
