@@ -1,0 +1,32 @@
+"""What a Fréchet distance does not see: the mean level of one-step images where every image of the data is black.
+
+python benchmarks/background.py RUN RUN2 …        of 255, for each training run's one-step student
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from rdd_edge.checkpoint import read_checkpoint
+from rdd_edge.data import load_images
+from rdd_edge.distill.run import read_run
+from rdd_edge.sampling import sample_images
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path)
+    parser.add_argument("--n", type=int, default=500)
+    arguments = parser.parse_args()
+    for run in arguments.runs:
+        told = read_run(run)
+        black = load_images(told.data, told.preset.image_size).images.max(axis=0) == 0  # (H, W, C)
+        if not black.any():
+            raise SystemExit(f"{told.data} has no pixel that is black in every image")
+        images = sample_images(read_checkpoint(run), arguments.n, 1, 0)
+        print(f"{run}: {told.preset.method}, {images[:, black].mean():.1f} of 255 over {black.sum()} pixels")
+
+
+if __name__ == "__main__":
+    main()
