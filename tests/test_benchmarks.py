@@ -18,9 +18,9 @@ def printed(monkeypatch, capsys, name: str, *words: str) -> str:
 
 def test_train_step_prints_rate_shares_and_peak(monkeypatch, capsys):
     out = printed(monkeypatch, capsys, "train_step.py", "--batch", "4", "--steps", "1", "--device", "cpu")
-    assert re.search(r"step \d\.\d+ s, \d+\.\d images/s", out)
-    for part in ("teacher", "student", "extractor", "losses", "rest"):
-        assert re.search(rf"^  {part} +\d+\.\d+ s", out, re.MULTILINE)
+    assert re.search(r"^rdd: step \d+\.\d ms, \d+ images/s, batch 4$", out, re.MULTILINE)
+    for part in ("teacher", "student", "extractor", "losses", "rest: data, optimizer, host"):
+        assert re.search(rf"^  {part} +\d+\.\d ms +\d+\.\d%$", out, re.MULTILINE)
     assert re.search(r"GFLOP/s of a matrix peak of \d+\.\d: \d+\.\d%", out)
 
 

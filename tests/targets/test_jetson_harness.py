@@ -114,7 +114,7 @@ def test_it_refuses_another_bundle_or_version(tmp_path: Path, bundle: Path) -> N
     (bundle / MANIFEST).write_text(json.dumps({**document, "schema_version": 9}))
     done = run(bundle, tmp_path / "out")
     assert done.returncode == 4
-    assert "is not of version 1 of its schema" in done.stderr
+    assert "is not of version 2 of its schema" in done.stderr
 
 
 def test_an_artifact_that_does_not_load_is_a_sentence(tmp_path: Path, bundle: Path) -> None:
