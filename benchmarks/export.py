@@ -71,14 +71,15 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     macs = total_macs(export_program(read_checkpoint(checkpoint).load(), shape_of(checkpoint), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
     for name in names:
-        if not list(work.glob(f"{name}.*")):
+        if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
             begun = time.monotonic()
             with quiet():
                 export_paths.build(name, checkpoint, work)
             print(f"{name}: built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     if arguments.mixed is not None:
-        build_mixed(checkpoint, arguments.mixed, work)
         names.append("ours-mixed")
+        if not (work / "ours-mixed.pte").is_file():
+            build_mixed(checkpoint, arguments.mixed, work)
     if arguments.rounds == 0:
         return
     names.append(PEAK)
