@@ -66,9 +66,10 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.checkpoint or random_student(arguments.size, work / "student")
-    if read_checkpoint(checkpoint).classes is not None:
+    found = read_checkpoint(checkpoint)
+    if found.classes is not None:
         raise SystemExit(f"{checkpoint} is conditional, and the ways compared here are of noise alone")
-    macs = total_macs(export_program(read_checkpoint(checkpoint).load(), shape_of(checkpoint), None).module())
+    macs = total_macs(export_program(found.load(), (1, *found.image_shape), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
@@ -126,10 +127,6 @@ def random_student(name: str, folder: Path) -> Path:
         unet = build_unet(chosen.network.unet((3, side, side), None), 0)
         save_checkpoint(folder, unet, role="student", method="random", sampling_steps=1)
     return folder
-
-
-def shape_of(checkpoint: Path) -> tuple[int, int, int, int]:
-    return (1, *read_checkpoint(checkpoint).image_shape)
 
 
 def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:

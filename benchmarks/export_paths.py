@@ -1,8 +1,8 @@
 """The ways from a one-step student to something that runs here: ours, and what each vendor's own recipe gives.
 
-Each builder writes one file and returns nothing; `runner` opens it. "Naive" is the recipe of ExecuTorch's XNNPACK page
-(torch.export → XnnpackPartitioner, for int8 XNNPACKQuantizer.set_global with 8 calibration samples), applied to the
-student with t fixed at 1; ONNX Runtime's is torch.onnx.export and, for int8, its own pre-processing and static
+Each builder writes one file and returns nothing; `open_runner` opens it. "Naive" is the recipe of ExecuTorch's XNNPACK
+page (torch.export → XnnpackPartitioner, for int8 XNNPACKQuantizer.set_global with 8 calibration samples), applied to
+the student with t fixed at 1; ONNX Runtime's is torch.onnx.export and, for int8, its own pre-processing and static
 quantization, once with the defaults and once of the products alone, per channel.
 """
 

@@ -140,11 +140,17 @@ def save_checkpoint(
     path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
     noise_times: tuple[float, ...] | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one."""
+    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one.
+
+    model: left in contiguous memory order, which a file of weights has.
+    """
+    import torch
+
     from .distill.schedule import scheduler_config
     from .distill.subsequence import subsequence_scheduler
 
     scheduler = scheduler_config() if noise_times is None else subsequence_scheduler(noise_times)
+    model.to(memory_format=torch.contiguous_format)
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")

@@ -34,6 +34,7 @@ Extractor = Annotated[
     str | None,
     typer.Option(help="folder of an extractor, inception[:FILE] for FID, or resnet20:FILE; default: the run's judge"),
 ]
+SamplesOfEach = Annotated[int, typer.Option("--n", "-n", min=2, help="number of samples of each; under torchrun as -n")]
 Seed = Annotated[int, typer.Option(min=0, help="of the portable noise")]
 
 
@@ -145,13 +146,15 @@ def pack(
     from .quiet import import_or_explain
 
     import_or_explain("torch", "packing a model", "distill")
+    from .checkpoint import WEIGHTS
+    from .model_card import CARD_FILE
     from .pack import pack as run_pack
 
     with counter("sampling", n) as done:
         found = run_pack(run, name, out, cast("Any", dtype), n, seed, data, extractor or [], done)
     for evaluation in found:
         typer.echo(f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (real against real {evaluation.floor:.3f})")
-    typer.echo(f"{out}: {(out / 'diffusion_pytorch_model.safetensors').stat().st_size / 1e6:.1f} MB, {out}/README.md")
+    typer.echo(f"{out}: {(out / WEIGHTS).stat().st_size / 1e6:.1f} MB, {out / CARD_FILE}")
 
 
 @app.command()
@@ -211,7 +214,7 @@ def compare(
     runs: Annotated[list[Path], typer.Argument(help="training runs; those of one method are its repetitions")],
     out: Annotated[Path | None, typer.Option(help="the table as .md or .json")] = None,
     grid: Annotated[Path | None, typer.Option(help="PNG with a row of images per method and step count")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=2, help="number of samples of each; under torchrun as -n")] = 2000,
+    n: SamplesOfEach = 2000,
     seed: Seed = 0,
     data: Data = None,
     extractor: Extractor = None,
@@ -241,7 +244,7 @@ def study(
     method: Annotated[str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips")] = None,
     start_from: Annotated[Path | None, typer.Option(help="a run whose extractor, teacher and base are taken")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="KEY=VALUE of the preset")] = None,
-    n: Annotated[int, typer.Option("--n", "-n", min=2, help="number of samples of each; under torchrun as -n")] = 2000,
+    n: SamplesOfEach = 2000,
     seed: Seed = 0,
     extractor: Extractor = None,
     max_minutes: Annotated[float | None, typer.Option(min=0, help="stop cleanly after that long")] = None,

@@ -31,6 +31,11 @@ __all__ = [
 ]
 
 
+def first_line(error: BaseException) -> str:
+    """What somebody else's exception says, in one line; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class RddEdgeError(Exception):
     """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for a person."""
 

@@ -24,7 +24,7 @@ from .metrics.sharded import ALONE, Share, gather_score, gather_statistics, shar
 from .results import Frozen, Sha256, UInt64
 from .sampling import sample_images, sampling_steps
 
-__all__ = ["Evaluation", "Row", "evaluate"]
+__all__ = ["Evaluation", "Row", "evaluate", "require_samples"]
 
 SPLITS = 10  # of the Inception score
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -78,10 +78,7 @@ def evaluate(
     Raises DataError for fewer than two samples, or for fewer than the Inception score's splits.
     """
     found = read_checkpoint(checkpoint)
-    if count < 2:
-        raise DataError(
-            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
-        )
+    require_samples(count)
     if isinstance(extractor, Inception):
         InceptionScoreAccumulator(count, SPLITS)  # refuses too few samples before any is drawn
     counts = [sampling_steps(found, n) for n in steps] or [sampling_steps(found, None)]
@@ -123,6 +120,14 @@ def evaluate(
     if out is not None and share[0] == 0:
         write_model(out, result)
     return result
+
+
+def require_samples(count: int) -> None:
+    """Raises DataError for fewer than a covariance needs."""
+    if count < 2:
+        raise DataError(
+            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
+        )
 
 
 def _measure(

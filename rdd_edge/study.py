@@ -17,7 +17,8 @@ from pydantic import Field
 from .charts import curve
 from .compare_methods import evaluated
 from .config import Preset, changed
-from .errors import DataError, UsageError
+from .errors import UsageError
+from .evaluate import require_samples
 from .files import write_bytes, write_model
 from .metrics.inception import metric_name
 from .metrics.sharded import ALONE, Share
@@ -95,10 +96,7 @@ def study(
         raise UsageError("--values needs at least two different ones, as 0.5,1,2")
     if preset.sfddm or preset.base_steps < 2:
         raise UsageError("a study varies a halving, and this preset has none below its base")
-    if count < 2:
-        raise DataError(
-            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
-        )
+    require_samples(count)
     base, fold = start_from or out / "base", preset.base_steps // 2
     if start_from is None:
         distill(preset, base, reporter, deadline=deadline, until=base_stage(preset))

@@ -159,7 +159,7 @@ def _timings(
         "latency_ms": latency,
         "transfers": transfers,
         "peak_memory_bytes": _peak_memory(runner, missing),  # before what follows, which is not the artifact's
-        "operators": _operators(runner, work, report, missing),
+        "operators": _operators(runner, z, label, report, missing),
     }
     return timings, during, missing
 
@@ -214,13 +214,13 @@ def _timed_runs(
     return latency, {"to_device_ms": to_device, "from_device_ms": from_device}
 
 
-def _operators(runner: Any, work: Work, report: Report, missing: dict[str, str]) -> list[dict[str, Any]] | None:
+def _operators(runner: Any, z: Any, label: Any, report: Report, missing: dict[str, str]) -> list[dict[str, Any]] | None:
     """The runner's own profile of a few more runs, or None with the reason."""
     if not hasattr(runner, "profile"):
         missing["operators"] = f"{runner.runtime.name} is not asked for the time of each operator"
         return None
     report("profile", 0)
-    found: list[Operator] | str = runner.profile(*_first_noise(work), PROFILE_RUNS)
+    found: list[Operator] | str = runner.profile(z, label, PROFILE_RUNS)
     if isinstance(found, str):
         missing["operators"] = found
         return None

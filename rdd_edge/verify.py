@@ -81,14 +81,11 @@ def verify_bundle(folder: Path) -> VerifyReport:
 
 def _check_rules(bundle: Bundle, target: Target) -> bool:
     """Raise ArtifactError for a broken rule; whether the target has rules."""
-    broken_rules = getattr(target, "broken_rules", None)
-    if broken_rules is None:
-        return False
-    broken = broken_rules(bundle.artifact, bundle.manifest.precision)
+    broken = target.broken_rules(bundle.artifact, bundle.manifest.precision)
     if broken:
         more = f", and {len(broken) - 1} more of the kind" if len(broken) > 1 else ""
         raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
-    return True
+    return broken is not None
 
 
 def _threshold(bundle: Bundle, target: Target) -> float:

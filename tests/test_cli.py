@@ -8,27 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run
 from PIL import Image
 from typer.testing import CliRunner
 
-from rdd_edge.cli import app, main
+from rdd_edge.cli import app
 
 COMMANDS = [
     "distill", "sample", "evaluate", "compare", "study", "export", "verify", "bench", "report", "compare-bench",
     "quickstart", "doctor", "compact", "pack",
 ]  # fmt: skip
-
-
-def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of a command run in this process."""
-    monkeypatch.setattr(sys, "argv", ["rdd-edge", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 import torch
+from commands import run
 from networks import small_unet
 
 from rdd_edge import pretrained
 from rdd_edge.checkpoint import read_checkpoint, save_checkpoint, save_rounded
-from rdd_edge.cli import main
 from rdd_edge.errors import UsageError
 from rdd_edge.quiet import import_diffusers
 from rdd_edge.rounding import rounded
@@ -27,17 +26,6 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(pretrained, "FOLDER", folder)
     monkeypatch.chdir(tmp_path)
     return folder / "tiny-edge"
-
-
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
-    monkeypatch.setattr(sys, "argv", ["rdd-edge", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else 1
-    captured = capsys.readouterr()
-    return code, captured.err or captured.out
 
 
 def test_weights_in_half_precision_load_as_float32_here_and_in_diffusers(shipped: Path, tmp_path: Path) -> None:
@@ -72,13 +60,13 @@ def test_every_command_that_takes_a_checkpoint_takes_its_name(
     (row,) = json.loads(Path("eval.json").read_text())["rows"]
     assert row["checkpoint_sha256"] == read_checkpoint(shipped).sha256
     bench = ("--device", "server", "--n", 4, "--runs", 2, "--seconds", 0, "--out", "bench")
-    code, text = run(monkeypatch, capsys, "bench", "tiny-edge", *bench)
-    assert code == 0, text
+    code, out, err = run(monkeypatch, capsys, "bench", "tiny-edge", *bench)
+    assert code == 0, err or out
     assert json.loads(Path("bench/record.json").read_text())["checkpoint_sha256"] == read_checkpoint(shipped).sha256
     pytest.importorskip("onnx")
     exported = ("--target", "jetson", "--precision", "fp32", "--out", "bundles")
-    code, text = run(monkeypatch, capsys, "export", "tiny-edge", *exported)
-    assert code == 0, text
+    code, out, err = run(monkeypatch, capsys, "export", "tiny-edge", *exported)
+    assert code == 0, err or out
     manifest = json.loads(Path("bundles/jetson-fp32/manifest.json").read_text())
     assert manifest["checkpoint_sha256"] == read_checkpoint(shipped).sha256
 
@@ -93,9 +81,9 @@ def test_what_exists_under_the_name_comes_first(shipped: Path, tmp_path: Path) -
 def test_an_unknown_name_is_told_what_ships(
     shipped: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    code, text = run(monkeypatch, capsys, command[0], "cifar11-edge", *command[1:])
+    code, out, err = run(monkeypatch, capsys, command[0], "cifar11-edge", *command[1:])
     assert code == 3
-    assert text == (
+    assert (err or out) == (
         "rdd-edge: there is no checkpoint cifar11-edge: give a folder, or the name of a shipped model (tiny-edge)\n"
     )
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from parquets import write_parquet
 
 from rdd_edge.checkpoint import read_checkpoint
 
@@ -24,28 +22,13 @@ def call(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=tmp_path)
 
 
-def parquet_of(folder: Path, count: int) -> Path:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    cells = []
-    for image in np.random.default_rng(0).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        cells.append({"bytes": buffer.getvalue(), "path": None})
-    folder.mkdir()
-    table = pyarrow.table({"img": cells, "label": [k % 10 for k in range(count)]})
-    parquet.write_table(table, folder / "train-00000-of-00001.parquet")
-    return folder
-
-
 @pytest.mark.slow
 def test_the_rehearsal_ends_with_a_model_and_every_figure(tmp_path: Path) -> None:
     from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classifier
 
     config = ExtractorConfig(name="judge", architecture="cnn", widths=(4, 8), image_shape=(3, 32, 32), classes=10)
     save_classifier(tmp_path / "judge", Classifier(config))
-    data = parquet_of(tmp_path / "data", 600)
+    data = write_parquet(tmp_path / "data", 600)
     done = call(tmp_path, "--rehearse", "--data", data, "--judge", tmp_path / "judge", "--work", tmp_path / "work")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "stopped in stage extractor after 1 of" in done.stdout

@@ -8,7 +8,7 @@ import torch
 
 from ..config import Extractor, Network, Preset, Sfddm
 from ..data import ImageSet
-from ..errors import DataError, UsageError
+from ..errors import DataError, UsageError, first_line
 from .extractor import Classifier, ExtractorConfig
 from .foreign import Foreign, check_fit, read_foreign
 from .lpips import load_lpips
@@ -96,7 +96,7 @@ def _check_unet(name: str, network: Network, shape: tuple[int, int, int], classe
         with torch.device("meta"), torch.no_grad():
             denoiser(build_unet(network.unet(shape, classes), 0), label)(torch.zeros(1, *shape), torch.zeros(1))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} makes no network for images of {_text(shape)}: {_first_line(error)}") from None
+        raise UsageError(f"{name} makes no network for images of {_text(shape)}: {first_line(error)}") from None
 
 
 def _check_classifier(name: str, extractor: Extractor, shape: tuple[int, int, int], classes: int) -> None:
@@ -104,12 +104,8 @@ def _check_classifier(name: str, extractor: Extractor, shape: tuple[int, int, in
         with torch.device("meta"):
             Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=classes))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} takes no images of {_text(shape)}: {_first_line(error)}") from None
+        raise UsageError(f"{name} takes no images of {_text(shape)}: {first_line(error)}") from None
 
 
 def _text(shape: tuple[int, int, int]) -> str:
     return "x".join(map(str, shape)) + " (channels, height, width)"
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -94,7 +94,6 @@ class HalvingStage:
             restore_optimizer(self.head_adam, select("head_adam", state))
 
     def finish(self, path: Path) -> None:
-        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(path, self.student, role="student", method=self.method, sampling_steps=self.student_steps)
 
 

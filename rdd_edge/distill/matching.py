@@ -80,6 +80,5 @@ class MatchStage:
         self.optimizer.load(select("optimizer", state))
 
     def finish(self, path: Path) -> None:
-        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         steps = self.grid if self.role == "student" else None
         save_checkpoint(path, self.student, role=self.role, method=self.method, sampling_steps=steps)

@@ -96,7 +96,6 @@ class SfddmStage:
         self.optimizer.load(select("optimizer", state))
 
     def finish(self, path: Path) -> None:
-        self.student.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(
             path, self.student, role="student", method="sfddm", sampling_steps=len(self.times), noise_times=self.times
         )

@@ -81,5 +81,4 @@ class TeacherStage:
 
     def finish(self, path: Path) -> None:
         self.unet.load_state_dict(self.ema)
-        self.unet.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
         save_checkpoint(path, self.unet.eval(), role="teacher", method="teacher", sampling_steps=None)

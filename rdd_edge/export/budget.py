@@ -5,6 +5,7 @@ A budget is asked with images of the artifact and of the student from the same n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -21,6 +22,7 @@ from ..metrics.sources import evaluation_sources
 from ..noise import to_uint8
 from ..scores import psnr_per_image
 from .calibration import BUDGET_SEED, PARITY_SEED
+from .parity import PARITY_SAMPLES, PEAK
 
 if TYPE_CHECKING:
     from ..data import ImageSet
@@ -28,8 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FD_SAMPLES", "Budget", "FdBudget", "PsnrBudget", "budget_of"]
 
-PEAK = 2.0  # of images in [-1, 1]
-PSNR_SAMPLES = 32  # those of the parity vectors, so that the manifest's parity shows what was held
 FD_SAMPLES = 2000
 Images = NDArray[np.float32]
 
@@ -49,8 +49,8 @@ class Budget(Protocol):
     @property
     def asked(self) -> float: ...
 
-    def value(self, x: Images, student: Images) -> float:
-        """Of an artifact's images x (N, C, H, W) beside the student's."""
+    def against(self, student: Images) -> Callable[[Images], float]:
+        """The budget's value of an artifact's images (N, C, H, W) beside these of the student."""
         ...
 
     def met(self, value: float) -> bool: ...
@@ -72,15 +72,15 @@ class PsnrBudget:
 
     least_db: float
     kind: Literal["psnr_db", "fd_rise"] = "psnr_db"
-    samples: int = PSNR_SAMPLES
+    samples: int = PARITY_SAMPLES  # the parity vectors, so that the manifest's parity shows what was held
     seed: int = PARITY_SEED
 
     @property
     def asked(self) -> float:
         return self.least_db
 
-    def value(self, x: Images, student: Images) -> float:
-        return float(np.median(psnr_per_image(x, student, PEAK)))
+    def against(self, student: Images) -> Callable[[Images], float]:
+        return lambda x: float(np.median(psnr_per_image(x, student, PEAK)))
 
     def met(self, value: float) -> bool:
         return value >= self.least_db
@@ -114,14 +114,15 @@ class FdBudget:
     def asked(self) -> float:
         return self.rise
 
-    def value(self, x: Images, student: Images) -> float:
+    def against(self, student: Images) -> Callable[[Images], float]:
         """fd / fd of the student - 1."""
-        return self._distance(x) / self._distance(student) - 1.0
-
-    def _distance(self, x: Images) -> float:
-        pixels = to_uint8(x)  # (N, H, W, C)
         real = reference_statistics(self.real, self.extractor)
-        return frechet_distance(image_statistics(pixels, self.extractor), real)
+
+        def distance(x: Images) -> float:
+            return frechet_distance(image_statistics(to_uint8(x), self.extractor), real)
+
+        students = distance(student)
+        return lambda x: distance(x) / students - 1.0
 
     def met(self, value: float) -> bool:
         return value <= self.rise

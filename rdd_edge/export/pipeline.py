@@ -24,10 +24,10 @@ from ..quiet import quiet
 from ..results import Plan
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Quantized, Target
 from .budget import Budget
-from .calibration import calibration_set
+from .calibration import PARITY_SEED, calibration_set
 from .graph import export_program
 from .harness import add_harness
-from .parity import THREADS, Vectors, make_vectors, measure, write_vectors
+from .parity import PARITY_SAMPLES, THREADS, Vectors, make_vectors, measure, write_vectors
 from .plan import plan_bundles
 from .provenance import shared_provenance
 from .rewrites import apply_rewrites
@@ -83,26 +83,24 @@ class _Student:
     progress: Progress
     budget: Budget | None
     rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
+    made: dict[tuple[int, int], Vectors] = field(default_factory=dict)
 
     @cached_property
     def unet(self) -> nn.Module:
         return self.checkpoint.load()
 
-    @cached_property
-    def vectors(self) -> Vectors:
-        return make_vectors(self.unet, self.checkpoint.image_shape, self.checkpoint.classes)
+    def vectors(self, samples: int = PARITY_SAMPLES, seed: int = PARITY_SEED) -> Vectors:
+        """Noise and the student's own images of it, made once for each number and seed."""
+        if (samples, seed) not in self.made:
+            about = self.checkpoint.image_shape, self.checkpoint.classes
+            self.made[samples, seed] = make_vectors(self.unet, *about, samples, seed)
+        return self.made[samples, seed]
 
     @cached_property
     def program(self) -> ExportedProgram:
         self.progress(Event("", "", "export"))
         with _converting():
             return export_program(self.unet, self.input_shape, self.checkpoint.classes)
-
-    @cached_property
-    def budget_vectors(self) -> Vectors:
-        assert self.budget is not None
-        about = self.checkpoint.image_shape, self.checkpoint.classes
-        return make_vectors(self.unet, *about, self.budget.samples, self.budget.seed)
 
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
@@ -134,10 +132,11 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
         student.progress(Event(target.name, precision, "lower"))
         with _converting():
             artifact = target.lower(lowered, spec, folder)
-        _check_rules(target, artifact, precision)
+        if broken := target.broken_rules(artifact.path, precision):
+            raise ExportError(f"the {target.name} target cannot take this model: {'; '.join(broken[:3])}")
         student.progress(Event(target.name, precision, "parity"))
-        write_vectors(folder / "parity", student.vectors)
-        parity = measure(target.name, artifact.path, spec, student.vectors)
+        write_vectors(folder / "parity", student.vectors())
+        parity = measure(target.name, artifact.path, spec, student.vectors())
         add_harness(target.name, folder)
         manifest = _manifest(student.checkpoint, target, spec, artifact, folder, quantization, parity)
         write_model(folder / MANIFEST, manifest)
@@ -145,13 +144,6 @@ def _build(student: _Student, target: Target, precision: str, out: Path) -> Bund
     bundle = read_bundle(out)
     student.progress(Event(target.name, precision, "done", _verdict(target, bundle, artifact)))
     return bundle
-
-
-def _check_rules(target: Target, artifact: Artifact, precision: str) -> None:
-    """Raise ExportError where the saved file breaks a rule of a runtime that is not at hand."""
-    broken_rules = getattr(target, "broken_rules", None)
-    if broken_rules is not None and (broken := broken_rules(artifact.path, precision)):
-        raise ExportError(f"the {target.name} target cannot take this model: {'; '.join(broken[:3])}")
 
 
 def _quantize(
@@ -187,7 +179,8 @@ def _search(
         student.progress(Event(target.name, spec.precision, "search", detail))
 
     tell(f"the student's own {budget.samples} images")
-    vectors = student.budget_vectors
+    vectors = student.vectors(budget.samples, budget.seed)
+    value_of_images = budget.against(vectors.x)
     tell("the cost of each layer")
 
     def value_of(keep: tuple[str, ...]) -> float:
@@ -200,7 +193,7 @@ def _search(
             raise UsageError(
                 f"mixed precision needs a runtime here to measure the budget: {target.cannot_run(spec.precision)}"
             )
-        value = budget.value(x, vectors.x)
+        value = value_of_images(x)
         tell(f"{budget.text(value)} with {len(keep)} layers kept")
         return value
 

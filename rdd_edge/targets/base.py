@@ -100,9 +100,7 @@ class Runner(Protocol):
 
 
 class Target(Protocol):
-    """A platform. One whose own runtime is not at hand may have `broken_rules(artifact, precision)`: what that runtime
-    would refuse or run slowly in the saved file, one clause each.
-    """
+    """A platform."""
 
     name: str
     precisions: tuple[str, ...]
@@ -125,6 +123,13 @@ class Target(Protocol):
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
         """A runner on this machine, or None where no runtime of this target exists here."""
+        ...
+
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
+        """What a runtime that is not at hand would refuse or run slowly in the saved file, one clause each.
+
+        None: the target has no rules, since its own runtime is asked.
+        """
         ...
 
     def runtime_here(self) -> str | None:

@@ -3,7 +3,6 @@
 RDD_EDGE_TEST_CIFAR10 names a folder of CIFAR-10's own parquet files to take the images from in place of random ones.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from parquets import write_parquet
 from tiny import Silent
 
 from rdd_edge.checkpoint import read_checkpoint
@@ -29,24 +28,9 @@ def data(tmp_path, monkeypatch) -> ImageSet:
     """The first images of parquet files in Hugging Face's layout."""
     monkeypatch.setenv("RDD_EDGE_CACHE", str(tmp_path / "cache"))
     own = os.environ.get("RDD_EDGE_TEST_CIFAR10")
-    found = load_images(own or str(written(tmp_path / "data")))
+    found = load_images(own or str(write_parquet(tmp_path / "data", COUNT)))
     images, labels = np.array(found.images[:COUNT]), found.labels[:COUNT]
     return ImageSet(found.name, images, labels, found.classes, content_sha256(images, labels, found.classes))
-
-
-def written(folder: Path) -> Path:
-    pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
-
-    cells = []
-    for image in np.random.default_rng(0).integers(0, 256, (COUNT, 32, 32, 3), dtype=np.uint8):
-        buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "PNG")
-        cells.append({"bytes": buffer.getvalue(), "path": None})
-    folder.mkdir()
-    table = pyarrow.table({"img": cells, "label": [k % 10 for k in range(COUNT)]})
-    parquet.write_table(table, folder / "train-00000-of-00001.parquet")
-    return folder
 
 
 def short(name: str, *more: str, **options) -> Preset:

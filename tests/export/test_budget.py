@@ -38,7 +38,7 @@ def test_psnr_is_the_median_over_images() -> None:
     student = np.zeros((3, 1, 2, 2), np.float32)
     x = student + np.array([0.02, 0.2, 0.002], np.float32)[:, None, None, None]
     budget = PsnrBudget(39.0)
-    assert budget.value(x, student) == pytest.approx(40.0, abs=1e-3)
+    assert budget.against(student)(x) == pytest.approx(40.0, abs=1e-3)
     assert budget.met(40.0) and not budget.met(38.9)
     assert budget.allowed(29.0) == pytest.approx(0.1)
 
@@ -53,8 +53,10 @@ def test_fd_rise_is_the_distance_beside_the_students() -> None:
         return frechet_distance(*pair)
 
     budget = FdBudget(0.02, real, means)
-    assert budget.value(x, student) == pytest.approx(distance(to_uint8(x)) / distance(to_uint8(student)) - 1, rel=1e-6)
-    assert budget.value(student, student) == 0.0
+    assert budget.against(student)(x) == pytest.approx(
+        distance(to_uint8(x)) / distance(to_uint8(student)) - 1, rel=1e-6
+    )
+    assert budget.against(student)(student) == 0.0
     assert budget.met(0.02) and not budget.met(0.021)
     assert budget.text(0.034) == "a Fréchet distance +3.4% from the student's"
 

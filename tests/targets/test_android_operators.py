@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from rdd_edge.targets.android import target
-from rdd_edge.targets.android.profile import delegates
+from rdd_edge.targets.android.outside import delegates
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def test_vulkan_takes_the_whole_graph_and_is_not_run_here(
     for precision in target.backends["vulkan"]:
         artifact = target.lower(case.program, case.spec(precision), tmp_path / precision)
         assert artifact.outside == {}
-        assert set(delegates(artifact.path).values()) == {"VulkanBackend"}
+        assert set(delegates(artifact.path.read_bytes()).values()) == {"VulkanBackend"}
         assert target.runner(artifact.path, case.spec(precision), 1) is None
         assert "no Vulkan" in target.cannot_run(precision)
         sizes[precision] = artifact.path.stat().st_size

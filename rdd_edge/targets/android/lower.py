@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import ExportError
+from ...errors import ExportError, first_line
 from ...files import write_bytes
 from ..base import Artifact, ExportSpec
 
@@ -37,7 +37,7 @@ def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
             content = edge.to_executorch().buffer
             outside = operators_outside(content)
     except Exception as error:  # each stage of the compiler has exceptions of its own
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(f"ExecuTorch cannot take the model: {reason[:300]}") from error
     write_bytes(out / "model.pte", content)
     versions = {name: version(name) for name in ("executorch", "torch", "torchao")}

@@ -1,22 +1,36 @@
-"""Which operators of a saved .pte its backend did not take: they run in ExecuTorch's portable kernels, on the CPU."""
+"""Who runs what in a saved .pte: a backend its part, ExecuTorch's portable kernels on the CPU what no backend took."""
 
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
-__all__ = ["operators_outside"]
+from ...quiet import import_or_explain
+
+__all__ = ["delegates", "operators_outside"]
 
 
 def operators_outside(content: bytes) -> dict[str, int]:
     """Names of the operators in the execution plan of a .pte, with the number of their calls, the most first."""
-    from executorch.exir._serialize._program import deserialize_pte_binary
+    plan = _plan(content)
+    operators = [plan.operators[call.op_index] for _, call in _calls(plan, "KernelCall")]
+    names = Counter(f"{one.name}.{one.overload}" if one.overload else one.name for one in operators)
+    return dict(names.most_common())
 
-    plan = deserialize_pte_binary(content).program.execution_plan[0]
-    calls: Counter[str] = Counter()
-    for chain in plan.chains:
-        for instruction in chain.instructions:
-            kernel = instruction.instr_args
-            if type(kernel).__name__ == "KernelCall":
-                operator = plan.operators[kernel.op_index]
-                calls[f"{operator.name}.{operator.overload}" if operator.overload else operator.name] += 1
-    return dict(calls.most_common())
+
+def delegates(content: bytes) -> dict[int, str]:
+    """Of each instruction in the execution plan of a .pte that calls a backend, the backend's name."""
+    plan = _plan(content)
+    return {number: plan.delegates[call.delegate_index].id for number, call in _calls(plan, "DelegateCall")}
+
+
+def _plan(content: bytes) -> Any:
+    serialize: Any = import_or_explain("executorch.exir._serialize._program", "reading a .pte", "android")
+    return serialize.deserialize_pte_binary(content).program.execution_plan[0]
+
+
+def _calls(plan: Any, kind: str) -> list[tuple[int, Any]]:
+    """Number and call of each instruction of that kind; a program without control flow has one chain of them."""
+    (chain,) = plan.chains
+    calls = [(number, instruction.instr_args) for number, instruction in enumerate(chain.instructions)]
+    return [(number, call) for number, call in calls if type(call).__name__ == kind]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...quiet import import_or_explain, quiet
 from ...timing import Operator
+from .outside import delegates
 
 __all__ = ["operators", "profile"]
 
@@ -34,7 +35,7 @@ def profile(artifact: Path, inputs: Sequence[Any], runs: int) -> list[Operator] 
         program.write_etdump_result_to_file(path)
         blocks = devtools.Inspector(etdump_path=path).event_blocks
     (execute,) = (block for block in blocks if block.name == "Execute")
-    return operators(execute.events, delegates(artifact), runs)
+    return operators(execute.events, delegates(artifact.read_bytes()), runs)
 
 
 def operators(events: Iterable[Any], delegate_of: dict[int, str], runs: int) -> list[Operator]:
@@ -52,15 +53,3 @@ def operators(events: Iterable[Any], delegate_of: dict[int, str], runs: int) -> 
         name = f"{number}: {event.name.removeprefix(NATIVE)}"
         found.append(Operator(name, kind, sum(event.perf_data.raw[-runs:]) / runs, backend))
     return found
-
-
-def delegates(artifact: Path) -> dict[int, str]:
-    """Of each instruction of the program that calls a backend, the backend's name."""
-    serialize: Any = import_or_explain("executorch.exir._serialize._program", "a .pte's profile", "android")
-    plan = serialize.deserialize_pte_binary(artifact.read_bytes()).program.execution_plan[0]
-    calls = [instruction.instr_args for instruction in plan.chains[0].instructions]
-    return {
-        number: plan.delegates[call.delegate_index].id
-        for number, call in enumerate(calls)
-        if type(call).__name__ == "DelegateCall"
-    }

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError
+from ...errors import ArtifactError, first_line
 from ...quiet import import_or_explain
 from ...results import Runtime
 from ...timing import Operator
@@ -36,7 +36,7 @@ class ExecuTorchRunner:
             self._program = self._runtime.load_program(self._artifact)
             self._method = self._program.load_method("forward")
         except Exception as error:  # the bindings raise plain RuntimeErrors, and others for a file they cannot map
-            raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: {first_line(error)}") from None
         if self._method is None:
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: it has no method named forward")
 
@@ -47,7 +47,7 @@ class ExecuTorchRunner:
         try:
             (x,) = self._method.execute(_tensors(z, label))
         except Exception as error:
-            raise ArtifactError(f"ExecuTorch cannot run {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ExecuTorch cannot run {self._artifact}: {first_line(error)}") from None
         result: NDArray[np.float32] = x.numpy().copy()  # the next run writes over the program's own memory
         return result
 
@@ -62,7 +62,3 @@ def _tensors(z: NDArray[np.float32], label: NDArray[np.int64] | None) -> list[An
     import torch
 
     return [torch.from_numpy(np.ascontiguousarray(value)) for value in (z, label) if value is not None]
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -70,6 +70,9 @@ class AndroidTarget:
 
         return ExecuTorchRunner(artifact, threads)
 
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
+        return None
+
     def runtime_here(self) -> str | None:
         return installed("executorch")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import ExportError
+from ...errors import ExportError, first_line
 from ..base import ExportSpec
 from .silence import import_coremltools, no_bars
 
@@ -39,7 +39,7 @@ def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
                 skip_model_load=True,
             )
     except (NotImplementedError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ExportError(f"the ios target cannot take this model: {reason}") from None
 
 

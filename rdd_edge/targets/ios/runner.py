@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import __version__
-from ...errors import ArtifactError
+from ...errors import ArtifactError, first_line
 from ...results import Runtime
 from ..overflow import refuse_overflow
 from .silence import import_coremltools, no_bars
@@ -34,7 +34,7 @@ class CoreMLRunner:
             with no_bars():
                 self._model = self._ct.models.MLModel(str(self._artifact), compute_units=self._ct.ComputeUnit.ALL)
         except Exception as error:  # Core ML's errors arrive as bare RuntimeError and Exception
-            raise ArtifactError(f"Core ML cannot load {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"Core ML cannot load {self._artifact}: {first_line(error)}") from None
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         if self._model is None:
@@ -45,7 +45,7 @@ class CoreMLRunner:
         try:
             x: NDArray[np.float32] = self._model.predict(feeds)["x"]  # type: ignore[attr-defined]
         except Exception as error:
-            raise ArtifactError(f"Core ML cannot run {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"Core ML cannot run {self._artifact}: {first_line(error)}") from None
         return x.astype(np.float32, copy=False)
 
 
@@ -86,7 +86,3 @@ class EvaluatorRunner:
         result = self._evaluator.run(inputs)
         refuse_overflow(self._artifact, result.largest)
         return result
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

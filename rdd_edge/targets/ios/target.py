@@ -59,6 +59,9 @@ class IosTarget:
 
         return CoreMLRunner(artifact) if sys.platform == "darwin" else EvaluatorRunner(artifact, threads)
 
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
+        return None
+
     def runtime_here(self) -> str:
         if sys.platform == "darwin":
             return f"Core ML on macOS {platform.mac_ver()[0]}"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError
+from ...errors import ArtifactError, first_line
 from ...quiet import import_or_explain
 from .graph import OPSET
 
@@ -75,7 +75,7 @@ def _read(path: Path) -> _Graph:
         onnx.checker.check_model(proto)
         inferred = onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
     except Exception as error:  # protobuf's, the checker's and the inferrer's have no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ArtifactError(f"{path} is not a sound ONNX graph: {reason}") from None
     graph, types = inferred.graph, {}
     for value in [*graph.value_info, *graph.input, *graph.output]:

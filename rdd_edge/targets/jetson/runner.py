@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ...errors import ArtifactError
+from ...errors import ArtifactError, first_line
 from ...quiet import import_or_explain
 from ...results import Runtime
 from ...timing import Operator
@@ -45,9 +45,7 @@ class OnnxRunner:
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator]:
         """Mean time of every node that ONNX Runtime's optimizer left, in a session of its own."""
-        inputs = [value.name for value in self._session.get_inputs()]
-        feeds = dict(zip(inputs, [z] if label is None else [z, label], strict=True))
-        return profile(self._ort, self._artifact, self._options(), [PROVIDER], feeds, runs)
+        return profile(self._ort, self._artifact, self._options(), [PROVIDER], _feeds(self._session, z, label), runs)
 
     def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float]:
         """Of each float16 tensor, the largest magnitude for these inputs. Raises ArtifactError for an overflow."""
@@ -64,7 +62,7 @@ class OnnxRunner:
         try:
             return self._ort.InferenceSession(model, self._options(), providers=[PROVIDER])
         except Exception as error:  # each of ONNX Runtime's errors is a class of its own, under Exception itself
-            raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {first_line(error)}") from None
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()
@@ -74,13 +72,16 @@ class OnnxRunner:
         return options
 
     def _outputs(self, session: Any, names: list[str] | None, z: Any, label: Any) -> list[NDArray[Any]]:
-        inputs = [value.name for value in session.get_inputs()]
         try:
-            feeds = dict(zip(inputs, [z] if label is None else [z, label], strict=True))
-            found: list[NDArray[Any]] = session.run(names, feeds)
+            found: list[NDArray[Any]] = session.run(names, _feeds(session, z, label))
         except Exception as error:
-            raise ArtifactError(f"ONNX Runtime cannot run {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime cannot run {self._artifact}: {first_line(error)}") from None
         return found
+
+
+def _feeds(session: Any, z: Any, label: Any) -> dict[str, Any]:
+    names = [value.name for value in session.get_inputs()]
+    return dict(zip(names, [z] if label is None else [z, label], strict=True))
 
 
 def _watched(path: Path) -> tuple[bytes, list[str]]:
@@ -97,7 +98,3 @@ def _watched(path: Path) -> tuple[bytes, list[str]]:
 def _magnitude(value: NDArray[Any]) -> float:
     largest = float(np.abs(value).max(initial=0))
     return largest if largest == largest else float("inf")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from rdd_edge.errors import ArtifactError, DependencyError
+from rdd_edge.errors import ArtifactError, DependencyError, first_line
 
 __all__ = ["RUNTIMES", "open_runtime"]
 
@@ -39,13 +39,13 @@ class OnnxRuntime:
         try:
             self._session = self._ort.InferenceSession(str(self._artifact), self._options(), providers=[PROVIDER])
         except Exception as error:  # each of ONNX Runtime's errors is a class of its own, under Exception itself
-            raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {first_line(error)}") from None
 
     def run(self, z: Any, label: Any) -> Any:
         try:
             return self._session.run(None, self._feeds(z, label))[0]
         except Exception as error:
-            raise ArtifactError(f"ONNX Runtime cannot run {self._artifact}: {_first_line(error)}") from None
+            raise ArtifactError(f"ONNX Runtime cannot run {self._artifact}: {first_line(error)}") from None
 
     def profile(self, z: Any, label: Any, runs: int) -> Any:
         from ort_profile import profile  # type: ignore[import-not-found]
@@ -61,7 +61,3 @@ class OnnxRuntime:
         options.intra_op_num_threads, options.inter_op_num_threads = self._threads, 1
         options.log_severity_level = 4  # its warnings are for the authors of kernels
         return options
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

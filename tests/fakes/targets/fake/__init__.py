@@ -68,6 +68,9 @@ class FakeTarget:
         word = artifact.read_text()
         return None if word == "nowhere" else FakeRunner(word, spec)
 
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
+        return None
+
     def runtime_here(self) -> str | None:
         return "fakert 7.0"
 
