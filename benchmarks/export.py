@@ -4,9 +4,11 @@
     python benchmarks/export.py --checkpoint RUN --mixed 45     # a trained student, and our mixed precision
 
 Each way has a process of its own. They take turns, a few runs each, round after round, so that what else happens on the
-machine falls on all alike; the time is the median of all runs of a way. GFLOP/s counts two for each multiplication of
-the student's convolutions and linear layers as it was trained, whatever a way makes of them, beside the rate of a
-square float32 matrix product in PyTorch on the same threads. PSNR is to PyTorch, in float32, on the same noise.
+machine falls on all alike; and all are started several times, because where its memory happens to lie makes a process
+up to a fifth faster or slower for its whole life. The time is the median of all runs of a way. GFLOP/s counts two for
+each multiplication of the student's convolutions and linear layers as it was trained, whatever a way makes of them,
+beside the rate of a square float32 matrix product in PyTorch on the same threads. PSNR is to PyTorch, in float32, on
+the same noise.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def main() -> None:
     source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
     parser.add_argument("--mixed", type=float, help="build our mixed precision as well, for this many dB")
     parser.add_argument("--only", help="names of ways, separated by commas")
-    parser.add_argument("--rounds", type=int, default=7, help="0 builds, for --work, and times nothing")
+    parser.add_argument("--starts", type=int, default=4, help="of each process; 0 only builds, for --work")
+    parser.add_argument("--rounds", type=int, default=3, help="after each start")
     parser.add_argument("--runs", type=int, default=5, help="of each way a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder to keep what is built in, and to take it from")
@@ -81,16 +84,19 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
         names.append("ours-mixed")
         if not (work / "ours-mixed.pte").is_file():
             build_mixed(checkpoint, arguments.mixed, work)
-    if arguments.rounds == 0:
+    if arguments.starts == 0:
         return
     names.append(PEAK)
-    workers = {name: Worker(name, work, checkpoint, arguments.threads) for name in names}
+    for old in work.glob("*.x.npy"):
+        old.unlink()
     times: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(arguments.rounds):
-        for name, worker in workers.items():
-            times[name] += worker.times(arguments.runs)
-    for worker in workers.values():
-        worker.close()
+    for _ in range(arguments.starts):
+        workers = {name: Worker(name, work, checkpoint, arguments.threads) for name in names}
+        for _ in range(arguments.rounds):
+            for name, worker in workers.items():
+                times[name] += worker.times(arguments.runs)
+        for worker in workers.values():
+            worker.close()
     show(work, names, times, macs, arguments.threads)
 
 
@@ -179,7 +185,9 @@ def serve(work: Path, name: str, checkpoint: Path, threads: int) -> None:
 
     else:
         run, z = export_paths.open_runner(work, name, threads), export_paths.inputs(checkpoint, SAMPLES)
-        np.save(work / f"{name}.x.npy", np.concatenate([run(row[None]) for row in z]))
+        images = work / f"{name}.x.npy"
+        if not images.is_file():
+            np.save(images, np.concatenate([run(row[None]) for row in z]))
 
         def once() -> object:
             return run(z[:1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections import Counter
 from typing import Any
 
@@ -18,8 +19,10 @@ from rdd_edge.export.macs import total_macs
 from rdd_edge.export.rewrites import REWRITES, apply_rewrites
 from rdd_edge.export.rewrites.upsample import transposed_kernel
 from rdd_edge.export.rewrites.upsample_subpixel import phase_kernels, upsample_by_phases
+from rdd_edge.export.rewrites.winograd import convolution_of_pairs, pair_kernels, winograd
 
 aten = torch.ops.aten
+ANDROID = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")
 DEEP = {
     "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
     "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
@@ -37,6 +40,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "many classes, scale and shift": {"num_class_embeds": 300, "resnet_time_scale_shift": "scale_shift"},
     "resnet samplers": {"downsample_type": "resnet", "upsample_type": "resnet"},
 }
+
+
+@pytest.fixture(autouse=True)
+def every_even_map_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = importlib.import_module(winograd.__module__)
+    monkeypatch.setattr(module, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(module, "LEAST_MACS", 0)
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda name: name.replace(" ", "_"))
@@ -111,6 +121,44 @@ def test_phases_equal_nearest_then_convolution() -> None:
     x, kernel, bias = torch.randn(2, 3, 5, 4).double(), torch.randn(6, 3, 3, 3).double(), torch.randn(6).double()
     expected = functional.conv2d(functional.interpolate(x, scale_factor=2.0), kernel, bias, padding=1)
     torch.testing.assert_close(upsample_by_phases(x, phase_kernels(kernel), bias), expected)
+
+
+def test_convolution_of_pairs_equals_the_convolution() -> None:
+    x, kernel, bias = torch.randn(2, 3, 6, 5).double(), torch.randn(7, 3, 3, 3).double(), torch.randn(7).double()
+    found = convolution_of_pairs(x.reshape(2, 3, 3, 10), *pair_kernels(kernel), bias)
+    torch.testing.assert_close(found.reshape(2, 7, 6, 5), functional.conv2d(x, kernel, bias, padding=1))
+
+
+def test_pairs_of_rows_reach_every_convolution_of_even_maps_and_change_places_only_between_sizes() -> None:
+    program = export_program(small_unet(), (1, 1, 8, 8), None)
+    rewritten = apply_rewrites(program, (*ANDROID, "winograd"))
+    kernels = Counter(tuple(each.shape[2:]) for each in rewritten.state_dict.values() if each.dim() == 4)
+    assert kernels[3, 3] == 1  # the downsampling's, of stride 2
+    assert kernels[1, 3] == 4 * sum(each.shape[2:] == (3, 3) for each in plain(program))
+    views, before = (operators(each)[aten.reshape.default] for each in (rewritten, apply_rewrites(program, ANDROID)))
+    # Into pairs: noise, the downsampled map, attention's result. Out of them: to downsampling, attention, upsampling;
+    # the image.
+    assert views - before == 7
+
+
+def plain(program: ExportedProgram) -> list[torch.Tensor]:
+    """Kernels of the convolutions of stride 1 that no upsampling precedes."""
+    found = [
+        (node, program.state_dict[program.graph_signature.inputs_to_parameters[node.args[1].name]])
+        for node in program.graph.nodes
+        if node.target == aten.conv2d.default
+    ]
+    return [
+        kernel
+        for node, kernel in found
+        if list(node.args[3:4]) in ([], [[1, 1]]) and node.args[0].target != aten.upsample_nearest2d.vec
+    ]
+
+
+def test_convolutions_of_little_work_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = export_program(small_unet(), (1, 1, 8, 8), None)
+    monkeypatch.setattr(importlib.import_module(winograd.__module__), "LEAST_MACS", 64 * 64 * 9 * 64)
+    assert operators(apply_rewrites(program, ("winograd",))) == operators(program)
 
 
 def test_unknown_rewrite_is_a_usage_error() -> None:

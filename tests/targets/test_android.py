@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,17 @@ def fp32(
 def test_fp32_is_exact(fp32: Any) -> None:
     case, runner = fp32
     assert case.psnr(runner) >= target.parity_db["fp32"]
+
+
+def test_pairs_of_rows_are_exact_in_the_runtime(
+    make_case: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = importlib.import_module("rdd_edge.export.rewrites.winograd")
+    monkeypatch.setattr(module, "LEAST_PIXELS", 1)
+    monkeypatch.setattr(module, "LEAST_MACS", 0)
+    case = make_case(target.rewrites["fp32"])
+    assert any(value.shape[2:] == (1, 3) for value in case.program.state_dict.values())
+    assert case.psnr(lowered(case, "fp32", tmp_path)[1]) >= target.parity_db["fp32"]
 
 
 def test_a_wrong_input_is_a_sentence(fp32: Any) -> None:

@@ -17,6 +17,7 @@ from .fold_time import fold_time
 from .group_norm import group_norm
 from .upsample import upsample
 from .upsample_subpixel import upsample_subpixel
+from .winograd import winograd
 
 __all__ = ["REWRITES", "apply_rewrites", "check_rewrites"]
 
@@ -28,6 +29,7 @@ REWRITES: dict[str, Callable[[GraphModule], None]] = {
     "upsample_subpixel": upsample_subpixel,  # the same pair, so after `upsample` nothing is left for it
     "attention": attention,
     "group_norm": group_norm,
+    "winograd": winograd,  # last: what the others leave stays as it is, in pairs of rows
 }
 
 

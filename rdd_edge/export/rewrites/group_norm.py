@@ -38,8 +38,10 @@ def group_norm(gm: GraphModule) -> None:
                 for value in (weight, bias)
             )
             with gm.graph.inserting_before(node):
-                args = (_before_flattening(x), average, scale, shift, eps)
-                result = gm.graph.call_function(group_norm_of_means, args)
+                source = _before_flattening(x)
+                result = gm.graph.call_function(group_norm_of_means, (source, average, scale, shift, eps))
+                if source.meta["val"].dim() == 4:
+                    result.meta["val"] = source.meta["val"]
                 if node.meta["val"].dim() != 4:
                     result = gm.graph.call_function(aten.reshape.default, (result, list(node.meta["val"].shape)))
             result.meta["val"] = node.meta["val"]

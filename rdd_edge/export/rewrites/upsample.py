@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.fx import GraphModule, Node
 
 from ..constants import add_constant, constant, is_constant
+from ..convolutions import options_of
 
 __all__ = ["matches", "transposed_kernel", "upsample"]
 
@@ -50,5 +51,4 @@ def matches(gm: GraphModule, conv: Node) -> bool:
         return False
     small, large = source.args[0].meta["val"].shape, source.meta["val"].shape  # type: ignore[union-attr]
     doubles = large[2] == 2 * small[2] and large[3] == 2 * small[3]
-    options = [*conv.args[3:], *[[1, 1], [0, 0], [1, 1], 1][len(conv.args) - 3 :]]
-    return doubles and options == [[1, 1], [1, 1], [1, 1], 1]
+    return doubles and options_of(conv) == ([1, 1], [1, 1], [1, 1], 1)

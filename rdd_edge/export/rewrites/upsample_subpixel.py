@@ -40,12 +40,15 @@ def phase_kernels(kernel: Tensor) -> list[Tensor]:
     return [full[:, :, taps[row]][:, :, :, taps[column]].contiguous() for row, column in PHASES]
 
 
-def upsample_by_phases(x: Tensor, kernels: list[Tensor], bias: Tensor | None) -> Tensor:
-    """The four convolutions of x (N, C_in, H, W), interleaved to (N, C_out, 2H, 2W)."""
+def upsample_by_phases(x: Tensor, kernels: list[Tensor], bias: Tensor | None, together: int = 1) -> Tensor:
+    """The four convolutions of x (N, C_in, H, W), interleaved to (N, C_out, 2H, 2W).
+
+    together: how many rows of the result stand side by side, which makes it (N, C_out, 2H/together, together·2W).
+    """
     phases = [
         functional.conv2d(functional.pad(x, (1 - column, column, 1 - row, row)), kernel, bias).permute(0, 2, 3, 1)
         for (row, column), kernel in zip(PHASES, kernels, strict=True)
     ]  # four (N, H, W, C)
     n, h, w, c = phases[0].shape
     even, odd = (torch.cat(phases[i : i + 2], dim=3).reshape(n, h, 2 * w, c) for i in (0, 2))  # whole rows
-    return torch.cat([even, odd], dim=2).reshape(n, 2 * h, 2 * w, c).permute(0, 3, 1, 2)
+    return torch.cat([even, odd], dim=2).reshape(n, 2 * h // together, 2 * w * together, c).permute(0, 3, 1, 2)

@@ -40,6 +40,7 @@ class AndroidTarget:
     }  # fmt: skip
     rewrites: ClassVar[dict[str, tuple[str, ...]]] = {
         **dict.fromkeys(backends["xnnpack"], FOR_XNNPACK),
+        "fp32": (*FOR_XNNPACK, "winograd"),  # its sums and differences take more digits than fp16 and int8 have
         **dict.fromkeys(backends["vulkan"], FOR_VULKAN),
     }
 
