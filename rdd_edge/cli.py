@@ -330,7 +330,10 @@ def export(
     checkpoint: Checkpoint,
     target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be given again")],
     out: Annotated[Path, typer.Option(help="folder that gets one bundle per target and precision")],
-    precision: Annotated[str | None, typer.Option(help="one that every target has; default: all of each")] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="one that every target has, or all; default: android fp32, ios fp16, jetson fp16"),
+    ] = None,
     backend: Annotated[
         str | None, typer.Option(help="of the target, as vulkan for android's GPU; default: its first")
     ] = None,
@@ -342,8 +345,8 @@ def export(
     data: Data = None,
     extractor: Extractor = None,
 ) -> None:
-    """Build a bundle per target and precision, each proven on its artifact."""
-    from .console import stages
+    """Build a bundle for each target, or one for each of its precisions, each proven on its artifact."""
+    from .console import timed_stages
     from .quiet import import_or_explain
 
     import_or_explain("torch", "export", "distill")
@@ -351,14 +354,16 @@ def export(
     from .export.pipeline import Event, export_bundles
 
     budget = budget_of(checkpoint, min_psnr, max_fd_rise, data, extractor)
-    with stages("export") as stage:
+    with timed_stages("export") as stage:
 
         def show(event: Event) -> None:
             name = "-".join(part for part in (event.target, event.precision) if part)
-            detail = event.detail if event.stage == "search" else ""
-            stage(" ".join(part for part in (name, event.stage, detail) if part))
             if event.stage in ("kept", "done"):
+                stage("")
                 typer.echo(f"{out / name}: {event.detail}")
+            else:
+                detail = event.detail if event.stage == "search" else ""
+                stage(" ".join(part for part in (name, event.stage, detail) if part))
 
         export_bundles(checkpoint, tuple(target), precision, out, show, budget=budget, backend=backend)
 

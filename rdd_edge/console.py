@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-__all__ = ["ConsoleReporter", "counter", "err", "out", "stages"]
+__all__ = ["ConsoleReporter", "counter", "err", "out", "stages", "timed_stages"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -100,3 +100,25 @@ def stages(description: str, silent: bool = False) -> Iterator[Callable[[str], N
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as progress:
         task = progress.add_task(description)
         yield lambda stage: progress.update(task, description=f"{description}: {stage}")
+
+
+@contextmanager
+def timed_stages(description: str) -> Iterator[Callable[[str], None]]:
+    """`stages` for a few long ones: each that ended leaves a line with its seconds, on a pipe as well. "" ends one."""
+    running: list[tuple[str, float]] = []
+
+    def end() -> None:
+        for stage, began in running:
+            err.print(f"{description}: {stage}, {time.monotonic() - began:.0f} s")
+        running.clear()
+
+    with stages(description) as show:
+
+        def begin(stage: str) -> None:
+            end()
+            if stage:
+                running.append((stage, time.monotonic()))
+            show(stage)
+
+        yield begin
+        end()

@@ -75,7 +75,7 @@ def assert_sentence(error: str) -> None:
         (["evaluate", "{tiny}", "--data", "digits", "--extractor", "{tmp}"], 3, "is not an extractor"),
         (["evaluate", "{tiny}", "--reference", "{tmp}"], 2, "--reference goes with a bench run"),
         (["export", "{tiny}", "--target", "toaster", "--out", "{tmp}/b"], 2, "there is no target 'toaster'"),
-        (["export", "{tiny}", "--target", "jetson", "--precision", "w4", "--out", "{tmp}/b"], 2, "it has fp32, fp16"),
+        (["export", "{tiny}", "--target", "jetson", "--precision", "w4", "--out", "{tmp}/b"], 2, "it has fp16, fp32"),
         (["export", "{tmp}/nowhere", "--target", "jetson", "--out", "{tmp}/b"], 3, "there is no checkpoint"),
         (["bench", "{tmp}/nowhere", "--out", "{tmp}/b"], 3, "there is no"),
         (["bench", "{tiny}", "--device", "host", "--out", "{tmp}/b"], 2, "export it first"),

@@ -306,7 +306,7 @@ def test_exported_students_go_the_whole_way(
     from rdd_edge.export.pipeline import export_bundles
     from rdd_edge.scores import score
 
-    export_bundles(tiny_conditional_checkpoint, ("jetson",), None, tmp_path / "bundles", lambda event: None)
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles", lambda event: None)
     bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
     for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
         out = tmp_path / precision

@@ -59,10 +59,10 @@ def export_bundles(
     budget: Budget | None = None,
     backend: str | None = None,
 ) -> list[Bundle]:
-    """Build out/<target>-<precision> for each target: one precision, or, for None, all that its backend has.
+    """Build out/<target>-<precision> for each target: a precision, all that its backend has, or its default.
 
     budget: what a mixed-precision artifact has to reach; without it no such is built.
-    backend: of each target, its first unless told.
+    precision, backend: as `plan_bundles` has them.
     Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
     installed, both before any work; ExportError where a target cannot take the model; ArtifactError where the artifact
     does not run; ThresholdError where no mixture holds the budget.

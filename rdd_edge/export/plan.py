@@ -11,15 +11,22 @@ from ..targets.base import Target
 from .budget import Budget
 from .search import MIXED
 
-__all__ = ["plan_bundles"]
+__all__ = ["EVERY", "plan_bundles"]
+
+EVERY = "all"
 
 
 def plan_bundles(
     targets: tuple[str, ...], precision: str | None, out: Path, budget: Budget | None = None, backend: str | None = None
 ) -> list[tuple[Target, str]]:
-    """The targets and precisions that are asked for. Raises UsageError for one that cannot be."""
+    """The targets and precisions that are asked for. Raises UsageError for one that cannot be.
+
+    precision: one that every target has, or EVERY; None: mixed where there is a budget, else each target's default.
+    """
     if not targets:
         raise UsageError("name at least one target to export for")
+    if precision is None and budget is not None:
+        precision = MIXED
     loaded = [load_target(name) for name in dict.fromkeys(targets)]
     chosen = [(target, name) for target in loaded for name in _precisions(target, precision, backend)]
     mixed = any(name == MIXED for _, name in chosen)
@@ -38,12 +45,15 @@ def plan_bundles(
 
 
 def _precisions(target: Target, precision: str | None, backend: str | None) -> tuple[str, ...]:
-    """One, or all of the backend; "fp16" of a backend vulkan is its vulkan-fp16."""
+    """One, or every one of the backend; "fp16" of a backend vulkan is its vulkan-fp16."""
     if backend is not None and backend not in target.backends:
         has = ", ".join(target.backends)
         raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {has}")
+    of_backend = target.backends[backend or next(iter(target.backends))]
     if precision is None:
-        return target.backends[backend or next(iter(target.backends))]
+        return of_backend[:1]
+    if precision == EVERY:
+        return of_backend
     own = target.precisions if backend is None else target.backends[backend]
     for name in (precision, f"{backend}-{precision}"):
         if name in own:

@@ -104,7 +104,7 @@ class Target(Protocol):
 
     name: str
     precisions: tuple[str, ...]
-    backends: dict[str, tuple[str, ...]]  # by name, the precisions in it: all of `precisions`; the first is the default
+    backends: dict[str, tuple[str, ...]]  # by name, the precisions in it; the first backend and precision are defaults
     quantized: tuple[str, ...]  # those of the precisions that go through `quantize`
     parity_db: dict[str, float]  # by precision: the least median PSNR to the student
     rewrites: dict[str, tuple[str, ...]]  # by precision: the passes in export/rewrites that its backend runs best with

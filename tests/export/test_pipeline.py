@@ -24,7 +24,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, tiny_conditional_checkpoi
     """Both Android bundles of a conditional network, and the events of their making."""
     events: list[Event] = []
     out = tmp_path_factory.mktemp("bundles")
-    bundles = export_bundles(tiny_conditional_checkpoint, ("android",), None, out, events.append)
+    bundles = export_bundles(tiny_conditional_checkpoint, ("android",), "all", out, events.append)
     return out, bundles, events
 
 
@@ -90,12 +90,21 @@ def test_a_budget_without_mixed_precision_is_refused(tmp_path: Path) -> None:
         plan_bundles(("android",), "int8", tmp_path, PsnrBudget(40.0))
 
 
+def test_without_a_precision_each_target_has_a_default_and_a_budget_means_mixed(tmp_path: Path) -> None:
+    found = plan_bundles(("android", "ios", "jetson"), None, tmp_path)
+    assert [(target.name, name) for target, name in found] == [("android", "fp32"), ("ios", "fp16"), ("jetson", "fp16")]
+    assert [name for _, name in plan_bundles(("android",), None, tmp_path, PsnrBudget(40.0))] == ["mixed"]
+    with pytest.raises(UsageError, match="the ios target has no precision 'mixed'"):
+        plan_bundles(("android", "ios"), None, tmp_path, PsnrBudget(40.0))
+
+
 def test_a_backend_has_precisions_of_its_own(tmp_path: Path) -> None:
     def names(precision: str | None, backend: str | None) -> list[str]:
         return [name for _, name in plan_bundles(("android",), precision, tmp_path, backend=backend)]
 
-    assert names(None, None) == names(None, "xnnpack") == ["fp32", "fp16", "int8"]
-    assert names(None, "vulkan") == ["vulkan-fp32", "vulkan-fp16"]
+    assert names("all", None) == names("all", "xnnpack") == ["fp32", "fp16", "int8"]
+    assert names("all", "vulkan") == ["vulkan-fp32", "vulkan-fp16"]
+    assert names(None, "vulkan") == ["vulkan-fp32"]
     assert names("fp16", "vulkan") == names("vulkan-fp16", None) == ["vulkan-fp16"]
     with pytest.raises(UsageError, match="no precision 'int8': it has vulkan-fp32, vulkan-fp16"):
         names("int8", "vulkan")

@@ -26,7 +26,7 @@ class IosTarget:
     """
 
     name = "ios"
-    precisions = ("fp32", "fp16", "w8", "w6", "w4", "int8")
+    precisions = ("fp16", "fp32", "w8", "w6", "w4", "int8")
     backends: ClassVar[dict[str, tuple[str, ...]]] = {"coreml": precisions}
     quantized = ("int8",)
     parity_db: ClassVar[dict[str, float]] = {

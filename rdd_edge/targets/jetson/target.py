@@ -23,7 +23,7 @@ class JetsonTarget:
     """
 
     name = "jetson"
-    precisions = ("fp32", "fp16", "int8")
+    precisions = ("fp16", "fp32", "int8")
     backends: ClassVar[dict[str, tuple[str, ...]]] = {"tensorrt": precisions}
     quantized = ("int8",)
     parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "fp16": 45.0, "int8": 35.0}
