@@ -179,7 +179,7 @@ def _alike(node: Node) -> bool:
         kernel = node.args[1].meta["val"].shape  # type: ignore[union-attr]
         return kernel[2:] == (1, 1) and options_of(node)[:2] == ([1, 1], [0, 0])
     if node.target == aten.cat.default:
-        return node.args[1:] == (1,)
+        return node.args[1:] == (1,) and all(_is_map_of(x, node) for x in node.all_input_nodes)
     if node.target in (aten.group_norm.default, group_norm_of_means):
         return True
     others = [x.meta.get("val") for x in node.all_input_nodes if not _is_map_of(x, node)]
