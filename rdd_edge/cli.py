@@ -358,9 +358,9 @@ def export(
 
         def show(event: Event) -> None:
             name = "-".join(part for part in (event.target, event.precision) if part)
-            if event.stage in ("kept", "done"):
+            if event.stage in ("found", "kept", "done"):
                 stage("")
-                typer.echo(f"{out / name}: {event.detail}")
+                typer.echo(f"{out / name}: {event.detail}", err=event.stage == "found")
             else:
                 detail = event.detail if event.stage == "search" else ""
                 stage(" ".join(part for part in (name, event.stage, detail) if part))

@@ -131,7 +131,7 @@ class FdBudget:
         return min(a, b)
 
     def text(self, value: float) -> str:
-        return f"a Fréchet distance {value:+.1%} from the student's"
+        return f"a Fréchet distance {value:+.2%} from the student's"
 
     def allowed(self, all_int8: float) -> float:
         return self.rise / all_int8

@@ -38,11 +38,11 @@ __all__ = ["Event", "export_bundles"]
 
 @dataclass(frozen=True)
 class Event:
-    """A stage of the work begins, or, where `stage` is "done", a bundle is in place."""
+    """A stage of the work begins; or one ended with a result: "found", "kept", "done", where the bundle is in place."""
 
     target: str  # "" for the work that all bundles share
     precision: str
-    stage: str  # export, rewrite, search, kept (in higher precision, and why), quantize, lower, parity, done
+    stage: str  # export, rewrite, search, found (of one mixture), kept (and why), quantize, lower, parity, done
     detail: str = ""
 
 
@@ -184,6 +184,7 @@ def _search(
     tell("the cost of each layer")
 
     def value_of(keep: tuple[str, ...]) -> float:
+        tell(f"{len(keep)} layers kept")
         with TemporaryDirectory(prefix="rdd-edge-") as name:
             with _converting():
                 quantized = target.quantize(program, spec, calibration, keep)
@@ -194,7 +195,8 @@ def _search(
                 f"mixed precision needs a runtime here to measure the budget: {target.cannot_run(spec.precision)}"
             )
         value = value_of_images(x)
-        tell(f"{budget.text(value)} with {len(keep)} layers kept")
+        found_so_far = f"{budget.text(value)} with {len(keep)} layers kept"
+        student.progress(Event(target.name, spec.precision, "found", found_so_far))
         return value
 
     found = search_keep(program, calibration, budget, value_of)

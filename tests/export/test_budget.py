@@ -58,7 +58,7 @@ def test_fd_rise_is_the_distance_beside_the_students() -> None:
     )
     assert budget.against(student)(student) == 0.0
     assert budget.met(0.02) and not budget.met(0.021)
-    assert budget.text(0.034) == "a Fréchet distance +3.4% from the student's"
+    assert budget.text(0.034) == "a Fréchet distance +3.40% from the student's"
 
 
 @pytest.mark.parametrize(
