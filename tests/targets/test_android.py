@@ -46,7 +46,7 @@ def test_pairs_of_rows_are_exact_in_the_runtime(
     module = importlib.import_module("rdd_edge.export.rewrites.winograd")
     monkeypatch.setattr(module, "LEAST_PIXELS", 1)
     monkeypatch.setattr(module, "LEAST_MACS", 0)
-    case = make_case(target.rewrites["fp32"])
+    case = make_case(target.rewrites["fp32"], seed=11)  # not the one that other tests share, which has none
     assert any(value.shape[2:] == (1, 3) for value in case.program.state_dict.values())
     assert case.psnr(lowered(case, "fp32", tmp_path)[1]) >= target.parity_db["fp32"]
 

@@ -24,6 +24,7 @@ VULKAN = "vulkan-"  # begins the names of the precisions that are lowered for th
 def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
     """model.pte in the folder `out`. Raises ExportError for a model that ExecuTorch cannot take."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+    from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 
     from .half import to_half
     from .outside import operators_outside
@@ -33,11 +34,12 @@ def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
 
     try:
         with _silent_stderr():
-            # No checks of the graph between passes, a sixth of the time: what counts is checked on the artifact.
+            # Checked once, of what no backend took, and not between all passes, a sixth of the time.
             config = EdgeCompileConfig(_check_ir_validity=False)
             edge = to_edge_transform_and_lower(
                 program, partitioner=[_partitioner(spec.precision)], compile_config=config
             )
+            EXIREdgeDialectVerifier()(edge.exported_program())
             content = edge.to_executorch().buffer
             outside = operators_outside(content)
     except Exception as error:  # each stage of the compiler has exceptions of its own

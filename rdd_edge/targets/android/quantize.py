@@ -41,7 +41,8 @@ aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 EPSILON = 2**-12  # the least scale XNNPACK's requantization takes without loss
 # Where activations are clipped: nowhere, at a running mean of each batch's range, or where the squared error of a
-# histogram is least. See benchmarks/observers.py.
+# histogram is least. On a student of digits, with 256 calibration samples: a PSNR of 45.5, 38.7 and 46.8 dB, median,
+# 37.9, 27.4 and 38.6 dB for the worst image; with 8 samples 45.2, 35.8 and 45.8 (benchmarks/observers.py RUN).
 OBSERVERS = {"range": MinMaxObserver, "running": MovingAverageMinMaxObserver, "histogram": HistogramObserver}
 
 
