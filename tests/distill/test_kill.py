@@ -73,7 +73,7 @@ def test_kill_9_at_twenty_random_moments(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     began = time.monotonic()
     distill(tiny(*MORE), whole, Silent(), device="cpu", save_seconds=0)
-    span = 1.5 * (time.monotonic() - began) / KILLS  # of a life after its start: twenty do not see the run's end
+    span = 0.9 * (time.monotonic() - began) / KILLS  # of a life: twenty together are half of a run
     settings = [word for setting in (*TINY, *MORE) for word in ("--set", setting)]
     command = [sys.executable, "-m", "rdd_edge", "distill", "--device", "cpu", "--save-seconds", "0", "--out", str(run)]
     draws, stages, saves = random.Random(0), set[str](), 0
