@@ -21,6 +21,7 @@ from rdd_edge.export.rewrites.upsample import transposed_kernel
 from rdd_edge.export.rewrites.upsample_subpixel import phase_kernels, upsample_by_phases
 from rdd_edge.export.rewrites.winograd import convolution_of_pairs, pair_kernels, winograd
 
+pytestmark = pytest.mark.usefixtures("every_even_map_is_worth_it")
 aten = torch.ops.aten
 ANDROID = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")
 DEEP = {
@@ -40,13 +41,6 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "many classes, scale and shift": {"num_class_embeds": 300, "resnet_time_scale_shift": "scale_shift"},
     "resnet samplers": {"downsample_type": "resnet", "upsample_type": "resnet"},
 }
-
-
-@pytest.fixture(autouse=True)
-def every_even_map_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = importlib.import_module(winograd.__module__)
-    monkeypatch.setattr(module, "LEAST_PIXELS", 1)
-    monkeypatch.setattr(module, "LEAST_MACS", 0)
 
 
 @pytest.fixture(scope="module", params=CONFIGURATIONS, ids=lambda name: name.replace(" ", "_"))

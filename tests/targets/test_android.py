@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,12 +39,8 @@ def test_fp32_is_exact(fp32: Any) -> None:
     assert case.psnr(runner) >= target.parity_db["fp32"]
 
 
-def test_pairs_of_rows_are_exact_in_the_runtime(
-    make_case: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = importlib.import_module("rdd_edge.export.rewrites.winograd")
-    monkeypatch.setattr(module, "LEAST_PIXELS", 1)
-    monkeypatch.setattr(module, "LEAST_MACS", 0)
+@pytest.mark.usefixtures("every_even_map_is_worth_it")
+def test_pairs_of_rows_are_exact_in_the_runtime(make_case: Callable[..., Any], tmp_path: Path) -> None:
     case = make_case(target.rewrites["fp32"], seed=11)  # not the one that other tests share, which has none
     assert any(value.shape[2:] == (1, 3) for value in case.program.state_dict.values())
     assert case.psnr(lowered(case, "fp32", tmp_path)[1]) >= target.parity_db["fp32"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ..constants import add_constant, constant, is_constant
-from ..convolutions import options_of
+from ..constants import add_constant, constant
+from ..convolutions import is_plain_3x3
 
 __all__ = ["matches", "transposed_kernel", "upsample"]
 
@@ -47,8 +47,7 @@ def matches(gm: GraphModule, conv: Node) -> bool:
     source = conv.args[0]
     if not isinstance(source, Node) or source.target != aten.upsample_nearest2d.vec or len(source.users) != 1:
         return False
-    if not is_constant(conv.args[1]) or constant(gm, conv.args[1]).shape[2:] != (3, 3):
+    if not is_plain_3x3(gm, conv):
         return False
     small, large = source.args[0].meta["val"].shape, source.meta["val"].shape  # type: ignore[union-attr]
-    doubles = large[2] == 2 * small[2] and large[3] == 2 * small[3]
-    return doubles and options_of(conv) == ([1, 1], [1, 1], [1, 1], 1)
+    return bool(large[2] == 2 * small[2] and large[3] == 2 * small[3])

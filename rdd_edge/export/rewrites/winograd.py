@@ -23,7 +23,8 @@ from torch.fx import GraphModule, Node
 from torch.nn import functional
 
 from ..constants import add_constant, constant, is_constant
-from ..convolutions import options_of
+from ..convolutions import is_plain_3x3, options_of
+from ..macs import layers
 from .group_norm import group_norm_of_means
 from .upsample_subpixel import upsample_by_phases
 
@@ -50,8 +51,12 @@ def winograd(gm: GraphModule) -> None:
 
     The export that follows traces the functions.
     """
-    convolutions = [node for node in gm.graph.nodes if _is_3x3(gm, node)]
-    sizes = worth_it(gm, convolutions)
+    convolutions = {
+        layer.node: layer.macs
+        for layer in layers(gm)
+        if layer.node.target == aten.conv2d.default and is_plain_3x3(gm, layer.node)
+    }
+    sizes = worth_it(convolutions)
     pairs = _Pairs(gm)
     for node in list(gm.graph.nodes):
         if node.op == "call_function" and _shape(node)[2:] in sizes:
@@ -62,15 +67,15 @@ def winograd(gm: GraphModule) -> None:
     pairs.part()
 
 
-def worth_it(gm: GraphModule, convolutions: list[Node]) -> set[Size]:
-    """The sizes (H, W) of the maps whose convolutions have work enough."""
-    macs: defaultdict[Size, list[int]] = defaultdict(list)
-    for node in convolutions:
-        size = _shape(node)[2:]
-        macs[size].append(constant(gm, node.args[1]).numel() * math.prod(size))
+def worth_it(convolutions: dict[Node, int]) -> set[Size]:
+    """The sizes (H, W) of the maps whose convolutions have work enough, of the multiplications of each."""
+    of_size: defaultdict[Size, list[int]] = defaultdict(list)
+    for node, macs in convolutions.items():
+        images, _, *size = _shape(node)
+        of_size[tuple(size)].append(macs // images)
     return {
         (height, width)
-        for (height, width), each in macs.items()
+        for (height, width), each in of_size.items()
         if height % 2 == 0 and height * width >= LEAST_PIXELS and mean(each) >= LEAST_MACS
     }
 
@@ -158,12 +163,6 @@ def convolution_of_pairs(z: Tensor, rows: list[Tensor], taps: list[Tensor], bias
 def _shape(node: Node) -> Size:
     value = node.meta.get("val")
     return tuple(value.shape) if isinstance(value, Tensor) and value.dim() == 4 else ()
-
-
-def _is_3x3(gm: GraphModule, node: Node) -> bool:
-    if node.target != aten.conv2d.default or not is_constant(node.args[1]):
-        return False
-    return constant(gm, node.args[1]).shape[2:] == (3, 3) and options_of(node) == ([1, 1], [1, 1], [1, 1], 1)
 
 
 def _is_map_of(node: Node, result: Node) -> bool:
