@@ -8,10 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from rdd_edge.checkpoint import read_checkpoint
 from rdd_edge.data import load_images
-from rdd_edge.distill.run import read_run
-from rdd_edge.sampling import sample_images
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.sampling import sample_images
+from rdd_edge.distillation.run import read_training_run
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     arguments = parser.parse_args()
     for run in arguments.runs:
-        told = read_run(run)
+        told = read_training_run(run)
         black = load_images(told.data, told.preset.image_size).images.max(axis=0) == 0  # (H, W, C)
         if not black.any():
             raise SystemExit(f"{told.data} has no pixel that is black in every image")

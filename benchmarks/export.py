@@ -26,15 +26,15 @@ import export_paths
 import numpy as np
 import torch
 
-from rdd_edge.checkpoint import read_checkpoint, save_checkpoint
-from rdd_edge.config import preset
-from rdd_edge.distill.network import build_unet
-from rdd_edge.export.budget import PsnrBudget
-from rdd_edge.export.graph import export_program
-from rdd_edge.export.macs import total_macs
-from rdd_edge.export.pipeline import export_bundles
-from rdd_edge.quiet import quiet
-from rdd_edge.scores import psnr_per_image
+from rdd_edge.dependencies import silenced
+from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint
+from rdd_edge.diffusion.network import build_unet
+from rdd_edge.distillation.config import preset
+from rdd_edge.exporting.budget import PsnrBudget
+from rdd_edge.exporting.pipeline import export_bundles
+from rdd_edge.exporting.program import export_program
+from rdd_edge.graphs.layers import total_macs
+from rdd_edge.metrics.psnr import psnr_per_image
 
 PEAK, STUDENT = "matrix-peak", "eager-fp32"
 PEAK_SIDE = 2048
@@ -77,7 +77,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
             begun = time.monotonic()
-            with quiet():
+            with silenced():
                 export_paths.build(name, checkpoint, work)
             print(f"{name}: built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
     if arguments.mixed is not None:

@@ -18,11 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rdd_edge.checkpoint import read_checkpoint
-from rdd_edge.export.calibration import calibration_set
-from rdd_edge.export.graph import OneStep
-from rdd_edge.export.pipeline import export_bundles
-from rdd_edge.noise import normals
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.pipeline import export_bundles
+from rdd_edge.exporting.program import OneStep
+from rdd_edge.portable.noise import normals
 
 __all__ = ["BUILDERS", "build", "inputs", "open_runner"]
 

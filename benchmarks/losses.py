@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rdd_edge.distill.losses import ii_p2p_loss, is_p2p_loss, m_p2p_loss
+from rdd_edge.distillation.losses.functional import ii_p2p_loss, is_p2p_loss, m_p2p_loss
 
 GIB = 2**30
 Loss = Callable[[Tensor, Tensor], Tensor]

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
-from rdd_edge.checkpoint import read_checkpoint
-from rdd_edge.child import run_artifact
-from rdd_edge.export.calibration import calibration_set
-from rdd_edge.export.graph import export_program
-from rdd_edge.export.parity import make_vectors
-from rdd_edge.export.rewrites import apply_rewrites
-from rdd_edge.quiet import quiet
-from rdd_edge.scores import psnr_per_image
+from rdd_edge.benchmarking.worker import run_artifact
+from rdd_edge.dependencies import silenced
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.parity import make_vectors
+from rdd_edge.exporting.program import export_program
+from rdd_edge.exporting.rewrites import apply_rewrites
+from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.targets.android import target
 from rdd_edge.targets.android.quantize import OBSERVERS, quantize
 from rdd_edge.targets.base import ExportSpec
@@ -34,14 +34,14 @@ def main() -> None:
     found = read_checkpoint(arguments.checkpoint)
     spec = ExportSpec("int8", (1, *found.image_shape), found.classes)
     unet = found.load()
-    with quiet():
+    with silenced():
         program = apply_rewrites(export_program(unet, spec.input_shape, spec.classes), target.rewrites["int8"])
     vectors = make_vectors(unet, found.image_shape, found.classes, arguments.images)
     print("| observer | calibration samples | PSNR, dB, median | worst |\n|---|---:|---:|---:|")
     for name in arguments.observer:
         for samples in arguments.samples:
             calibration = calibration_set(found.image_shape, found.classes, samples)
-            with tempfile.TemporaryDirectory() as folder, quiet():
+            with tempfile.TemporaryDirectory() as folder, silenced():
                 quantized = quantize(program, spec, calibration, (), name)
                 artifact = target.lower(quantized, spec, Path(folder))
                 x = run_artifact(target.name, artifact.path, spec, 2, vectors.z, vectors.label)

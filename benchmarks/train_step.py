@@ -21,21 +21,20 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdd_edge.config import METHODS, PRESETS, Compute, Preset, resolve
 from rdd_edge.data import ImageSet
-from rdd_edge.distill.batches import Batches
-from rdd_edge.distill.classifier import ClassifierStage
-from rdd_edge.distill.draws import generator
-from rdd_edge.distill.extractor import Classifier, ExtractorConfig
-from rdd_edge.distill.halving import HalvingStage
-from rdd_edge.distill.loop import Stage
-from rdd_edge.distill.network import build_unet, denoiser
-from rdd_edge.distill.noisy import draw_batch
-from rdd_edge.distill.place import Place
-from rdd_edge.distill.schedule import add_noise, snr_weight
-from rdd_edge.distill.targets import two_step_target
-from rdd_edge.distill.teacher import TeacherStage
-from rdd_edge.distill.terms import Terms
+from rdd_edge.diffusion.network import build_unet, denoiser
+from rdd_edge.diffusion.schedule import add_noise, snr_weight
+from rdd_edge.distillation.batches import Batches
+from rdd_edge.distillation.compute_context import ComputeContext
+from rdd_edge.distillation.config import METHODS, PRESETS, Compute, Preset, resolve
+from rdd_edge.distillation.losses.objective import Objective
+from rdd_edge.distillation.noising import draw_batch
+from rdd_edge.distillation.rng import generator
+from rdd_edge.distillation.stages.classifier import ClassifierStage
+from rdd_edge.distillation.stages.halving import HalvingStage, two_step_target
+from rdd_edge.distillation.stages.teacher import TeacherStage
+from rdd_edge.distillation.trainer import Stage
+from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 
 STAGES = ("extractor", "teacher", *METHODS)
 WARM_UP = 3  # compilation, and choices that cuDNN makes at the first steps
@@ -44,15 +43,15 @@ WARM_UP = 3  # compilation, and choices that cuDNN makes at the first steps
 class Workbench:
     """A preset's networks and random data on a place."""
 
-    def __init__(self, chosen: Preset, place: Place) -> None:
-        self.preset, self.place = chosen, place
+    def __init__(self, chosen: Preset, context: ComputeContext) -> None:
+        self.preset, self.context = chosen, context
         digits = chosen.data == "digits"
         side, self.classes = chosen.image_size or (8 if digits else 32), 1000 if chosen.conditional else 10
         self.shape = (1 if digits else 3, side, side)
         count = max(4096, 2 * chosen.extractor_training.batch)
         images = np.random.default_rng(0).integers(0, 256, (count, side, side, self.shape[0]), dtype=np.uint8)
         names = tuple(map(str, range(self.classes)))
-        self.data = Batches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), place)
+        self.data = Batches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), context)
         self.config = ExtractorConfig(**chosen.extractor.model_dump(), image_shape=self.shape, classes=self.classes)
 
     def unet(self, seed: int) -> torch.nn.Module:
@@ -74,10 +73,10 @@ class Workbench:
         if p.losses.uses_features:
             classifier = Classifier(self.config)
             extractor, channels = (
-                self.place.prepare(classifier.features).eval().requires_grad_(False),
+                self.context.prepare(classifier.features).eval().requires_grad_(False),
                 classifier.map_shape[0],
             )
-        terms = Terms(p.losses, p.taus, p.memory, 1, extractor, self.place)
+        terms = Objective(p.losses, p.taus, p.memory, 1, extractor, self.context)
         terms.prepare(channels, 0)
         if terms.queue is not None:
             terms.queue.entries.normal_().div_(terms.queue.entries.norm(dim=1, keepdim=True))
@@ -129,20 +128,20 @@ def peak(device: torch.device, kind: torch.dtype) -> float:
 
 def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, float]:
     """Seconds of each part of a step, forward and where it has one backward."""
-    place, training = stage.data.place, stage.training
+    context, training = stage.data.context, stage.training
     draws = generator(0, "bench", 0)
     clean, noise, label = draw_batch(draws, stage.data, training, stage.conditional)
     t = torch.ones(training.batch, device=device)
     z = add_noise(clean, noise, t)
-    teacher = denoiser(stage.teacher, label, place.autocast)
+    teacher = denoiser(stage.teacher, label, context.autocast)
     target = two_step_target(teacher, z, t, 1)
-    predict = denoiser(stage.student, label, place.autocast)
+    predict = denoiser(stage.student, label, context.autocast)
     x = predict(z, t).detach().requires_grad_()
     extractor = stage.terms.extractor
     assert extractor is not None
 
     def features() -> None:
-        with place.autocast():
+        with context.autocast():
             with torch.no_grad():
                 extractor(target)
             extractor(x).float().sum().backward()
@@ -198,7 +197,7 @@ def main() -> None:
     most = peak(device, torch.bfloat16 if half else torch.float32)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{told.threads} threads"
     print(f"{told.preset}, {name}, {'bf16' if half else 'float32'}")
-    bench = Workbench(chosen, Place(device, compute=compute))
+    bench = Workbench(chosen, ComputeContext(device, compute=compute))
     found = {stage: measure(bench, stage, device, told.steps, most) for stage in told.stage or ["rdd"]}
     if told.json:
         told.json.write_text(json.dumps({"device": name, "peak_flops": most, "stages": found}, indent=2) + "\n")

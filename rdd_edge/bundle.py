@@ -14,17 +14,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-from .errors import CorruptError, MissingError
+from .errors import CorruptError, MissingError, UsageError
 from .files import read_model, tree_sha256
-from .results import Decibels, Frozen, Name, Number, Plan, Sha256, Side, Text, UInt64
+from .schema import Decibels, Frozen, Name, Number, Sha256, Side, Text, UInt64, Version1
 
 __all__ = [
     "MANIFEST",
+    "BudgetRecord",
     "Bundle",
     "Calibration",
-    "Held",
     "Manifest",
     "Parity",
     "Quantization",
@@ -33,6 +33,59 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
+
+
+class PerformancePlan(Frozen):
+    """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`.
+
+    The default is MLPerf's rule for a phone, QUICK that of its quick mode.
+    """
+
+    warmup: int = Field(default=10, ge=0, le=1_000_000)
+    runs: int = Field(default=1024, ge=1, le=10_000_000)
+    seconds: float = Field(default=60.0, ge=0, le=86_400)
+
+
+QUICK = PerformancePlan(runs=128, seconds=10.0)
+
+
+class AccuracyPlan(Frozen):
+    """Samples with indices 0 … samples - 1 of the noise of `seed`."""
+
+    samples: int = Field(default=2000, ge=0, le=10_000_000)
+    seed: UInt64 = 0
+    floats: int = Field(default=256, ge=0, le=10_000_000)  # of the first samples, kept before rounding
+
+
+class Plan(Frozen):
+    """What a harness is asked to do with a bundle."""
+
+    schema_version: Version1 = 1
+    performance: PerformancePlan = PerformancePlan()
+    accuracy: AccuracyPlan = AccuracyPlan()
+    threads: int = Field(default=2, ge=1, le=1024)
+
+    def changed(
+        self,
+        *,
+        samples: int | None = None,
+        seed: int | None = None,
+        runs: int | None = None,
+        seconds: float | None = None,
+        threads: int | None = None,
+    ) -> Plan:
+        """This plan with what is not None in place of its own. Raises UsageError for a number that does not fit."""
+        accuracy = {"samples": samples, "seed": seed}
+        performance = {"runs": runs, "seconds": seconds}
+        values = self.model_dump()
+        values["accuracy"] |= {name: value for name, value in accuracy.items() if value is not None}
+        values["performance"] |= {name: value for name, value in performance.items() if value is not None}
+        values["threads"] = self.threads if threads is None else threads
+        try:
+            return Plan.model_validate(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise UsageError(f"{first['loc'][-1]} {first['input']}: {first['msg']}") from None
 
 
 class TensorSpec(Frozen):
@@ -50,7 +103,7 @@ class Calibration(Frozen):
     seed: UInt64
 
 
-class Held(Frozen):
+class BudgetRecord(Frozen):
     """The budget under which the layers to keep were searched, and what the artifact reached on `samples` images."""
 
     kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; share by which its Fréchet distance may rise
@@ -62,8 +115,8 @@ class Held(Frozen):
 class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
     keep: tuple[Text, ...]  # layers left in higher precision
-    int8_macs_share: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
-    budget: Held | None  # None: there was none, and nothing was searched
+    int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
+    budget: BudgetRecord | None  # None: there was none, and nothing was searched
 
 
 class Parity(Frozen):
@@ -77,7 +130,7 @@ class Parity(Frozen):
 
 
 class Manifest(Frozen):
-    schema_version: Annotated[int, Field(ge=2, le=2)] = 2
+    schema_version: Version1 = 1
     target: Name
     precision: Name
     artifact: Text  # relative path of a file or a folder

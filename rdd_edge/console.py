@@ -1,124 +1,169 @@
-"""What a person at the terminal sees: progress on stderr, results on stdout."""
+"""Progress and results at the terminal, or in a log file.
+
+Long work reports to the current `Reporter`; nothing passes one around. Outside of `reporting_to` it is a silent one, so
+the library prints nothing. A log file gets a line when a stage ends and at least one every thirty seconds.
+"""
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["ConsoleReporter", "counter", "err", "out", "stages", "timed_stages"]
+__all__ = ["ConsoleReporter", "Reporter", "err", "out", "reporter", "reporting_to", "show_stage"]
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
+LINE_SECONDS = 30.0  # the longest that a log file goes without a line
+SHORT_SECONDS = 1.0  # a stage without a loss that ends sooner leaves no line
 
-class ConsoleReporter:
-    """Training stages as bars with loss, rate and remaining time; on a pipe, one line per finished stage.
 
-    silent: for processes beside the first, which has told it all already.
+class Reporter:
+    """Receives the progress of long work. This base class ignores it."""
+
+    stage = ""  # the current one
+
+    def begin(self, stage: str, total: int | None = None, done: int = 0, unit: str = "") -> None:
+        """A stage begins and takes the place of the one before. `total`: how many units it has, where that is known."""
+        self.stage = stage
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        """So many units of the current stage are done."""
+
+    def end(self) -> None:
+        """The current stage has ended."""
+        self.stage = ""
+
+    def note(self, sentence: str) -> None:
+        """A remark that the user should see."""
+
+    def result(self, line: str) -> None:
+        """A line of the command's results."""
+
+
+_current = Reporter()
+
+
+def reporter() -> Reporter:
+    """The reporter that `reporting_to` has set, or a silent one."""
+    return _current
+
+
+@contextmanager
+def reporting_to(new: Reporter) -> Iterator[None]:
+    """Let all work inside the block report to `new`."""
+    global _current
+    previous, _current = _current, new
+    try:
+        yield
+    finally:
+        _current = previous
+
+
+def show_stage(stage: str, done: int) -> None:
+    """Report a stage and a count that another process or machine has told: begin the stage if it is a new one."""
+    current = reporter()
+    if current.stage != stage:
+        current.begin(stage)
+    current.advance(done)
+
+
+class ConsoleReporter(Reporter):
+    """The current stage as a bar, or on a pipe as a line every thirty seconds; a line for each stage that has ended.
+
+    As a context manager it becomes the current reporter. Of the processes under torchrun only the first one prints.
+    title: stands before the name of each stage.
     """
 
-    def __init__(self, silent: bool = False) -> None:
-        console = Console(quiet=True) if silent else err
+    def __init__(self, title: str = "") -> None:
+        self._title = title
         self._progress = Progress(
-            TextColumn("[bold]{task.description:<12}"),
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
             BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("loss {task.fields[loss]}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(elapsed_when_finished=True),
-            console=console,
+            TextColumn("{task.fields[status]}"),
+            TimeRemainingColumn(),
+            console=err,
             refresh_per_second=4,
+            transient=True,
         )
-        self._err = console
         self._task: TaskID | None = None
-        self._stage, self._steps, self._done, self._began, self._loss = "", 0, 0, 0.0, "–"
+        self._stage = self._unit = ""
+        self._total: int | None = None
+        self._loss: float | None = None
+        self._first = self._done = 0
+        self._began = self._printed = 0.0
+
+    _scope: AbstractContextManager[None]
 
     def __enter__(self) -> ConsoleReporter:
-        if self._err.is_terminal:
+        self._scope = reporting_to(self if os.environ.get("RANK", "0") == "0" else Reporter())
+        self._scope.__enter__()
+        if err.is_terminal:
             self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._err.is_terminal:
+        if err.is_terminal:
             self._progress.stop()
+        self._scope.__exit__(None, None, None)
 
-    def begin(self, stage: str, steps: int, done: int) -> None:
-        self._stage, self._steps, self._done, self._began, self._loss = stage, steps, 0, time.monotonic(), "–"
-        self._task = self._progress.add_task(stage, total=steps, completed=done, loss="–", rate="")
-
-    def advance(self, loss: float | None) -> None:
-        self._done += 1
-        self._loss = "–" if loss is None else f"{loss:.3g}"
+    def begin(self, stage: str, total: int | None = None, done: int = 0, unit: str = "") -> None:
         if self._task is not None:
-            self._progress.update(self._task, advance=1, loss=self._loss, rate=self._rate())
+            self.end()
+        self.stage = stage
+        self._stage, self._total, self._unit, self._loss = f"{self._title} {stage}".strip(), total, unit, None
+        self._first = self._done = done
+        self._began = self._printed = time.monotonic()
+        self._task = self._progress.add_task(self._stage, total=total, completed=done, status="")
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        if self._task is None:
+            return
+        self._done, self._loss = done, loss
+        if err.is_terminal:
+            self._progress.update(self._task, completed=done, status=self._status())
+        elif time.monotonic() - self._printed >= LINE_SECONDS:
+            self._printed = time.monotonic()
+            err.print(f"{self._stage:<12} {self._status()}{self._left()}")
 
     def end(self) -> None:
-        if not self._err.is_terminal:
-            seconds = time.monotonic() - self._began
-            self._err.print(
-                f"{self._stage:<12} {self._steps} steps  loss {self._loss}  {self._rate()}  {seconds:.0f} s"
-            )
+        if self._task is None:
+            return
+        self._progress.remove_task(self._task)
+        self._task, self.stage = None, ""
+        seconds = time.monotonic() - self._began
+        if self._loss is not None or seconds >= SHORT_SECONDS:
+            err.print(f"{self._stage:<12} {self._status()}  {seconds:.0f} s".replace("   ", "  "))
 
     def note(self, sentence: str) -> None:
-        self._err.print(sentence)
+        err.print(sentence)
 
-    def _rate(self) -> str:
+    def result(self, line: str) -> None:
+        out.print(line, markup=False)
+
+    def _rate(self) -> float:
         seconds = time.monotonic() - self._began
-        return f"{self._done / seconds:.1f} steps/s" if self._done and seconds > 0 else ""
+        return (self._done - self._first) / seconds if seconds > 0 else 0.0
 
+    def _status(self) -> str:
+        """Units done, loss and rate, as far as they are known."""
+        parts = []
+        if self._total is not None or self._done:
+            parts.append(f"{self._done}{'' if self._total is None else f'/{self._total}'} {self._unit}".strip())
+        if self._loss is not None:
+            parts.append(f"loss {self._loss:.3g}")
+        if self._unit and self._rate() > 0:
+            parts.append(f"{self._rate():.1f} {self._unit}/s")
+        return "  ".join(parts)
 
-@contextmanager
-def counter(description: str, total: int, silent: bool = False) -> Iterator[Callable[[int], None]]:
-    """A bar for something that counts to `total`; call it with the count so far. Nothing on a pipe."""
-    if silent or not err.is_terminal:
-        yield lambda done: None
-        return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=30), MofNCompleteColumn())
-    with Progress(*columns, console=err, transient=True) as progress:
-        task = progress.add_task(description, total=total)
-        yield lambda done: progress.update(task, completed=done)
-
-
-@contextmanager
-def stages(description: str, silent: bool = False) -> Iterator[Callable[[str], None]]:
-    """A line that names the stage a longer piece of work is in; call it with each new stage. Nothing on a pipe."""
-    if silent or not err.is_terminal:
-        yield lambda stage: None
-        return
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), console=err, transient=True) as progress:
-        task = progress.add_task(description)
-        yield lambda stage: progress.update(task, description=f"{description}: {stage}")
-
-
-@contextmanager
-def timed_stages(description: str) -> Iterator[Callable[[str], None]]:
-    """`stages` for a few long ones: each that ended leaves a line with its seconds, on a pipe as well. "" ends one."""
-    running: list[tuple[str, float]] = []
-
-    def end() -> None:
-        for stage, began in running:
-            err.print(f"{description}: {stage}, {time.monotonic() - began:.0f} s")
-        running.clear()
-
-    with stages(description) as show:
-
-        def begin(stage: str) -> None:
-            end()
-            if stage:
-                running.append((stage, time.monotonic()))
-            show(stage)
-
-        yield begin
-        end()
+    def _left(self) -> str:
+        if self._total is None or self._rate() <= 0:
+            return ""
+        minutes, seconds = divmod(int((self._total - self._done) / self._rate()), 60)
+        return f"  {minutes}:{seconds:02} left"

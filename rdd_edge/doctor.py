@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from .machine import this_machine
+from .benchmarking.record import this_machine
 from .targets import load_target, target_names
 
 __all__ = ["Row", "doctor"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 import os
 import shutil
 import tempfile
@@ -16,7 +15,6 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import CorruptError, MissingError, StorageError
-from .migrations import up_to_date
 
 __all__ = [
     "first_fault",
@@ -83,22 +81,9 @@ def read_model(path: Path, kind: type[Model]) -> Model:
     except OSError as error:
         raise MissingError(f"cannot read {path}: {error.strerror}") from None
     try:
-        return _validated(text, kind)
-    except ValidationError as error:
-        raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
-
-
-def _validated(text: bytes, kind: type[Model]) -> Model:
-    """The document, one of an older version of its schema brought up to date first."""
-    try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
-        if error.errors()[0]["loc"] != ("schema_version",):
-            raise
-        newest = up_to_date(kind.__name__, json.loads(text))  # which was parsed once already
-        if newest is None:
-            raise
-        return kind.model_validate_json(json.dumps(newest), strict=True)
+        raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
 
 
 def first_fault(error: ValidationError) -> str:

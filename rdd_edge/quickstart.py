@@ -12,13 +12,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .bundle import read_bundle
-from .checkpoint import read_checkpoint
-from .config import PRESETS, Preset
-from .console import ConsoleReporter, counter, stages
+from .benchmarking.record import summary
+from .benchmarking.run import read_bench_run
+from .bundle import QUICK, AccuracyPlan, Plan, read_bundle
+from .console import ConsoleReporter
 from .console import out as console
-from .results import QUICK, AccuracyPlan, Plan, summary
-from .runs import read_run
+from .diffusion.checkpoint import read_checkpoint
+from .distillation.config import PRESETS, Preset
 
 if TYPE_CHECKING:
     from .data import ImageSet
@@ -35,7 +35,7 @@ PLAN = Plan(performance=QUICK, accuracy=AccuracyPlan(samples=SAMPLES, floats=256
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
     """Do all of it under `out`. Raises what the parts raise; what is finished stays."""
     began = time.monotonic()
-    from .metrics.sources import evaluation_sources
+    from .evaluation.sources import evaluation_sources
 
     run, bundles, benches = out / "run", out / "bundles", out / "bench"
     _train(run, preset)
@@ -56,64 +56,56 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
 
 
 def _train(run: Path, preset: Preset) -> None:
-    from .distill.run import distill
+    from .distillation.run import distill
 
     console.print(f"Training a one-step student on {preset.data}: {run}")
-    with ConsoleReporter() as reporter:
-        distill(preset, run, reporter)
+    with ConsoleReporter():
+        distill(preset, run)
 
 
 def _draw(run: Path, out: Path) -> None:
-    from .grid import save_grid
-    from .sampling import sample_images
+    from .diffusion.sampling import sample_images
+    from .drawing.grid import save_grid
 
     save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out)
 
 
 def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
     """The student beside the student it started from, by the judge that no loss has seen."""
-    from .evaluate import evaluate
+    from .evaluation.checkpoint import evaluate
 
     for name in (f"student-{preset.base_steps}", "student-1"):
-        with counter(f"sampling {name}", SAMPLES) as done:
-            found = evaluate(
-                run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json", lambda _, n: done(n)
-            )
+        with ConsoleReporter():
+            found = evaluate(run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json")
         (row,) = found.rows
         console.print(f"{name:<12} {found.metric} {row.distance:.3f}  ({row.method}, floor {found.floor:.3f})")
 
 
 def _export(run: Path, target: str, precision: str, out: Path) -> None:
-    from .export.pipeline import Event, export_bundles
+    from .exporting.pipeline import export_bundles
 
     name = f"{target}-{precision}"
     if (out / name).is_dir() and read_bundle(out / name).manifest.checkpoint_sha256 == read_checkpoint(run).sha256:
         return
-    with stages(f"export {name}") as stage:
-
-        def show(event: Event) -> None:
-            stage(event.stage)
-            if event.stage == "done":
-                console.print(f"{name:<12} {event.detail}")
-
-        export_bundles(run, (target,), precision, out, show)
+    with ConsoleReporter("export:"):
+        export_bundles(run, (target,), precision, out)
 
 
 def _bench(source: Path, out: Path, plan: Plan) -> None:
-    from .bench import bench
+    from .benchmarking.bench import bench
 
     device = "server" if out.name == "server" else "host"
-    with stages(f"bench {out.name}") as stage:
-        record = bench(source, device, out, plan, lambda name, done: stage(f"{name} {done or ''}"))
+    with ConsoleReporter(f"bench {out.name}:"):
+        record = bench(source, device, out, plan)
     found = summary(record)
     line = f"{found.median:.3f} ms median" if found else f"no time: {record.missing['latency_ms']}"
     console.print(f"{out.name:<12} {line}")
 
 
 def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
-    from .scores import score
+    from .evaluation.scores import score
 
-    if read_run(bench).record.samples is None:
+    if read_bench_run(bench).record.samples is None:
         return
     found = score(bench, server, real.images, judge, bench / "scores.json")
     for line in found.lines():
@@ -121,6 +113,6 @@ def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
 
 
 def _report(benches: list[Path], out: Path) -> None:
-    from .report import report
+    from .reporting.report import report
 
     report(benches, out, baseline=benches[0])

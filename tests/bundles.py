@@ -32,11 +32,10 @@ def write_fake_bundle(
 ) -> Path:
     import numpy as np
 
-    from rdd_edge import noise
-    from rdd_edge.bundle import Manifest, Parity, TensorSpec
-    from rdd_edge.export.harness import add_harness
+    from rdd_edge.bundle import AccuracyPlan, Manifest, Parity, PerformancePlan, Plan, TensorSpec
+    from rdd_edge.exporting.harness import add_harness
     from rdd_edge.files import tree_sha256, write_bytes, write_model
-    from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
+    from rdd_edge.portable import noise
 
     folder, shape = parent / name, (channels, side, side)
     z = noise.normals(7, range(2), shape)

@@ -15,7 +15,7 @@ from networks import small_unet
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A one-step student's folder: 8 × 8 × 1, channels (32, 64), unconditional, random weights. Read only."""
-    from rdd_edge.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.checkpoint import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     save_checkpoint(folder, small_unet(), role="student", method="random", sampling_steps=1)
@@ -25,7 +25,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_conditional_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with 10 classes."""
-    from rdd_edge.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.checkpoint import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "conditional"
     model = small_unet(seed=1, num_class_embeds=10)
@@ -36,7 +36,7 @@ def tiny_conditional_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def every_even_map_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """The rewrite `winograd` takes small networks' convolutions as well."""
-    module = importlib.import_module("rdd_edge.export.rewrites.winograd")  # the package has a function of that name
+    module = importlib.import_module("rdd_edge.exporting.rewrites.winograd")  # the package has a function of that name
     monkeypatch.setattr(module, "LEAST_PIXELS", 1)
     monkeypatch.setattr(module, "LEAST_MACS", 0)
 

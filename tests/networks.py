@@ -12,7 +12,7 @@ def small_unet(*, seed: int = 0, **changes: Any) -> Any:
     """
     import torch
 
-    from rdd_edge.quiet import import_diffusers
+    from rdd_edge.dependencies import import_diffusers
 
     config: dict[str, Any] = {
         "sample_size": 8,

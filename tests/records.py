@@ -6,23 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rdd_edge.faults import Fault
+from rdd_edge.benchmarking.record import MEASURED, Condition, Device, OperatorTime, RunRecord, Samples, Transfers
+from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.evaluation.diagnostics import Diagnosis
+from rdd_edge.evaluation.scores import Distance, Psnr, Saturation, Scores, Worst
 from rdd_edge.files import sha256_of, write_bytes, write_model
-from rdd_edge.noise import normals, to_uint8
-from rdd_edge.results import (
-    MEASURED,
-    AccuracyPlan,
-    Condition,
-    Device,
-    OperatorTime,
-    PerformancePlan,
-    Plan,
-    RunRecord,
-    Runtime,
-    Samples,
-    Transfers,
-)
-from rdd_edge.scores import Distance, Psnr, Saturation, Scores, Worst
+from rdd_edge.portable.noise import normals, to_uint8
+from rdd_edge.targets.base import Runtime
 
 SAMPLES, FLOATS = 20, 8
 DEVICE = Device(name="box", system="Linux 6", machine="x86_64", processor="a core", cores=2, memory_bytes=2**33)
@@ -130,7 +120,7 @@ def write_scores(run: Path, reference: Path, *, distance: float = 1.0, server: f
             caution="few samples",
         ),
         saturation=Saturation(artifact=0.1, server=0.1, real=0.2),
-        faults=(Fault(name="mirrored", sentence="The images are mirrored."),),
+        diagnoses=(Diagnosis(name="mirrored", sentence="The images are mirrored."),),
         missing={},
     )
     write_model(run / "scores.json", scores)

@@ -15,11 +15,11 @@ import pytest
 from bundles import write_fake_bundle
 from records import write_run, write_scores
 
+from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import read_bundle
 from rdd_edge.errors import RddEdgeError
 from rdd_edge.files import sha256_of
-from rdd_edge.report import report
-from rdd_edge.runs import read_run
+from rdd_edge.reporting.report import report
 
 MARKUP = "<script>alert(1)</script>"
 Key = tuple[str | int, ...]
@@ -38,7 +38,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def use(folder: Path) -> None:
     """Everything that reads these files."""
     read_bundle(folder / "bundle").parity_vectors()
-    read_run(folder / "run")
+    read_bench_run(folder / "run")
     report([folder / "server", folder / "run"], folder / "out" / "report.html")
     report([folder / "server", folder / "run"], folder / "out" / "report.md")
 

@@ -1,16 +1,13 @@
 """The whole path at a toy size: from images to the page, and again without doing anything twice."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "distill"))
 from tiny import tiny
 
+from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.quickstart import BUNDLES, quickstart
-from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=1, runs=5, seconds=0.0), accuracy=AccuracyPlan(samples=40, floats=20), threads=1

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from parquets import write_parquet
 
-from rdd_edge.checkpoint import read_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10-edge.sh"
 
@@ -24,7 +24,7 @@ def call(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_the_rehearsal_ends_with_a_model_and_every_figure(tmp_path: Path) -> None:
-    from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classifier
+    from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 
     config = ExtractorConfig(name="judge", architecture="cnn", widths=(4, 8), image_shape=(3, 32, 32), classes=10)
     save_classifier(tmp_path / "judge", Classifier(config))

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError, MissingError, StorageError
 from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
-from ..results import Frozen, Sha256
+from ..schema import Frozen, Sha256
 from .decode import Batch, same_shape
 from .images import ImageSet, content_sha256
 from .source import Source

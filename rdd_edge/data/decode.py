@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dependencies import import_or_explain
 from ..errors import DataError
-from ..quiet import import_or_explain
 
 if TYPE_CHECKING:
     from PIL.Image import Image

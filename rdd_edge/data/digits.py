@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..quiet import import_or_explain
+from ..dependencies import import_or_explain
 from .images import ImageSet, content_sha256
 
 __all__ = ["load_digits"]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
-from ..noise import philox4x32
+from ..portable.noise import philox4x32
 
 __all__ = ["ImageSet", "content_sha256", "shuffled", "split"]
 

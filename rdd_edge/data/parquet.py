@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..dependencies import import_or_explain
 from ..errors import CorruptError, DataError
-from ..quiet import import_or_explain
 from .decode import Batch, Encoded, decode_all, reason
 from .source import Source
 

@@ -1,0 +1,1 @@
+"""Metrics on images and their features, and the networks that extract those features."""

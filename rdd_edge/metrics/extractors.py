@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distributed import BLOCK
 from ..files import tree_sha256
-from .sharded import BLOCK
 
 if TYPE_CHECKING:
     from torch import nn
@@ -61,7 +61,7 @@ class FeatureExtractor:
 
 def load_extractor(folder: Path, device: str = "cpu") -> FeatureExtractor:
     """The extractor of a checkpoint folder. Raises MissingError or CorruptError."""
-    from ..distill.extractor import load_feature_network
+    from .classifiers import load_feature_network
 
     name, network = load_feature_network(folder)
     digest = hashlib.sha256(repr(tree_sha256(folder)).encode()).hexdigest()

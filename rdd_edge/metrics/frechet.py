@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "real_floor"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor"]
 
 JOINED_ROWS = 4096
 
@@ -132,6 +133,16 @@ class StatisticsAccumulator:
         self._scatter += np.outer(delta, delta) * (self._joined * count / total)
         self._mean += delta * (count / total)
         self._joined = total
+
+
+def gather_statistics(own: StatisticsAccumulator) -> StatisticsAccumulator:
+    """What all processes have seen, on each of them, merged in rank order. One that has seen nothing takes part."""
+    if current().size == 1:
+        return own
+    merged = StatisticsAccumulator()
+    for state in gather_arrays(own.state()):
+        merged.merge(StatisticsAccumulator.of_state(state))
+    return merged
 
 
 def frechet_distance(a: Statistics, b: Statistics) -> float:

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.cache import cache_root
+from ..dependencies import silenced
 from ..errors import CorruptError, MissingError
 from ..files import sha256_of, storage_errors
-from ..quiet import quiet
 from .extractors import Extractor
 
 __all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception", "metric_name"]
@@ -119,6 +119,6 @@ def load_inception(path: Path | None = None, device: str = "cpu") -> Inception:
     import torch
 
     weights = find_weights(path)
-    with quiet():  # torch deprecates TorchScript, and the original weights come in nothing else
+    with silenced():  # torch deprecates TorchScript, and the original weights come in nothing else
         script = torch.jit.load(str(weights), map_location=device)  # type: ignore[no-untyped-call]
     return Inception(script, SHA256, device)

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["InceptionScore", "InceptionScoreAccumulator"]
+__all__ = ["InceptionScore", "InceptionScoreAccumulator", "gather_score"]
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,13 @@ class InceptionScoreAccumulator:
         entropy = np.where(marginal > 0.0, marginal * np.log(np.where(marginal > 0.0, marginal, 1.0)), 0.0).sum(axis=1)
         scores = np.exp(self._negentropy / expected - entropy)
         return InceptionScore(float(scores.mean()), float(scores.std()), self.splits)
+
+
+def gather_score(own: InceptionScoreAccumulator) -> InceptionScoreAccumulator:
+    """What all processes have seen, on each of them. They must have the same count and splits."""
+    if current().size == 1:
+        return own
+    merged = own.empty()
+    for state in gather_arrays(own.state()):
+        merged.merge(own.of_state(state))
+    return merged

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from ..data import ImageSet
 from ..data.cache import cache_root
 from ..data.images import shuffled
+from ..distributed import current, everywhere
 from ..errors import UsageError
 from ..files import write_bytes
 from .extractors import Extractor
-from .frechet import Statistics, StatisticsAccumulator, frechet_distance
-from .sharded import ALONE, Share, everywhere, gather_statistics, shard_blocks
+from .frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 
 __all__ = ["image_statistics", "reference_statistics", "reference_with_floor"]
 
@@ -51,36 +51,36 @@ def reference_statistics(data: ImageSet, extractor: Extractor, count: int | None
     return found
 
 
-def reference_with_floor(data: ImageSet, extractor: Extractor, share: Share = ALONE) -> tuple[Statistics, float]:
+def reference_with_floor(data: ImageSet, extractor: Extractor) -> tuple[Statistics, float]:
     """Statistics of a data set, and the distance of a random half of it to the other half (see `real_floor`).
 
     In memory that does not grow with the data, and kept in the cache like `reference_statistics`.
-    share: this process's part of the work; every process gets the whole result, and rank 0 keeps it.
+    Under torchrun the processes share the work; each gets the whole result, and rank 0 keeps it.
     Raises DataError for fewer than four images.
     """
     key = hashlib.sha256(repr((data.sha256, extractor.sha256, "halves", FLOOR_SEED)).encode()).hexdigest()
     paths = [cache_root() / "statistics" / f"{key}-{half}.npz" for half in (0, 1)]
     halves = [found for path in paths if (found := _read(path)) is not None]
-    if not everywhere(len(halves) == 2, share):
-        halves = _halves(data, extractor, share)
+    if not everywhere(len(halves) == 2):
+        halves = _halves(data, extractor)
         for path, half in zip(paths, halves, strict=True):
-            if share[0] == 0:
+            if current().is_main:
                 _write(path, half)
     return _joined(*halves), frechet_distance(*halves)
 
 
-def _halves(data: ImageSet, extractor: Extractor, share: Share) -> list[Statistics]:
+def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
     first = np.zeros(len(data.images), dtype=bool)
     first[np.random.default_rng(FLOOR_SEED).permutation(len(first))[: len(first) // 2]] = True
     parts = [StatisticsAccumulator(), StatisticsAccumulator()]
-    rows = shard_blocks(len(first), share)
+    rows = current().blocks(len(first))
     done = rows.start
     for batch in extractor.batches(data.images[rows.start : rows.stop]):
         mine = first[done : done + len(batch)]
         parts[0].add(batch[mine])
         parts[1].add(batch[~mine])
         done += len(batch)
-    return [gather_statistics(part, share).result() for part in parts]
+    return [gather_statistics(part).result() for part in parts]
 
 
 def _joined(a: Statistics, b: Statistics) -> Statistics:

@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..results import Runtime
+from ..schema import Frozen, Text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 __all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runner", "Target", "installed"]
+
+
+class Runtime(Frozen):
+    """What executed the artifact."""
+
+    name: Text  # executorch, onnxruntime, coreml, tensorrt, torch
+    version: Text
+    backend: Text | None  # xnnpack, CPUExecutionProvider, …
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,7 @@ class Quantized:
     """A quantized program in the form its target lowers from."""
 
     program: Any  # an ExportedProgram, an onnx.ModelProto, …: only the target that made it looks inside
-    int8_macs_share: float | None  # of all multiplications of convolutions and linears; None: weights only
+    int8_macs_fraction: float | None  # of all multiplications of convolutions and linears; None: weights only
     keep: tuple[str, ...]  # layers left in higher precision
 
 

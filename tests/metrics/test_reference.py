@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,21 +16,13 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 
 from rdd_edge.data import ImageSet
-from rdd_edge.distill.extractor import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.distributed import DistributedContext, everywhere, gather_arrays, joined, split_evenly
 from rdd_edge.errors import MissingError, UsageError
+from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from rdd_edge.metrics.extractors import load_extractor
-from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator
-from rdd_edge.metrics.inception_score import InceptionScoreAccumulator
+from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, gather_statistics
+from rdd_edge.metrics.inception_score import InceptionScoreAccumulator, gather_score
 from rdd_edge.metrics.reference import image_statistics, reference_statistics
-from rdd_edge.metrics.sharded import (
-    ALONE,
-    everywhere,
-    gather_arrays,
-    gather_score,
-    gather_statistics,
-    shard,
-    shard_blocks,
-)
 
 
 @pytest.fixture(autouse=True)
@@ -128,14 +121,14 @@ def test_more_images_than_there_are() -> None:
 
 @pytest.mark.parametrize(("count", "parts"), [(10, 3), (600, 2), (2000, 3), (50_000, 7)])
 def test_shares_in_whole_blocks_cover_all_samples_once_in_order(count: int, parts: int) -> None:
-    shares = [shard_blocks(count, (rank, parts)) for rank in range(parts)]
+    shares = [DistributedContext(rank, parts).blocks(count) for rank in range(parts)]
     assert [i for part in shares for i in part] == list(range(count))
     assert all(part.start % 256 == 0 for part in shares if part)
 
 
 @pytest.mark.parametrize(("count", "parts"), [(10, 3), (2, 4), (0, 2), (50_000, 7)])
 def test_shards_cover_all_samples_once_in_order(count: int, parts: int) -> None:
-    shards = [shard(count, rank, parts) for rank in range(parts)]
+    shards = [split_evenly(count, rank, parts) for rank in range(parts)]
     assert [i for part in shards for i in part] == list(range(count))
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
 
@@ -146,20 +139,26 @@ def certain(count: int) -> NDArray[np.float32]:
 
 def worker(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=3)
+    os.environ["WORLD_SIZE"] = "3"
+    with joined("cpu"):
+        gather(rank, folder)
+    dist.destroy_process_group()
+
+
+def gather(rank: int, folder: str) -> None:
     own = StatisticsAccumulator()
     if rank < 2:  # the third has nothing
-        rows = shard(600, rank, 2)
+        rows = split_evenly(600, rank, 2)
         own.add_all(Pixels().batches(images()[rows.start : rows.stop]))
-    np.save(f"{folder}/{rank}.npy", gather_statistics(own, (rank, 3)).state())
+    np.save(f"{folder}/{rank}.npy", gather_statistics(own).state())
     score = InceptionScoreAccumulator(600, 4)
     if rank < 2:
         score.add(rows.start, certain(600)[rows.start : rows.stop])
-    found = gather_score(score, (rank, 3)).result()
-    parts = gather_arrays(np.full((rank, 2), rank, np.uint8), (rank, 3))
+    found = gather_score(score).result()
+    parts = gather_arrays(np.full((rank, 2), rank, np.uint8))
     assert [part.tolist() for part in parts] == [[], [[1, 1]], [[2, 2], [2, 2]]]
-    assert [everywhere(flag, (rank, 3)) for flag in (True, rank != 1)] == [True, False]
+    assert [everywhere(flag) for flag in (True, rank != 1)] == [True, False]
     np.save(f"{folder}/score-{rank}.npy", [found.mean, found.spread])
-    dist.destroy_process_group()
 
 
 def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
@@ -180,5 +179,5 @@ def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
 
 def test_alone_nothing_is_gathered() -> None:
     own, score = StatisticsAccumulator(), InceptionScoreAccumulator(20)
-    assert gather_statistics(own, ALONE) is own
-    assert gather_score(score, ALONE) is score
+    assert gather_statistics(own) is own
+    assert gather_score(score) is score

@@ -12,7 +12,7 @@ import pytest
 from networks import small_unet
 from numpy.typing import NDArray
 
-from rdd_edge import noise
+from rdd_edge.portable import noise
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Case:
 
     def share_without(self, *keep: str) -> float:
         """Multiplications of all layers but these, as a share of all, counted on the program itself."""
-        from rdd_edge.export.macs import layers
+        from rdd_edge.graphs.layers import layers
 
         macs = {layer.name: layer.macs for layer in layers(self.program.module(check_guards=False))}
         assert set(keep) < set(macs)
@@ -55,9 +55,9 @@ class Case:
 def _case(rewrites: tuple[str, ...], changes: tuple[tuple[str, Any], ...]) -> Case:
     import torch
 
-    from rdd_edge.checkpoint import one_step
-    from rdd_edge.export.graph import export_program
-    from rdd_edge.export.rewrites import apply_rewrites
+    from rdd_edge.diffusion.checkpoint import one_step
+    from rdd_edge.exporting.program import export_program
+    from rdd_edge.exporting.rewrites import apply_rewrites
 
     model = small_unet(**dict(changes))
     shape = (1, model.config.in_channels, model.config.sample_size, model.config.sample_size)

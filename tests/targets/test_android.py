@@ -68,9 +68,9 @@ def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
     """Before the first normalisation, whose statistics are float32, activations may reach thousands."""
     import torch
 
-    from rdd_edge.checkpoint import one_step
-    from rdd_edge.export.graph import export_program
-    from rdd_edge.export.rewrites import apply_rewrites
+    from rdd_edge.diffusion.checkpoint import one_step
+    from rdd_edge.exporting.program import export_program
+    from rdd_edge.exporting.rewrites import apply_rewrites
     from rdd_edge.targets.android.half import to_half
 
     unet = small_unet()
@@ -84,7 +84,7 @@ def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
 
 
 def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    from rdd_edge.export.macs import layers
+    from rdd_edge.graphs.layers import layers
     from rdd_edge.targets.android.quantize import int8_names
 
     case = make_case(target.rewrites["fp32"])
@@ -94,7 +94,7 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
     kept = sum(layer.macs for layer in every if layer.name in keep)
     assert {layer.name for layer in every} >= set(keep)
     assert len(int8_names(quantized.program.module(check_guards=False))) == len(every) - len(keep)
-    assert quantized.int8_macs_share == pytest.approx(1 - kept / sum(layer.macs for layer in every))
+    assert quantized.int8_macs_fraction == pytest.approx(1 - kept / sum(layer.macs for layer in every))
     assert case.psnr(runner) >= 30  # random weights; trained students are held to parity_db
 
 

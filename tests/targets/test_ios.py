@@ -154,8 +154,8 @@ def test_keep_leaves_a_layer_unrounded(make_case: Callable[..., Any], lowered: C
     assert made_by[first.inputs["x"][0]].type == "cast"
     assert made_by[first.inputs["weight"][0]].type == "const"
     kept = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in",))
-    assert kept.int8_macs_share == pytest.approx(case.share_without("conv_in"))
-    assert kept.int8_macs_share < 1
+    assert kept.int8_macs_fraction == pytest.approx(case.share_without("conv_in"))
+    assert kept.int8_macs_fraction < 1
     with pytest.raises(UsageError, match="conv_nowhere"):
         TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
 
@@ -175,13 +175,13 @@ def test_model_that_coremltools_cannot_take(make_case: Callable[..., Any], tmp_p
 def test_converters_are_silent(tmp_path: Path, tiny_checkpoint: Path) -> None:
     script = f"""
 from pathlib import Path
-from rdd_edge.checkpoint import read_checkpoint
-from rdd_edge.export.graph import export_program
-from rdd_edge.quiet import quiet
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.exporting.program import export_program
+from rdd_edge.dependencies import silenced
 from rdd_edge.targets import load_target
 from rdd_edge.targets.base import CalibrationSet, ExportSpec
 import numpy as np
-with quiet():
+with silenced():
     program = export_program(read_checkpoint(Path({str(tiny_checkpoint)!r})).load(), (1, 1, 8, 8), None)
 target, spec = load_target("ios"), ExportSpec("int8", (1, 1, 8, 8), None)
 calibration = CalibrationSet(np.ones((1, 1, 8, 8), np.float32), None, 0)

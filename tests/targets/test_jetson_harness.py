@@ -12,12 +12,11 @@ import numpy as np
 import pytest
 from tanh_onnx import write_tanh_bundle
 
-from rdd_edge import noise
-from rdd_edge.bench import bench
-from rdd_edge.bundle import MANIFEST, read_bundle
+from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.run import read_bench_run
+from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan, read_bundle
 from rdd_edge.files import sha256_of, write_model
-from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
-from rdd_edge.runs import read_run
+from rdd_edge.portable import noise
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=1, runs=5, seconds=0),
@@ -53,9 +52,9 @@ def run(bundle: Path, out: Path, *more: str, plan: Plan = PLAN) -> subprocess.Co
 def test_its_run_is_that_of_the_host(tmp_path: Path, bundle: Path) -> None:
     done = run(bundle, tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    mine = read_run(tmp_path / "out")
+    mine = read_bench_run(tmp_path / "out")
     bench(bundle, "host", tmp_path / "host", PLAN)
-    host = read_run(tmp_path / "host")
+    host = read_bench_run(tmp_path / "host")
     assert mine.plan == host.plan == PLAN
     np.testing.assert_array_equal(mine.images(), host.images())
     np.testing.assert_array_equal(mine.floats(), host.floats())

@@ -18,11 +18,10 @@ import pytest
 from tanh_onnx import write_tanh_bundle
 
 import rdd_edge.targets
-from rdd_edge import noise
-from rdd_edge.bundle import MANIFEST
+from rdd_edge.benchmarking.run import read_bench_run
+from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.files import sha256_of, write_model
-from rdd_edge.results import AccuracyPlan, PerformancePlan, Plan
-from rdd_edge.runs import read_run
+from rdd_edge.portable import noise
 
 BOARD = Path(__file__).parent.parent / "fakes" / "jetson"
 HARNESS = Path(rdd_edge.targets.__path__[0]) / "jetson" / "harness"
@@ -52,7 +51,7 @@ def test_its_images_are_those_of_the_graph(tmp_path: Path, release: str, label_t
     bundle = write_tanh_bundle(tmp_path, classes=10 if label_type else None, label_type=label_type or "INT64")
     done = run(bundle, tmp_path / "out", release=release)
     assert done.returncode == 0, done.stderr
-    mine = read_run(tmp_path / "out")
+    mine = read_bench_run(tmp_path / "out")
     record = mine.record
     assert record.runtime is not None
     assert (record.runtime.name, record.runtime.version, record.runtime.backend) == (
@@ -65,8 +64,8 @@ def test_its_images_are_those_of_the_graph(tmp_path: Path, release: str, label_t
     if label_type != "INT32":  # which ONNX Runtime's runner, that feeds int64 as it is, does not take
         other = run(bundle, tmp_path / "ort", "--runtime", "onnxruntime", release=release)
         assert other.returncode == 0, other.stderr
-        np.testing.assert_array_equal(mine.images(), read_run(tmp_path / "ort").images())
-        np.testing.assert_array_equal(mine.floats(), read_run(tmp_path / "ort").floats())
+        np.testing.assert_array_equal(mine.images(), read_bench_run(tmp_path / "ort").images())
+        np.testing.assert_array_equal(mine.floats(), read_bench_run(tmp_path / "ort").floats())
     assert record.build_ms is not None
     assert record.load_ms is not None
     assert record.latency_ms is not None
@@ -79,7 +78,7 @@ def test_its_images_are_those_of_the_graph(tmp_path: Path, release: str, label_t
 def test_layers_have_times_and_types(tmp_path: Path, release: str) -> None:
     bundle = write_tanh_bundle(tmp_path, classes=10)
     assert run(bundle, tmp_path / "out", release=release).returncode == 0
-    operators = read_run(tmp_path / "out").record.operators
+    operators = read_bench_run(tmp_path / "out").record.operators
     assert operators is not None
     assert [(o.name, o.kind, o.milliseconds, o.backend) for o in operators] == [
         (name, f"fake {kind}", 0.25, "tensorrt")
@@ -93,7 +92,7 @@ def test_an_engine_is_built_once_for_a_graph_a_release_and_a_gpu(tmp_path: Path)
     assert run(bundle, tmp_path / "out").returncode == 0
     again = run(bundle, tmp_path / "out")
     assert '"stage": "build"' in again.stdout
-    record = read_run(tmp_path / "out").record
+    record = read_bench_run(tmp_path / "out").record
     assert record.build_ms is None
     assert "found in its cache" in record.missing["build_ms"]
     assert run(bundle, tmp_path / "out", release="11.4.0.106").returncode == 0
@@ -217,7 +216,7 @@ PLANTED = {
         {"10.3.0": "an illegal memory access was encountered"},
     ),
     "memory that is too small": (
-        "cuda.py", 'self._handle("cudaMalloc", size)', 'self._handle("cudaMalloc", size - 1)',
+        "cuda_runtime.py", 'self._handle("cudaMalloc", size)', 'self._handle("cudaMalloc", size - 1)',
         {"10.3.0": "an illegal memory access was encountered"},
     ),
     "memory that was freed": (
@@ -226,11 +225,11 @@ PLANTED = {
         {"10.3.0": "an illegal memory access was encountered"},
     ),
     "no argtypes": (
-        "cuda.py", "function.argtypes, function.restype = arguments, c_int", "function.restype = c_int",
+        "cuda_runtime.py", "function.argtypes, function.restype = arguments, c_int", "function.restype = c_int",
         {"10.3.0": "argtypes are not set"},
     ),
     "a pointer as an int": (
-        "cuda.py", '"cudaFree": (c_void_p,)', '"cudaFree": (c_int,)', {"10.3.0": "is no void *"},
+        "cuda_runtime.py", '"cudaFree": (c_void_p,)', '"cudaFree": (c_int,)', {"10.3.0": "is no void *"},
     ),
     "a copy inside the capture's wait": (
         "tensorrt_runtime.py", "        self._enqueue(self._context)\n        self._graph",
@@ -242,7 +241,7 @@ PLANTED = {
         {"10.3.0": "device not ready"},
     ),
     "a copy the wrong way": (
-        "cuda.py", "TO_DEVICE, FROM_DEVICE = 1, 2", "TO_DEVICE, FROM_DEVICE = 2, 1",
+        "cuda_runtime.py", "TO_DEVICE, FROM_DEVICE = 1, 2", "TO_DEVICE, FROM_DEVICE = 2, 1",
         {"10.3.0": "an illegal memory access was encountered"},
     ),
     "a logger that was not made": (
@@ -279,4 +278,4 @@ def test_a_graph_replays_what_was_captured_and_nothing_else(tmp_path: Path) -> N
     path.write_text(path.read_text().replace("        self._copy_in()\n        cuda.mark(ready)", wrong))
     rehash(bundle, "harness/tensorrt_runtime.py")
     assert run(bundle, tmp_path / "out").returncode == 0
-    assert len(np.unique(read_run(tmp_path / "out").images(), axis=0)) == 1
+    assert len(np.unique(read_bench_run(tmp_path / "out").images(), axis=0)) == 1

@@ -13,7 +13,7 @@ from types import ModuleType
 import pytest
 
 import rdd_edge.targets
-from rdd_edge.results import Condition
+from rdd_edge.benchmarking.record import Condition
 
 # Jetson AGX Orin, L4T 36.4.4 (JetPack 6): github.com/lesomnus/tegra-exporter, test of its package stats
 AGX_ORIN = (

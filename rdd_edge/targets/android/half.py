@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch.fx import GraphModule, Node
 
-from ...export.constants import add_constant, constant
-from ...export.rewrites.clean import export_again
+from ...graphs.cleanup import export_again
+from ...graphs.nodes import add_constant, constant
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

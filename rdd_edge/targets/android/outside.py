@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...quiet import import_or_explain
+from ...dependencies import import_or_explain
 
 __all__ = ["delegates", "operators_outside"]
 

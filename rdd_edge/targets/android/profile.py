@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ...quiet import import_or_explain, quiet
-from ...timing import Operator
+from ...dependencies import import_or_explain, silenced
+from ...portable.timing import Operator
 from .outside import delegates
 
 __all__ = ["operators", "profile"]
@@ -30,7 +30,7 @@ def profile(artifact: Path, inputs: Sequence[Any], runs: int) -> list[Operator] 
         return "this build of executorch has no event tracer"
     for _ in range(runs + 1):
         program.forward(list(inputs))
-    with tempfile.TemporaryDirectory(prefix="rdd-edge-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="rdd-edge-") as folder, silenced():
         path = str(Path(folder) / "trace.etdump")
         program.write_etdump_result_to_file(path)
         blocks = devtools.Inspector(etdump_path=path).event_blocks

@@ -26,10 +26,9 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from ...errors import ExportError
-from ...export.macs import PRODUCTS, Layer, layers
-from ...export.rewrites.clean import export_again
+from ...graphs.cleanup import export_again
+from ...graphs.layers import PRODUCTS, Layer, check_keep, layers
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..layers import check_keep
 from ..observers import batches
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...quiet import import_or_explain
+from ...dependencies import import_or_explain
 from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch.fx import GraphModule, Interpreter, Node
 
-from ...export.macs import Layer, layers
-from ...quiet import quiet
+from ...dependencies import silenced
+from ...graphs.layers import Layer, check_keep, layers
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..layers import check_keep
 from ..observers import LEVELS, Threshold, batches, histograms, least_squares
 
 if TYPE_CHECKING:
@@ -53,7 +52,7 @@ def quantize(
         _insert(gm, node, readers, threshold(*found[node.name]) / LEVELS)
     gm.recompile()
     assert program.example_inputs is not None
-    with quiet(), torch.no_grad():
+    with silenced(), torch.no_grad():
         quantized = torch.export.export(gm, *program.example_inputs, strict=False)
     share = sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in every), 1)
     return Quantized(quantized, share, keep)
@@ -102,6 +101,6 @@ def _insert(gm: GraphModule, node: Node, readers: list[Node], scale: float) -> N
 
 def _decomposed() -> Any:
     """The operators' namespace; importing this module of PyTorch's is what registers them."""
-    with quiet():
+    with silenced():
         import torch.ao.quantization.fx._decomposed
     return torch.ops.quantized_decomposed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...errors import ArtifactError, first_line
-from ...results import Runtime
+from ..base import Runtime
 from ..overflow import refuse_overflow
 from .silence import import_coremltools, no_bars
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partialmethod
 from typing import Any
 
-from ...quiet import import_or_explain, quiet
+from ...dependencies import import_or_explain, silenced
 
 __all__ = ["import_coremltools", "no_bars"]
 
@@ -26,7 +26,7 @@ def no_bars() -> Iterator[None]:
     original = tqdm.__init__
     tqdm.__init__ = partialmethod(original, disable=True)
     try:
-        with quiet():
+        with silenced():
             yield
     finally:
         tqdm.__init__ = original

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from ...quiet import import_or_explain
+from ...dependencies import import_or_explain
 from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
 
 if TYPE_CHECKING:

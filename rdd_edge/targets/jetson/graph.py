@@ -12,8 +12,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
+from ...dependencies import silenced
 from ...errors import ExportError
-from ...quiet import quiet
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -41,7 +41,7 @@ def convert(program: ExportedProgram) -> ir.Model:
 
     names = [spec.arg.name for spec in program.graph_signature.input_specs if spec.kind.name == "USER_INPUT"]
     try:
-        with quiet():
+        with silenced():
             exported = torch.onnx.export(
                 program, dynamo=True, opset_version=OPSET, input_names=names, output_names=["x"], verbose=False
             )

@@ -14,9 +14,9 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ...quiet import import_or_explain
+from ...dependencies import import_or_explain
+from ...graphs.layers import check_keep, layer_names
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..layers import check_keep, layer_names
 from ..observers import LEVELS, Threshold, batches, histograms, least_squares
 from .graph import Product, add_initializer, constant, convert, products, to_proto
 from .half import to_half

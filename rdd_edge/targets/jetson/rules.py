@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
-from ...quiet import import_or_explain
 from .graph import OPSET
 
 __all__ = ["broken_rules"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
-from ...quiet import import_or_explain
-from ...results import Runtime
-from ...timing import Operator
+from ...portable.timing import Operator
+from ..base import Runtime
 from ..overflow import refuse_overflow
 from .harness.ort_profile import profile
 

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....dependencies import import_or_explain
 from ....errors import ArtifactError
-from ....quiet import import_or_explain
 from .blob import BITS, BlobFile, unpack
 
 __all__ = ["Constant", "Name", "Operation", "Package", "read_package"]

@@ -23,14 +23,14 @@ from runtimes import RUNTIMES, open_runtime  # type: ignore[import-not-found]  #
 from tegra import Tegra  # type: ignore[import-not-found]
 
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, RddEdgeError
-from rdd_edge.noise import labels, normals
-from rdd_edge.sensors import machine
-from rdd_edge.timing import Work, carry_out
+from rdd_edge.portable.noise import labels, normals
+from rdd_edge.portable.sensors import machine
+from rdd_edge.portable.timing import Work, run_benchmark
 
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
 NOISE_TOLERANCE = 1e-6  # of the contract for portable noise
-RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 3, 1, 2
+RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 1, 1, 1
 ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
 
 
@@ -60,7 +60,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
-        facts = carry_out(runner, work, beside, _progress, Tegra())
+        facts = run_benchmark(runner, work, beside, _progress, Tegra())
         record = {
             "schema_version": RECORD_VERSION,
             "target": manifest["target"],

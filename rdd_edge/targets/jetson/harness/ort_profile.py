@@ -8,7 +8,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from rdd_edge.timing import Operator
+from rdd_edge.portable.timing import Operator
 
 __all__ = ["profile"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rdd_edge.sensors import Senses
+from rdd_edge.portable.sensors import Sensors
 
 __all__ = ["Sample", "Tegra", "clocks_locked", "parse", "power_mode"]
 
@@ -66,8 +66,8 @@ def clocks_locked(answer: str) -> bool | None:
     return found[1] == found[2] if found else None
 
 
-class Tegra(Senses):
-    """A Jetson's senses; on another machine they are those of any machine, and the reason is given."""
+class Tegra(Sensors):
+    """A Jetson's sensors; on another machine they are those of any machine, and the reason is given."""
 
     def __init__(self, overcurrent: Path = Path("/sys/class/hwmon")) -> None:
         self._samples: list[tuple[float, Sample]] = []

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from cuda import Buffer, Cuda  # type: ignore[import-not-found]  # beside this file, which is no package
+from cuda_runtime import Buffer, Cuda  # type: ignore[import-not-found]  # beside this file, which is no package
 from engine import Messages, build, import_tensorrt, place  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 from rdd_edge.errors import ArtifactError
-from rdd_edge.timing import Operator, Times
+from rdd_edge.portable.timing import Operator, Times
 
 __all__ = ["TensorRT"]
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rdd_edge.errors import ArtifactError
-from rdd_edge.results import Runtime
-from rdd_edge.targets.base import ExportSpec
+from rdd_edge.targets.base import ExportSpec, Runtime
 
 
 class FakeRunner:

@@ -1,0 +1,153 @@
+"""What a bench run is asked (Plan) and what it answers (RunRecord): raw facts, one schema for every device.
+
+A bench run is a folder: plan.json, record.json, samples.u8 (uint8 N, H, W, C) and, where the plan asks for floats,
+samples.f32 (little-endian float32 N', H, W, C of the first N' samples, before rounding). Statistics are not stored;
+`summary` computes them, once, here.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from ..portable.sensors import machine
+from ..schema import Bytes, Count, Frozen, Instant, Milliseconds, Name, Sha256, Side, Text, UInt64, Version1
+from ..targets.base import Runtime
+
+__all__ = [
+    "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary", "Transfers", "summary",
+    "this_machine",
+]  # fmt: skip
+
+
+class Device(Frozen):
+    """The machine that ran. None: the machine does not tell."""
+
+    name: Text
+    system: Text  # operating system and release
+    machine: Text  # instruction set, as uname -m
+    processor: Text | None
+    cores: Side | None
+    memory_bytes: Bytes | None
+
+
+class Samples(Frozen):
+    """The images of the accuracy run."""
+
+    count: Count
+    height: Side
+    width: Side
+    channels: Side
+    seed: UInt64
+    u8_sha256: Sha256
+    floats: Count
+    f32_sha256: Sha256 | None
+
+
+MEASURED = (
+    "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
+    "peak_memory_bytes", "conditions", "power_mode", "clocks_locked", "operators", "samples",
+)  # fmt: skip
+
+
+class Condition(Frozen):
+    """The machine's state at one moment of a run. None: it does not tell."""
+
+    when: Literal["before", "during", "after"]
+    temperature_c: Annotated[float, Field(ge=-100, le=300)] | None  # of the hottest zone
+    clock_mhz: Annotated[float, Field(ge=0, le=1e6)] | None  # of the fastest core
+    gpu_clock_mhz: Annotated[float, Field(ge=0, le=1e6)] | None
+    gpu_load: Annotated[float, Field(ge=0, le=1)] | None
+    power_w: Annotated[float, Field(ge=0, le=1e6)] | None
+    throttled: bool | None
+
+
+class Transfers(Frozen):
+    """Copies between host and device memory of each timed run, in order; they are no part of its latency."""
+
+    to_device_ms: tuple[Milliseconds, ...]
+    from_device_ms: tuple[Milliseconds, ...]
+
+
+class OperatorTime(Frozen):
+    """Where an inference's time goes, measured in a pass of its own: profiling slows the runs that it watches."""
+
+    name: Text  # of a node or a layer; of a kind where the profiler tells no more
+    kind: Text  # operator type, as Conv
+    milliseconds: Milliseconds  # mean per inference
+    backend: Text | None  # who ran it: a provider, a delegate, cpu, cuda; None: the profiler does not tell
+
+
+class RunRecord(Frozen):
+    """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
+
+    schema_version: Version1 = 1
+    target: Name  # a target's folder name, or "server" for the student itself in PyTorch
+    precision: Name
+    bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
+    checkpoint_sha256: Sha256  # the student that the bundle was made from, or the server's own
+    checkpoint: Text | None  # its folder, where the run that trained it can be found; only the server knows it
+    where: Literal["device", "simulator", "host"]
+    device: Device
+    runtime: Runtime | None
+    threads: int | None = Field(ge=1, le=1024)
+    batch: Side
+    started_at: Instant
+    artifact_bytes: Bytes | None
+    build_ms: Milliseconds | None  # of what is loaded, where the device makes it itself, as a TensorRT engine
+    load_ms: Milliseconds | None
+    second_load_ms: Milliseconds | None
+    first_inference_ms: Milliseconds | None
+    latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock or the GPU's events
+    transfers: Transfers | None
+    peak_memory_bytes: Bytes | None
+    conditions: tuple[Condition, ...] | None
+    power_mode: Text | None  # the board's own name of it, as MAXN
+    clocks_locked: bool | None  # held at their highest, as jetson_clocks does
+    operators: Annotated[tuple[OperatorTime, ...], Field(max_length=100_000)] | None
+    samples: Samples | None
+    missing: dict[Text, Text]
+
+    @model_validator(mode="after")
+    def _explained(self) -> RunRecord:
+        for name in MEASURED:
+            if getattr(self, name) is None and not self.missing.get(name):
+                raise ValueError(f"{name} is null and `missing` gives no reason")
+        return self
+
+    @model_validator(mode="after")
+    def _one_transfer_a_run(self) -> RunRecord:
+        runs = len(self.latency_ms or ())
+        if self.transfers and {len(self.transfers.to_device_ms), len(self.transfers.from_device_ms)} != {runs}:
+            raise ValueError(f"transfers: not one of each for every one of the {runs} timed runs")
+        return self
+
+
+class Summary(Frozen):
+    """Statistics of the timed runs of one record, in milliseconds."""
+
+    runs: int
+    minimum: float
+    p5: float
+    median: float
+    p90: float
+    p99: float
+    maximum: float
+
+
+def summary(record: RunRecord) -> Summary | None:
+    """Statistics of a record's latencies, or None where it has none."""
+    if not record.latency_ms:
+        return None
+    times = np.asarray(record.latency_ms, dtype=np.float64)
+    p5, median, p90, p99 = np.percentile(times, [5, 50, 90, 99])
+    return Summary(
+        runs=len(times), minimum=times.min(), p5=p5, median=median, p90=p90, p99=p99, maximum=times.max()
+    )  # fmt: skip
+
+
+def this_machine() -> Device:
+    """The machine this process runs on; None for what it does not report."""
+    return Device.model_validate(machine())

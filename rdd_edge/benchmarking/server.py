@@ -1,0 +1,66 @@
+"""The student itself in PyTorch: the reference that every artifact is held against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dependencies import import_or_explain
+from ..diffusion.checkpoint import one_step, read_checkpoint
+from ..portable.timing import Operator
+from ..targets.base import ExportSpec, Runtime
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["StudentRunner"]
+
+
+class StudentRunner:
+    """A one-step checkpoint behind the Runner protocol: float32, on a CUDA device where there is one.
+
+    Convolutions and products keep full float32 there (no TF32), since the reference is what rounding is measured by.
+    """
+
+    any_batch = True  # an accuracy run need not go one image at a time
+
+    def __init__(self, checkpoint: Path, spec: ExportSpec, threads: int) -> None:
+        torch = import_or_explain("torch", "the server reference", "distill")
+        self._torch, self._checkpoint = torch, checkpoint
+        torch.set_num_threads(threads)
+        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cuda.matmul.allow_tf32 = False
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        backend = f"cuda: {torch.cuda.get_device_name()}" if self.device == "cuda" else "cpu"
+        self.runtime = Runtime(name="torch", version=str(torch.__version__), backend=backend)
+        self._model: nn.Module | None = None
+
+    def load(self) -> None:
+        self._model = read_checkpoint(self._checkpoint).load().to(self.device)
+
+    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        torch = self._torch
+        assert self._model is not None
+        with torch.inference_mode():
+            classes = None if label is None else torch.from_numpy(label).to(self.device)
+            x = one_step(self._model, torch.from_numpy(z).to(self.device), classes)
+            result: NDArray[np.float32] = x.cpu().numpy()
+        return result
+
+    def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator]:
+        """Mean time of each kind of ATen operator by torch.profiler, without that of the operators inside it."""
+        from torch.profiler import ProfilerActivity
+
+        cuda = self.device == "cuda"
+        activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
+        self.run(z, label)
+        with self._torch.profiler.profile(activities=activities) as trace:
+            for _ in range(runs):
+                self.run(z, label)
+        # An operator's own time on the GPU is that of the kernels it launched, which are events as well
+        events = [e for e in trace.key_averages() if e.device_type == self._torch.autograd.DeviceType.CPU]
+        times = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3 for e in events}
+        return [Operator(name, name, total / runs, self.device) for name, total in times.items() if total > 0]

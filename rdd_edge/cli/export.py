@@ -1,0 +1,115 @@
+"""Commands that make and check what ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, parse_fraction
+
+__all__ = ["COMMANDS"]
+
+
+def export(
+    checkpoint: Checkpoint,
+    target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be repeated.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder that gets one bundle per target and precision.")],
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="A precision that every target has, or all.  Default: fp32 for android, fp16 for ios and jetson.",
+            show_default=False,
+        ),
+    ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.",
+                     show_default=False),
+    ] = None,
+    min_psnr: Annotated[
+        float | None,
+        typer.Option(help="Mixed precision: median PSNR to the student that must be kept, in dB.", show_default=False),
+    ] = None,
+    max_fd_rise: Annotated[
+        str | None,
+        typer.Option(help="Mixed precision: largest rise of the Fréchet distance over the student's, e.g. 2%.",
+                     show_default=False),
+    ] = None,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:  # fmt: skip
+    """Export a student: one bundle for each target and precision.
+
+    Each artifact is run, where this machine can, and compared with the student before its bundle is kept.
+
+    \b
+    Examples:
+      rdd-edge export runs/digits --target android --target ios --target jetson --out bundles
+      rdd-edge export runs/digits --target android --precision int8 --out bundles
+      rdd-edge export runs/digits --target android --min-psnr 45 --out bundles
+    """
+    from ..api import export as run
+    from ..console import ConsoleReporter
+
+    with ConsoleReporter("export:"):
+        run(
+            checkpoint, target, out, precision=precision, backend=backend, min_psnr=min_psnr,
+            max_fd_rise=parse_fraction(max_fd_rise), data=data, extractor=extractor,
+        )  # fmt: skip
+
+
+def verify(bundle: Annotated[Path, typer.Argument(help="Bundle to check.")]) -> None:
+    """Check a bundle: its hashes, its images against the student's, and its runtime's rules."""
+    from ..benchmarking.verify import verify_bundle
+
+    found = verify_bundle(bundle)
+    name = f"{found.target} {found.precision}"
+    if found.psnr_db is None:
+        typer.echo(f"{name}: hashes match; not run on this machine: {found.reason}")
+    else:
+        typer.echo(
+            f"{name}: {found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; "
+            f"at least {found.threshold_db:g} dB required"
+        )
+    for tensor, magnitude in found.largest.items():
+        typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
+
+
+def pack(
+    run: Annotated[Path, typer.Argument(help="Training run whose student is packed.")],
+    name: Annotated[str, typer.Option(help="Name of the model.")],
+    out: Annotated[Path, typer.Option(help="New folder for the model.")],
+    dtype: Annotated[str, typer.Option(help="Type of the stored weights: bfloat16 or float16.")] = "bfloat16",
+    n: Annotated[int, typer.Option("--n", min=2, max=MOST_SAMPLES, help="Number of samples of each metric.")] = 10_000,
+    seed: Seed = 0,
+    data: Data = None,
+    extractor: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="As in evaluate; may be repeated, for one metric each.  Default: the training run's judge.",
+            show_default=False,
+        ),
+    ] = None,
+) -> None:
+    """Pack a run's student as a model to publish, in half precision and with a model card.
+
+    The metrics in the card are measured on the rounded weights.
+    """
+    from ..console import ConsoleReporter
+    from ..dependencies import import_or_explain
+
+    import_or_explain("torch", "packing a model", "distill")
+    from ..diffusion.checkpoint import WEIGHTS
+    from ..release.model_card import CARD_FILE
+    from ..release.pack import pack as run_pack
+
+    with ConsoleReporter():
+        found = run_pack(run, name, out, cast("Any", dtype), n, seed, data, extractor or ())
+    for evaluation in found:
+        typer.echo(f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (real against real {evaluation.floor:.3f})")
+    typer.echo(f"{out}: {(out / WEIGHTS).stat().st_size / 1e6:.1f} MB, {out / CARD_FILE}")
+
+
+COMMANDS = (export, verify, pack)

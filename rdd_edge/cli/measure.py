@@ -1,0 +1,219 @@
+"""Commands that sample and measure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+from .options import (
+    MOST_SAMPLES,
+    MOST_SEED,
+    Checkpoint,
+    Data,
+    Extractor,
+    Samples,
+    Seed,
+    is_main_process,
+    parse_fraction,
+)
+
+__all__ = ["COMMANDS"]
+
+
+def sample(
+    checkpoint: Checkpoint,
+    out: Annotated[Path, typer.Option(dir_okay=False, help="PNG file for a grid of the images.")],
+    n: Annotated[int, typer.Option("--n", "-n", min=1, max=MOST_SAMPLES, help="Number of images.")] = 64,
+    seed: Seed = 0,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Sampling steps.  Default: those it was trained for.", show_default=False),
+    ] = None,
+) -> None:
+    """Draw images of a checkpoint as a grid.
+
+    \b
+    Example:
+      rdd-edge sample runs/digits --n 64 --seed 0 --out grid.png
+    """
+    from ..api import sample as run
+    from ..console import ConsoleReporter
+    from ..drawing.grid import save_grid
+
+    with ConsoleReporter():
+        images = run(checkpoint, n=n, seed=seed, steps=steps)
+    if is_main_process():
+        save_grid(images, out)
+        typer.echo(f"{out}: {n} images")
+
+
+def evaluate(
+    path: Annotated[Path, typer.Argument(help="Checkpoint, training run, or benchmark run.")],
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="JSON file for the result.", show_default=False)
+    ] = None,
+    n: Annotated[
+        int, typer.Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples of a checkpoint.")
+    ] = 2000,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Sampling steps of a checkpoint; may be repeated.  Default: those it was trained for.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Seed = 0,
+    reference: Annotated[
+        Path | None,
+        typer.Option(
+            help="For a benchmark run: the server's run on the same noise (bench --device server).", show_default=False
+        ),
+    ] = None,
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            help="Sampler that needs no training: ddim, pndm or dpm-solver.  Default: the method's own.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:  # fmt: skip
+    """Measure the quality of a checkpoint or of a benchmark run.
+
+    A checkpoint's samples are compared with real images; a benchmark run's also with the server's samples from the
+    same noise.
+
+    \b
+    Examples:
+      rdd-edge evaluate runs/digits
+      rdd-edge evaluate runs/digits/teacher --steps 8 --steps 32 --sampler ddim
+      rdd-edge evaluate bench/android --reference bench/server --out bench/android/scores.json
+    """
+    from ..api import evaluate as run
+    from ..console import ConsoleReporter
+
+    is_bench = (path / "record.json").is_file()
+    if reference is not None and not is_bench:
+        raise UsageError("--reference is for benchmark runs: a checkpoint needs none")
+    if is_bench and reference is None:
+        raise UsageError("a benchmark run is compared with the server's: give --reference SERVER_BENCH")
+    with ConsoleReporter():
+        if reference is not None:
+            lines = run(path, reference=reference, data=data, extractor=extractor, out=out).lines()
+        else:
+            lines = run(
+                path, n=n, seed=seed, steps=steps or (), sampler=sampler, data=data, extractor=extractor, out=out
+            ).lines()
+    if is_main_process():
+        typer.echo("\n".join(lines))
+
+
+def bench(
+    source: Annotated[Path, typer.Argument(help="Bundle, or with --device server a checkpoint.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the benchmark run.")],
+    device: Annotated[
+        str,
+        typer.Option(help="Where to run: host, ssh://user@host\\[:port], or server for a checkpoint in PyTorch."),
+    ] = "host",
+    quick: Annotated[
+        bool, typer.Option("--quick", help="128 timed runs and 10 s in place of 1,024 runs and 60 s.")
+    ] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option(help="Over ssh: tensorrt or onnxruntime.  Default: tensorrt.", show_default=False),
+    ] = None,
+    n: Annotated[
+        int | None,
+        typer.Option("--n", "-n", min=0, max=MOST_SAMPLES, help="Number of samples.", show_default=False),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.", show_default=False)
+    ] = None,
+    runs: Annotated[
+        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Least number of timed runs.", show_default=False)
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(min=0, max=86_400, help="Least time of the timed runs.", show_default=False)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.", show_default=False)] = None,
+) -> None:
+    """Run an artifact as a device would: latency, memory and its own images.
+
+    Writes a benchmark run: plan.json, record.json and the samples.
+
+    \b
+    Examples:
+      rdd-edge bench bundles/android-int8 --quick --out bench/android-int8
+      rdd-edge bench bundles/jetson-fp16 --device ssh://nvidia@orin --out bench/orin
+      rdd-edge bench runs/digits --device server --out bench/server
+    """
+    from ..api import bench as run
+    from ..benchmarking.bench import default_plan
+    from ..benchmarking.record import summary
+    from ..console import ConsoleReporter
+
+    plan = default_plan(source, quick=quick).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
+    with ConsoleReporter(f"bench {source.name}:"):
+        record = run(source, out, device=device, plan=plan, runtime=runtime)
+    found = summary(record)
+    if found is None:
+        typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")
+    else:
+        typer.echo(f"{out}: {found.median:.3f} ms median, {found.p90:.3f} ms p90 of {found.runs} runs")
+
+
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Training runs; several of one method count as repetitions.")],
+    out: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="File for the table: .md or .json.", show_default=False)
+    ] = None,
+    grid: Annotated[
+        Path | None,
+        typer.Option(
+            dir_okay=False, help="PNG file with a row of images per method and step count.", show_default=False
+        ),
+    ] = None,
+    n: Samples = 2000,
+    seed: Seed = 0,
+    data: Data = None,
+    extractor: Extractor = None,
+) -> None:
+    """Compare training runs: a table of method and steps, and images from the same noise."""
+    from ..console import ConsoleReporter
+    from ..distributed import joined
+    from ..evaluation.comparison import compare as run
+    from ..evaluation.comparison import draw_comparison
+
+    with ConsoleReporter(), joined(None):
+        found = run(runs, n, seed, out, data, extractor)
+    if not is_main_process():
+        return
+    typer.echo(found.markdown(), nl=False)
+    if grid is not None:
+        typer.echo(f"{grid}: rows from the top: {', '.join(draw_comparison(found, grid))}")
+
+
+def compare_bench(
+    before: Annotated[Path, typer.Argument(help="Benchmark run to compare with.")],
+    after: Annotated[Path, typer.Argument(help="New benchmark run.")],
+    max_slower: Annotated[
+        str | None, typer.Option(help="Largest allowed rise of the median latency, e.g. 5%.", show_default=False)
+    ] = None,
+    max_fd_rise: Annotated[
+        str | None, typer.Option(help="Largest allowed rise of the Fréchet distance, e.g. 2%.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare two benchmark runs; exit with an error on a regression."""
+    from ..evaluation.regression import compare_runs
+
+    found = compare_runs(before, after, parse_fraction(max_slower), parse_fraction(max_fd_rise))
+    for change in found.changes:
+        typer.echo(str(change))
+    found.check()
+
+
+COMMANDS = (sample, evaluate, bench, compare, compare_bench)

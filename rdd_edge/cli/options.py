@@ -1,0 +1,65 @@
+"""Arguments and options that several commands share, and the parsing of their values."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import UsageError
+
+__all__ = [
+    "MOST_SAMPLES", "MOST_SEED", "BenchRun", "Checkpoint", "Data", "Extractor", "OutFile", "Samples", "Seed",
+    "is_main_process", "parse_fraction", "parse_numbers",
+]  # fmt: skip
+
+MOST_SAMPLES = 10_000_000
+MOST_SEED = 2**64 - 1
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(
+        help="Training run (its one-step student), diffusers UNet2DModel folder, name of a shipped model, or Hugging "
+        "Face Hub id."
+    ),
+]
+Data = Annotated[
+    str | None,
+    typer.Option(help='"digits" or a path to images.  Default: the data of the training run.', show_default=False),
+]
+Extractor = Annotated[
+    str | None,
+    typer.Option(
+        help="Folder of a classifier, inception[:FILE] for FID, or resnet20:FILE.  Default: the training run's judge.",
+        show_default=False,
+    ),
+]
+Samples = Annotated[int, typer.Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples to measure.")]
+Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")]
+BenchRun = Annotated[Path, typer.Argument(help="Benchmark run.")]
+OutFile = Annotated[Path, typer.Option(dir_okay=False, help="File to write.")]
+
+
+def is_main_process() -> bool:
+    """Whether this process prints and writes: of those under torchrun the first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def parse_fraction(text: str | None) -> float | None:
+    """ "5%" or "0.05" as 0.05. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)\s*(%?)", text.strip(), re.ASCII)
+    if match is None:
+        raise UsageError(f"{text!r} is not a fraction: write 5% or 0.05")
+    return float(match[1]) / (100.0 if match[2] else 1.0)
+
+
+def parse_numbers(option: str, text: str) -> list[float]:
+    """Comma-separated numbers. Raises UsageError."""
+    try:
+        return [float(word) for word in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text} is not a list of numbers such as 0.5,0.7,1") from None

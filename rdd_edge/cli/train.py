@@ -1,0 +1,184 @@
+"""Commands that train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import MOST_SEED, Extractor, Samples, Seed, is_main_process, parse_numbers
+
+__all__ = ["COMMANDS"]
+
+Preset = Annotated[str, typer.Option(help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.")]
+PresetData = Annotated[
+    str | None, typer.Option(help='"digits" or a path to images.  Default: the data of the preset.', show_default=False)
+]
+StartFrom = Annotated[
+    Path | None,
+    typer.Option(help="Training run whose extractor, judge, teacher and base student are reused.", show_default=False),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the preset, e.g. teacher.steps=100."),
+]
+MaxMinutes = Annotated[
+    float | None,
+    typer.Option(min=0, help="Stop cleanly after this many minutes; the same command continues.", show_default=False),
+]
+ShardMb = Annotated[int, typer.Option(min=1, max=1_000_000, help="Largest file of an unfinished stage's state, in MB.")]
+
+
+def distill(
+    out: Annotated[
+        Path, typer.Option(file_okay=False, help="Folder of the training run; the same command continues it.")
+    ],
+    preset: Preset = "digits",
+    data: PresetData = None,
+    method: Annotated[
+        str | None, typer.Option(help="rdd, rcfd, pd, pd-lpips or sfddm.  Default: rdd.", show_default=False)
+    ] = None,
+    losses: Annotated[
+        str | None,
+        typer.Option(help="Loss terms in place of a method, e.g. cfd,ii_p2p.", show_default=False),
+    ] = None,
+    sfddm_steps: Annotated[
+        int | None, typer.Option(min=1, help="Sampling steps of an SFDDM student.  Default: 1.", show_default=False)
+    ] = None,
+    subsequence: Annotated[
+        str | None,
+        typer.Option(
+            help="The teacher's steps that an SFDDM student keeps, e.g. 1,5,20,32.  Default: evenly spaced.",
+            show_default=False,
+        ),
+    ] = None,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="diffusers UNet2DModel folder with its scheduler, in place of training a teacher."),
+    ] = None,
+    student_config: Annotated[
+        Path | None,
+        typer.Option(
+            help='JSON file of a smaller student\'s network, e.g. {"channels": \\[16, 32], "blocks": 1, "groups": 8}.',
+            show_default=False,
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65536, help="Crop and resize images to this side.  Default: as the preset says.",
+            show_default=False,
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.",
+                                 show_default=False),
+    ] = None,
+    start_from: StartFrom = None,
+    set_: Settings = None,
+    max_minutes: MaxMinutes = None,
+    save_seconds: Annotated[
+        float, typer.Option(min=0, help="Seconds between saved states: the most work that a kill may cost.")
+    ] = 30.0,
+    shard_mb: ShardMb = 1000,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write scalars and image grids for TensorBoard to OUT/tensorboard.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=1024, help="CPU threads.  Default: PyTorch's.", show_default=False)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu or cuda.  Default: cuda where available.", show_default=False)
+    ] = None,
+) -> None:  # fmt: skip
+    """Train a teacher and distil it to one step.
+
+    Trains a feature extractor and a teacher, then students of half as many sampling steps each, down to one.
+
+    \b
+    Examples:
+      rdd-edge distill --preset digits --out runs/digits
+      rdd-edge distill --method pd --start-from runs/digits --out runs/pd
+      rdd-edge distill --preset cifar10-edge --data CIFAR10 --max-minutes 30 --out runs/cifar10
+    """
+    from ..api import distill as run
+    from ..console import ConsoleReporter
+    from ..diffusion.checkpoint import read_checkpoint
+
+    with ConsoleReporter():
+        found = run(
+            out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
+            subsequence=subsequence, teacher=teacher, student_config=student_config, image_size=image_size, seed=seed,
+            settings=set_ or (), start_from=start_from, max_minutes=max_minutes, save_seconds=save_seconds,
+            shard_mb=shard_mb, tensorboard=tensorboard, threads=threads, device=device,
+        )  # fmt: skip
+    if not is_main_process():
+        return
+    if found.stopped:
+        typer.echo(f"{found.stopped}: the same command continues it")
+    else:
+        typer.echo(f"{out}: the student is {read_checkpoint(out).folder}")
+
+
+def study(
+    vary: Annotated[str, typer.Option(help="Setting to vary: tau_is, tau_m, queue, v, alpha, beta or batch.")],
+    values: Annotated[str, typer.Option(help="Comma-separated values to try, e.g. 0.5,0.7,1.")],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the study; the same command continues it.")],
+    preset: Preset = "digits",
+    data: PresetData = None,
+    method: Annotated[
+        str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips.  Default: rdd.", show_default=False)
+    ] = None,
+    start_from: StartFrom = None,
+    set_: Settings = None,
+    n: Samples = 2000,
+    seed: Seed = 0,
+    extractor: Extractor = None,
+    max_minutes: MaxMinutes = None,
+) -> None:
+    """Vary one setting of a single halving: a table and a plot."""
+    from ..api import deadline_after
+    from ..console import ConsoleReporter
+    from ..distillation.config import resolve
+    from ..distillation.trainer import OutOfTime
+    from ..distributed import joined
+    from ..evaluation.ablation import study as run
+
+    numbers = parse_numbers("--values", values)
+    chosen = resolve(preset, data=data, method=method, settings=set_ or ())
+    try:
+        with ConsoleReporter(), joined(None):
+            found = run(
+                chosen, vary, numbers, out, start_from=start_from, count=n, seed=seed, extractor=extractor,
+                deadline=deadline_after(max_minutes),
+            )  # fmt: skip
+    except OutOfTime as stop:
+        if is_main_process():
+            typer.echo(f"{stop}: the same command continues it")
+        return
+    if is_main_process():
+        typer.echo(f"{found.markdown()}{out / 'study.svg'}: the plot")
+
+
+def compact(
+    run: Annotated[Path, typer.Argument(help="Training run, finished or not.")],
+    out: Annotated[Path, typer.Option(help="New folder for the smaller run.")],
+    shard_mb: ShardMb = 1000,
+) -> None:
+    """Copy a run, rounded to half precision, to continue it on another machine.
+
+    Only what the rest of the training needs is kept, about a quarter of the size. The command that started the run
+    continues it in the new folder, no longer bit for bit.
+    """
+    from ..dependencies import import_or_explain
+
+    import_or_explain("torch", "reading a run", "distill")
+    from ..distillation.compact import compact as run_compact
+
+    small = run_compact(run, out, shard_mb * 1_000_000)
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    typer.echo(f"{out}: {size / 1e6:.1f} MB, {small.compacted[-1]}")
+
+
+COMMANDS = (distill, study, compact)

@@ -1,0 +1,50 @@
+"""Imports of libraries that talk while they load, with their talk kept from the user's eyes.
+
+torchao prints about CUDA extensions on a CPU, coremltools about its Mac-only libraries, diffusers about torchao.
+None of it is of use to the person at the terminal; real errors are exceptions and pass through.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from .errors import DependencyError
+
+__all__ = ["import_diffusers", "import_or_explain", "silenced"]
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Silence warnings and every logger below CRITICAL inside the block."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)
+
+
+def import_or_explain(module: str, needed_by: str, extra: str) -> ModuleType:
+    """Import a package of an extra. Raises DependencyError with the pip command when it is not installed."""
+    try:
+        with silenced():
+            return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = (error.name or module).split(".")[0]
+        raise DependencyError(f"{needed_by} needs {package}: pip install 'rdd-edge[{extra}]'") from None
+
+
+def import_diffusers() -> Any:
+    """diffusers, with UNet2DModel and the schedulers resolved."""
+    diffusers = import_or_explain("diffusers", "loading a network", "distill")
+    with silenced():
+        _ = diffusers.UNet2DModel, diffusers.DDIMScheduler
+    return diffusers

@@ -1,0 +1,194 @@
+"""Checkpoints: folders in the diffusers layout, hash-checked, with a card that says what the network was trained to do.
+
+config.json                            UNet2DModel's own
+diffusion_pytorch_model.safetensors
+scheduler_config.json                  DDIMScheduler's, so that diffusers samples what we sample
+rdd_edge.json                          the card; a foreign folder has none
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ..errors import CorruptError, MissingError, UsageError
+from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
+from ..schema import Frozen, Sha256
+from .pretrained import located
+from .rounding import Half, round_file
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+__all__ = [
+    "CARD", "SCHEDULER", "STUDENT", "WEIGHTS", "Card", "Checkpoint", "one_step", "read_checkpoint", "save_checkpoint",
+    "save_rounded",
+]  # fmt: skip
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CARD = "rdd_edge.json"
+SCHEDULER = "scheduler_config.json"
+STUDENT = "student-1"  # what a command takes when it is given a whole training run
+
+
+class Card(Frozen):
+    """What a checkpoint is, and the hashes it is checked by."""
+
+    schema_version: Literal[1] = 1
+    role: Literal["teacher", "student"]
+    method: str  # of its last training stage
+    sampling_steps: int | None = Field(ge=1)  # it was trained to be sampled in; None: any
+    noise_times: tuple[float, ...] | None = None  # SFDDM: our time of the noise at each of its steps, increasing
+    config_sha256: Sha256
+    weights_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A folder that was found whole. `sha256` is that of its weights file."""
+
+    folder: Path
+    config: dict[str, Any]
+    card: Card | None
+    sha256: str
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / WEIGHTS
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the images. Raises UsageError where the configuration leaves their size open."""
+        size = self.config.get("sample_size")
+        if size is None:
+            raise UsageError(
+                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): write there the one "
+                "it was trained on, since noise, graphs and statistics are of one size"
+            )
+        height, width = (size, size) if isinstance(size, int) else size
+        return int(self.config["out_channels"]), int(height), int(width)
+
+    @property
+    def classes(self) -> int | None:
+        """Number of classes of a conditional model, or None."""
+        value = self.config.get("num_class_embeds")
+        return None if value is None else int(value)
+
+    def load(self) -> nn.Module:
+        """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
+        from ..dependencies import import_diffusers
+
+        diffusers = import_diffusers()
+        try:
+            model = diffusers.UNet2DModel.from_pretrained(
+                str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
+            )
+        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {reason}") from None
+        result: nn.Module = model.float().eval()
+        return result
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Find and verify a checkpoint: a diffusers folder, a training run, which means its one-step student, or the name
+    of a shipped model.
+
+    Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
+    """
+    folder = path = located(path)
+    if (path / "run.json").is_file() and not (path / "config.json").is_file():
+        folder = path / _last_stage(path / "run.json")
+        if not folder.is_dir():
+            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
+    for name in ("config.json", WEIGHTS):
+        if not (folder / name).is_file():
+            raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
+    try:
+        config = json.loads((folder / "config.json").read_text())
+        known = isinstance(config, dict) and config["_class_name"] == "UNet2DModel"
+    except (ValueError, KeyError):
+        known = False
+    if not known:
+        raise CorruptError(f"{folder / 'config.json'} is not the configuration of a diffusers UNet2DModel")
+    weights = sha256_of(folder / WEIGHTS)
+    card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
+    if card and card.weights_sha256 != weights:
+        raise CorruptError(
+            f"{folder / WEIGHTS} is not the file its card names: truncated or changed, its SHA-256 differs"
+        )
+    if card and card.config_sha256 != sha256_of(folder / "config.json"):
+        raise CorruptError(f"{folder / 'config.json'} is not the file its card names: its SHA-256 differs")
+    return Checkpoint(folder, config, card, weights)
+
+
+def _last_stage(run_file: Path) -> str:
+    """The folder a run ends with: its one-step student, or SFDDM's student of its only fold."""
+    try:
+        single_fold = json.loads(run_file.read_text())["preset"].get("sfddm")
+        return f"student-{int(single_fold['steps'])}" if single_fold else STUDENT
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise CorruptError(f"{run_file} is not a run's: it names no preset") from None
+
+
+def save_checkpoint(
+    path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
+    noise_times: tuple[float, ...] | None = None,
+) -> Checkpoint:  # fmt: skip
+    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one.
+
+    model: left in contiguous memory order, which a file of weights has.
+    """
+    import torch
+
+    from .schedule import scheduler_config
+    from .subsequence import subsequence_scheduler
+
+    scheduler = scheduler_config() if noise_times is None else subsequence_scheduler(noise_times)
+    model.to(memory_format=torch.contiguous_format)
+    with new_folder(path) as folder:
+        model.save_pretrained(str(folder), safe_serialization=True)
+        write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
+        card = Card(
+            role=role,
+            method=method,
+            sampling_steps=sampling_steps,
+            noise_times=noise_times,
+            config_sha256=sha256_of(folder / "config.json"),
+            weights_sha256=sha256_of(folder / WEIGHTS),
+        )
+        write_model(folder / CARD, card)
+    return read_checkpoint(path)
+
+
+def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
+    """A copy whose weights lie in half precision; whoever loads it computes with the rounded values, in float32.
+
+    Raises UsageError for a checkpoint that is not ours, and for weights that `dtype` cannot hold.
+    """
+    if found.card is None:
+        raise UsageError(f"{found.folder} has no {CARD}: only what rdd-edge has trained is rounded")
+    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path of this machine
+    with new_folder(path) as folder:
+        write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
+        shutil.copyfile(found.folder / SCHEDULER, folder / SCHEDULER)
+        round_file(found.weights, folder / WEIGHTS, dtype)
+        hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
+        write_model(folder / CARD, found.card.model_copy(update=hashes))
+    return read_checkpoint(path)
+
+
+def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
+    """x of a one-step student: θ(z_1, 1) clipped to [-1, 1], the function that every artifact computes.
+
+    z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
+    """
+    if (label is None) != (getattr(model, "class_embedding", None) is None):
+        raise UsageError("a class-conditional model needs a label for each image, and only such a model takes one")
+    x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
+    return x.clamp(-1.0, 1.0)

@@ -1,0 +1,46 @@
+"""The diffusers U-Net as θ(z_t, t) in continuous time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..dependencies import import_diffusers
+from .schedule import network_time
+
+__all__ = ["Denoiser", "build_unet", "denoiser"]
+
+Denoiser = Callable[[Tensor, Tensor], Tensor]
+"""x̂ = θ(z_t, t): z (N, C, H, W), t (N,) in [0, 1]."""
+
+
+def build_unet(arguments: Mapping[str, Any], seed: int) -> nn.Module:
+    """A UNet2DModel with weights drawn from `seed`."""
+    diffusers = import_diffusers()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet: nn.Module = diffusers.UNet2DModel(**arguments)
+    return unet
+
+
+def denoiser(
+    unet: nn.Module,
+    label: Tensor | None = None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Denoiser:
+    """x̂ = θ(z_t, t) of an x-predicting network, for images of these class labels (N,), in z's own type.
+
+    precision: the context of the network's pass alone, as `Place.autocast`.
+    """
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        time = network_time(t)
+        with precision():
+            x: Tensor = unet(z, time, class_labels=label).sample
+        return x.to(z.dtype)
+
+    return predict

@@ -1,0 +1,40 @@
+"""Weights rounded to half precision: what a shipped model and a run that moves between machines lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ..errors import UsageError
+from ..files import write_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Half", "round_file", "rounded"]
+
+Half = Literal["bfloat16", "float16"]
+
+
+def rounded(tensors: Mapping[str, Tensor], dtype: Half) -> dict[str, Tensor]:
+    """Floating tensors in `dtype`; counters and single numbers (of no dimension) as they are.
+
+    Raises UsageError for a value too large for it.
+    """
+    import torch
+
+    half = {"bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
+    result = {}
+    for name, tensor in tensors.items():
+        result[name] = tensor.to(half) if tensor.is_floating_point() and tensor.dim() > 0 else tensor
+        if not torch.isfinite(result[name]).all() and torch.isfinite(tensor).all():
+            raise UsageError(f"{name} reaches {float(tensor.abs().max()):.3g}, too large for {dtype}: take bfloat16")
+    return result
+
+
+def round_file(source: Path, path: Path, dtype: Half) -> None:
+    """The tensors of a safetensors file, rounded, as another."""
+    from safetensors.torch import load_file, save
+
+    write_bytes(path, save(rounded(load_file(source), dtype), metadata={"format": "pt"}))

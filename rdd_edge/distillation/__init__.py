@@ -1,0 +1,1 @@
+"""Training: classifier, teacher, and students of fewer and fewer sampling steps."""

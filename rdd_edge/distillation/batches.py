@@ -1,0 +1,49 @@
+"""Images of a data set as network inputs, on the device where they fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..data import ImageSet
+from ..distributed import current
+from .compute_context import ComputeContext
+
+__all__ = ["Batches", "to_unit"]
+
+ON_DEVICE_BYTES = 4 << 30
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """uint8 (N, H, W, C) → (N, C, H, W) in [-1, 1], of torch's default type."""
+    return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()) / 127.5 - 1.0
+
+
+class Batches:
+    """Random access to a data set by index tensors."""
+
+    def __init__(self, data: ImageSet, context: ComputeContext) -> None:
+        self.context, self.device = context, context.device
+        self.count = len(data.images)
+        self._host = data.images
+        fits = data.images.nbytes <= ON_DEVICE_BYTES
+        self._images = torch.from_numpy(np.ascontiguousarray(data.images)).to(self.device) if fits else None
+        self._labels = None if data.labels is None else torch.from_numpy(np.asarray(data.labels)).to(self.device)
+
+    def own(self, index: Tensor) -> Tensor:
+        """The rows of a batch's indices (N,) that are this process's."""
+        return index[current().rows(len(index))]
+
+    def images(self, index: Tensor) -> Tensor:
+        """(N, C, H, W) float32 in [-1, 1]. A set larger than 4 GiB is read from its memory map."""
+        if self._images is not None:
+            return to_unit(self._images[self.context.upload(index)])
+        rows = np.ascontiguousarray(self._host[index.cpu().numpy()])
+        return to_unit(self.context.upload(torch.from_numpy(rows)))
+
+    def labels(self, index: Tensor) -> Tensor:
+        """(N,) int64."""
+        if self._labels is None:
+            raise ValueError("the data set has no labels")
+        return self._labels[self.context.upload(index)]

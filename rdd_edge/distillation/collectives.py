@@ -1,0 +1,74 @@
+"""Sums and gathers over the processes of a training run, differentiable.
+
+Each process's loss is its part of the batch's loss, so the parts add up to it and every gradient is a sum over
+processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..distributed import current, split_evenly
+
+__all__ = ["all_sum", "gather_rows", "sum_gradients"]
+
+
+def gather_rows(own: Tensor, count: int) -> Tensor:
+    """The rows (count, …) of all processes in the order of the batch; the gradient is summed back."""
+    return own if current().size == 1 else cast(Tensor, _Gather.apply(own, count))  # type: ignore[no-untyped-call]
+
+
+def all_sum(value: Tensor) -> Tensor:
+    """The sum over processes; so is its gradient."""
+    return value if current().size == 1 else cast(Tensor, _Sum.apply(value))  # type: ignore[no-untyped-call]
+
+
+def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its sum over processes, in one message."""
+    if current().size == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    for gradient, total in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(total.view_as(gradient))
+
+
+class _Gather(torch.autograd.Function):
+    """all_gather of parts whose sizes differ by at most one, padded to the largest."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, count: int) -> Tensor:
+        ctx.count = count
+        size = current().size
+        sizes = [len(split_evenly(count, rank, size)) for rank in range(size)]
+        padded = own.new_zeros(max(sizes), *own.shape[1:])
+        padded[: len(own)] = own
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None]:
+        total = upstream.contiguous().clone()
+        dist.all_reduce(total)
+        return total[current().rows(ctx.count)], None
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> Tensor:
+        total = upstream.contiguous().clone()
+        dist.all_reduce(total)
+        return total

@@ -1,0 +1,124 @@
+"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's.
+
+With TensorBoard come grids of samples (see `pictures`), which lie as RUN/logs/<stage>-<step>.png as well.
+
+RUN/logs/<stage>.seconds is how long it has trained up to its last logged step, on all machines together. It lies apart,
+because the lines of a resumed run are those of one that never stopped.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dependencies import import_or_explain, silenced
+from ..drawing.grid import grid_png
+from ..errors import CorruptError
+from ..files import storage_errors, write_bytes
+
+__all__ = ["Log", "NoLog", "RunLog", "stage_seconds"]
+
+
+class Log(Protocol):
+    """Takes the logged values; `loss` is the last one."""
+
+    loss: float | None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None: ...
+
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None:
+        """Keep images (N, H, W, 1 or 3) as a grid."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class NoLog:
+    """Of the processes that do not write."""
+
+    def __init__(self) -> None:
+        self.loss: float | None = None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None:
+        self.loss = values.get("loss")
+
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class RunLog:
+    """JSON lines. A resumed stage drops the lines past its state: they will be written again."""
+
+    def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
+        self.path = run / "logs" / f"{stage}.jsonl"
+        self.loss: float | None = None
+        with storage_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            kept = []
+            if self.path.exists() and done > 0:
+                kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
+            self.path.write_text("".join(f"{line}\n" for line in kept))
+        self._before, self._began = stage_seconds(run, stage), time.monotonic()
+        self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
+
+    def write(self, index: int, values: dict[str, float | None]) -> None:
+        self.loss = values.get("loss")
+        with storage_errors(self.path), self.path.open("a") as file:
+            file.write(json.dumps({"step": index, **values}) + "\n")
+            self.path.with_suffix(".seconds").write_text(f"{self._before + time.monotonic() - self._began:.3f}\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if value is not None:
+                    self._board.add_scalar(name, value, index)
+
+    def draw(self, index: int, images: NDArray[np.uint8]) -> None:
+        content = grid_png(images)
+        write_bytes(self.path.with_name(f"{self.path.stem}-{index:08d}.png"), content)
+        if self._board is not None:
+            self._board.add_image("samples", _rgb(content), index, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._board is not None:
+            self._board.close()
+
+
+def stage_seconds(run: Path, stage: str) -> float:
+    """How long a stage has trained; 0 where the run does not tell, or a kill has cut the file short."""
+    try:
+        return float((run / "logs" / f"{stage}.seconds").read_text())
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _board(folder: Path, done: int) -> Any:
+    """TensorBoard's writer; what it wrote past `done` is hidden. Raises DependencyError without tensorboard."""
+    import_or_explain("tensorboard", "--tensorboard", "tensorboard")
+    with silenced():
+        from torch.utils.tensorboard import SummaryWriter
+    if folder.exists() and not folder.is_dir():
+        raise CorruptError(f"{folder} is not a folder: move it away, the scalars go there")
+    with storage_errors(folder):
+        return SummaryWriter(str(folder), purge_step=done)
+
+
+def _rgb(png: bytes) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a PNG: TensorBoard shows no transparency."""
+    from PIL import Image
+
+    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+
+
+def _step_of(line: str) -> float:
+    """Step of a log line; a line cut short by a kill counts as past everything."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -1,0 +1,1 @@
+"""The losses, the objective that sums them, the pixel queue, and LPIPS."""

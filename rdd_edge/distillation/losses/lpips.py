@@ -1,0 +1,181 @@
+"""LPIPS (Zhang et al. 2018), version 0.1, for PD+LPIPS: the distance of two images in a classifier's features.
+
+The `lpips` package imports torchvision and downloads its backbone. So only its learned weights are read from where it
+is installed, without importing it; the backbone is written here layer by layer and takes torchvision's weights of it
+from a file of the user's. test_lpips.py holds the result against an independent form.
+"""
+
+from __future__ import annotations
+
+import pickle
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from ...errors import CorruptError, DependencyError, MissingError, UsageError
+from ..config import Lpips
+
+__all__ = ["PerceptualDistance", "load_lpips"]
+
+SOURCES = {
+    "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
+    "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+}
+# Channels of each tap's last convolution; the distance is taken after the ReLU behind it.
+TAPS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
+CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG-16 before each tap
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # the package's, for images in [-1, 1]
+EPSILON = 1e-10
+LEAST, MAGNIFIED, MOST = 32, 7, 224
+
+
+def _vgg() -> nn.Sequential:
+    """torchvision's vgg16().features up to relu5_3 (Simonyan and Zisserman 2015, configuration D)."""
+    layers: list[nn.Module] = []
+    channels = 3
+    for level, (width, count) in enumerate(zip(TAPS["vgg"], CONVOLUTIONS, strict=True)):
+        layers += [nn.MaxPool2d(2, 2)] if level else []
+        for _ in range(count):
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            channels = width
+    return nn.Sequential(*layers)
+
+
+def _alex() -> nn.Sequential:
+    """torchvision's alexnet().features up to its last ReLU (Krizhevsky 2014)."""
+    a, b, c, d, e = TAPS["alex"]
+    return nn.Sequential(
+        nn.Conv2d(3, a, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
+        nn.Conv2d(b, c, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(c, d, 3, padding=1), nn.ReLU(),
+        nn.Conv2d(d, e, 3, padding=1), nn.ReLU(),
+    )  # fmt: skip
+
+
+TAPPED = {"vgg": (3, 8, 15, 22, 29), "alex": (1, 4, 7, 9, 11)}  # indices of the ReLUs in torchvision's `features`
+
+
+class PerceptualDistance(nn.Module):
+    """Σ over taps of the mean over pixels of w · (f̂_a - f̂_b)², f̂ a tap's map with each pixel of length 1 (Eq. 1).
+
+    Under autocast the backbone's products alone are in half precision.
+    """
+
+    shift: Tensor
+    scale: Tensor
+
+    def __init__(self, network: str, size: int | None) -> None:
+        """network: vgg or alex.  size: as in config.Lpips."""
+        super().__init__()
+        self.network, self.size = network, size
+        self.features = {"vgg": _vgg, "alex": _alex}[network]()
+        self.weights = nn.ParameterList(torch.zeros(channels) for channels in TAPS[network])
+        self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
+
+    def taps(self, x: Tensor) -> list[Tensor]:
+        """Maps of the five taps, each pixel of length 1, of images (N, 1 or 3, H, W) in [-1, 1]."""
+        x = x.expand(-1, 3, -1, -1)
+        smallest = min(x.shape[2:])
+        size = self.size or max(LEAST, min(MAGNIFIED * smallest, MOST))
+        if smallest < size:
+            factor = size / smallest
+            sides = [round(side * factor) for side in x.shape[2:]]
+            x = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
+        x = (x - self.shift) / self.scale
+        found = []
+        for index, layer in enumerate(self.features):
+            x = layer(x)
+            if index in TAPPED[self.network]:
+                full = x if x.dtype == torch.float64 else x.float()
+                found.append(full / (full.square().sum(1, keepdim=True).sqrt() + EPSILON))
+        return found
+
+    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+        """Distance of each pair of images, (N,). a, b: (N, 1 or 3, H, W) in [-1, 1]; b gets no gradient."""
+        with torch.no_grad():
+            theirs = self.taps(b)
+        parts = [
+            ((mine - other).square() * weight.view(-1, 1, 1)).sum(1).mean((1, 2))
+            for mine, other, weight in zip(self.taps(a), theirs, self.weights, strict=True)
+        ]
+        return torch.stack(parts).sum(0)
+
+
+def load_lpips(told: Lpips, channels: int) -> PerceptualDistance:
+    """The distance of `told`, frozen and in eval mode.  channels: of the images.
+
+    Raises UsageError without a backbone or for images that are neither grey nor RGB, DependencyError without the lpips
+    package, MissingError without the file, CorruptError for a file that does not hold the network's weights.
+    """
+    if channels not in (1, 3):
+        raise UsageError(f"LPIPS compares images of 1 or 3 channels, and these have {channels}: choose another method")
+    if told.backbone is None:
+        raise UsageError(
+            f"LPIPS needs its backbone: give --set lpips.backbone=FILE with torchvision's weights from "
+            f"{SOURCES[told.network]}"
+        )
+    distance = PerceptualDistance(told.network, told.size)
+    _load_backbone(distance, Path(told.backbone), told.network)
+    _load_weights(distance, told.network)
+    return distance.eval().requires_grad_(False)
+
+
+def _load_backbone(distance: PerceptualDistance, path: Path, network: str) -> None:
+    if not path.is_file():
+        raise MissingError(f"there is no {path}: LPIPS needs torchvision's weights from {SOURCES[network]}")
+    found = _tensors(path)
+    features = {key.removeprefix("features."): value for key, value in found.items()}
+    wanted = distance.features.state_dict()
+    for key, value in wanted.items():
+        given = features.get(key)
+        if not isinstance(given, Tensor) or given.shape != value.shape:
+            shape = "nothing" if not isinstance(given, Tensor) else tuple(given.shape)
+            raise CorruptError(
+                f"{path} is not torchvision's {network}: features.{key} is {shape} and should be {tuple(value.shape)}; "
+                f"take it from {SOURCES[network]}, or set lpips.network"
+            )
+        if not torch.isfinite(given).all():
+            raise CorruptError(f"{path} holds NaN or infinity in features.{key}: take it from {SOURCES[network]}")
+    distance.features.load_state_dict({key: features[key] for key in wanted})
+
+
+def _load_weights(distance: PerceptualDistance, network: str) -> None:
+    """The learned weights of the taps, which the package ships: importing it would import torchvision."""
+    spec = find_spec("lpips")
+    if spec is None or not spec.submodule_search_locations:
+        raise DependencyError(
+            "PD+LPIPS needs lpips: pip install 'rdd-edge[lpips]', or where torchvision does not fit your torch, "
+            "pip install --no-deps lpips"
+        )
+    path = Path(next(iter(spec.submodule_search_locations))) / "weights" / "v0.1" / f"{network}.pth"
+    if not path.is_file():
+        raise DependencyError(f"the installed lpips has no {path}: pip install --force-reinstall --no-deps lpips")
+    found = _tensors(path)
+    for tap, weight in enumerate(distance.weights):
+        given = found.get(f"lin{tap}.model.1.weight")
+        if not isinstance(given, Tensor) or given.numel() != weight.numel():
+            raise CorruptError(f"{path} is not of lpips 0.1: pip install --force-reinstall --no-deps lpips")
+        with torch.no_grad():
+            weight.copy_(given.view(-1))
+
+
+def _tensors(path: Path) -> dict[str, Any]:
+    """A state dict. Of a .pth torch's restricted unpickler builds tensors and containers alone."""
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise CorruptError(f"{path} is not a file of weights: {reason}") from None
+    if not isinstance(found, dict):
+        raise CorruptError(f"{path} is not a file of weights: it holds a {type(found).__name__}")
+    return found

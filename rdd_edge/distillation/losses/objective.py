@@ -1,0 +1,105 @@
+"""L_PD and L_RDD (Eq. 10) as a weighted sum of terms chosen by configuration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ...distributed import current
+from ..collectives import gather_rows
+from ..compute_context import ComputeContext
+from ..config import Losses, Memory, Taus
+from . import functional as losses
+from .lpips import PerceptualDistance
+from .pixel_queue import PixelQueue
+
+__all__ = ["Objective", "ProjectionHead"]
+
+
+class ProjectionHead(nn.Sequential):
+    """1x1 conv, BatchNorm, ReLU, 1x1 conv, all of the maps' width; discarded after training."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, channels, 1, bias=False),  # batch norm takes a bias away again
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 1),
+        )
+
+
+class Objective:
+    """The terms of one fold, with the pixel queue and the projection head that M_P2P needs."""
+
+    def __init__(
+        self, weights: Losses, taus: Taus, memory: Memory, student_steps: int, extractor: nn.Module | None,
+        context: ComputeContext, perceptual: PerceptualDistance | None = None,
+    ) -> None:  # fmt: skip
+        self.context, self.perceptual = context, perceptual
+        self.weights, self.taus, self.memory = weights, taus, memory
+        self.tau_cfd = taus.cfd.get(student_steps, 1.0)
+        self.extractor = extractor
+        self.queue: PixelQueue | None = None
+        self.head: ProjectionHead | None = None
+
+    def prepare(self, channels: int, seed: int) -> None:
+        """Make queue and head for feature maps of `channels`, when M_P2P is among the terms."""
+        if self.weights.m_p2p:
+            self.queue = PixelQueue(self.memory.capacity, channels, self.context)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.head = ProjectionHead(channels).to(self.context.device)
+
+    def compute(
+        self, student: Tensor, target: Tensor, weight: Tensor, draws: torch.Generator, batch: int
+    ) -> dict[str, Tensor | None]:
+        """Each term with a weight above 0, unweighted; None: M_P2P before the queue holds V entries.
+
+        student: x̂ (N, C, H, W) with gradient.  target: x^T.  weight: ω_t (N,).  These are this process's rows of a
+        batch of `batch`, and the terms its parts of the batch's: they add up over the processes.
+        A batch enters the queue after its own loss, so it is never its own contrast.
+        """
+        w, terms = self.weights, dict[str, Tensor | None]()
+        part = current().fraction(batch)
+        if w.pd:
+            terms["pd"] = losses.pd_loss(student, target, weight) * part
+        if w.lpips:
+            assert self.perceptual is not None
+            with self.context.autocast():
+                distance = self.perceptual(student, target)
+            terms["lpips"] = distance.mean() * part
+        if w.uses_features:
+            assert self.extractor is not None
+            with self.context.autocast():
+                with torch.no_grad():
+                    t = self.extractor(target)
+                s = self.extractor(student)
+            if w.cfd:
+                terms["cfd"] = losses.cfd_loss(s, t, self.tau_cfd) * part
+            if w.ii_p2p:
+                terms["ii_p2p"] = losses.ii_p2p_loss(s, t, self.taus.relation) * part
+            if w.is_p2p or w.m_p2p:  # pairs, head and queue span the batch of all processes
+                s, t = gather_rows(s, batch), gather_rows(t, batch)
+            if w.is_p2p:
+                terms["is_p2p"] = losses.is_p2p_loss(s, t, self.taus.relation, (current().rank, current().size))
+            if w.m_p2p:
+                terms["m_p2p"] = self._m_p2p(s, t, draws)
+        return terms
+
+    def _m_p2p(self, s: Tensor, t: Tensor, draws: torch.Generator) -> Tensor | None:
+        assert self.queue is not None and self.head is not None
+        contrast = self.queue.draw(self.memory.draw, draws)
+        loss = None
+        if contrast is not None:
+            own = current().rows(len(s))
+            with self.context.autocast():
+                projected = self.head(s)[own]
+            loss = losses.m_p2p_loss(projected, t[own], contrast, self.taus.memory) * current().fraction(len(s))
+        self.queue.push(t, self.memory.per_image, draws)
+        return loss
+
+    def total(self, terms: dict[str, Tensor | None]) -> Tensor:
+        """The weighted sum, Eq. 10 with α and β among the weights."""
+        weights = self.weights.model_dump()
+        parts = [weights[name] * value for name, value in terms.items() if value is not None]
+        return torch.stack(parts).sum()

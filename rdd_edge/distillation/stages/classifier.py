@@ -1,0 +1,128 @@
+"""The stage that trains a classifier: SGD with momentum, augmentation, the best epoch on a held-out part kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...distributed import current
+from ...metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from ..auto_augment import auto_augment
+from ..batches import Batches
+from ..collectives import all_sum, sum_gradients
+from ..compute_context import ComputeContext
+from ..config import ClassifierTraining
+from ..rng import generator
+from ..state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
+from ..sync_batch_norm import span_processes
+
+__all__ = ["ClassifierStage", "augment"]
+
+
+def augment(
+    x: Tensor, training: ClassifierTraining, draws: torch.Generator, context: ComputeContext, batch: int
+) -> Tensor:
+    """Random translation (reflected edges), flip, AutoAugment and an erased square, drawn per image.
+
+    x: (N, C, H, W) in [-1, 1], this process's rows of a batch of `batch`.
+    """
+    count, _, height, width = x.shape
+    device = x.device
+    if training.shift:
+        span, pad = 2 * training.shift + 1, training.shift
+        offset = context.own(torch.randint(span, (batch, 2), generator=draws))
+        padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
+        rows = offset[:, 0, None] + torch.arange(height, device=device)  # (N, H)
+        columns = offset[:, 1, None] + torch.arange(width, device=device)  # (N, W)
+        image = torch.arange(count, device=device)[:, None, None]
+        x = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    if training.flip:
+        flipped = context.own(torch.rand(batch, generator=draws) < 0.5)
+        x = torch.where(flipped[:, None, None, None], x.flip(3), x)
+    if training.auto_augment:
+        x = auto_augment(x, draws, context, batch)
+    if training.cutout:
+        corner = context.own(torch.rand(batch, 2, generator=draws) * torch.tensor([height, width]))
+        half = training.cutout / 2
+        rows = (torch.arange(height, device=device)[None] + 0.5 - corner[:, :1]).abs() < half  # (N, H)
+        columns = (torch.arange(width, device=device)[None] + 0.5 - corner[:, 1:]).abs() < half  # (N, W)
+        x = x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
+    return x
+
+
+class ClassifierStage:
+    """Trains one classifier; its loss is the cross-entropy of the labels."""
+
+    def __init__(
+        self, name: str, config: ExtractorConfig, training: ClassifierTraining, data: Batches, seed: int
+    ) -> None:
+        self.name, self.training, self.data, self.seed = name, training, data, seed
+        torch.manual_seed(int(generator(seed, name, -1).initial_seed()))
+        self.model = data.context.prepare(Classifier(config))
+        span_processes(self.model)
+        self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
+        self.best_accuracy = torch.tensor(-1.0)
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), training.rate, momentum=0.9, weight_decay=training.decay, nesterov=True
+        )
+        order = torch.randperm(data.count, generator=generator(seed, f"{name}/split", 0))
+        held = max(1, round(data.count * training.held_out))
+        self.held_out, self.train = order[:held], order[held:]
+        self.epoch_steps = max(1, len(self.train) // training.batch)
+        self.steps = self.epoch_steps * training.epochs
+
+    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
+        epoch, turn = divmod(index, self.epoch_steps)
+        order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, f"{self.name}/epoch", epoch))]
+        rows = order[turn * self.training.batch : (turn + 1) * self.training.batch]
+        context, own = self.data.context, self.data.own(rows)
+        x = augment(self.data.images(own), self.training, generator(self.seed, self.name, index), context, len(rows))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.training.rate * 0.5 * (1 + math.cos(math.pi * index / self.steps))
+        self.model.train()
+        with context.autocast():
+            logits = self.model(x)
+        full = logits if logits.dtype == torch.float64 else logits.float()
+        loss = F.cross_entropy(full, self.data.labels(own)) * current().fraction(len(rows))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        sum_gradients(self.model.parameters())
+        self.optimizer.step()
+        if turn == self.epoch_steps - 1:
+            self._keep_best()
+        return {"loss": all_sum(loss.detach()), "held_out_accuracy": self.best_accuracy} if log else None
+
+    @torch.no_grad()
+    def _keep_best(self) -> None:
+        self.model.eval()
+        # Not compiled: that would take longer than it saves, once for each size of batch.
+        right = [
+            (self.model.forward(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
+            for rows in torch.split(self.data.own(self.held_out), 512)
+        ]
+        accuracy = (all_sum(torch.cat(right).sum()) / len(self.held_out)).cpu()
+        if accuracy >= self.best_accuracy:  # of equals the later, which has trained longer
+            self.best_accuracy = accuracy
+            self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
+
+    def state(self) -> dict[str, Tensor]:
+        return {
+            **modules_tensors({"model": self.model}),
+            **prefixed("best", self.best),
+            **prefixed("optimizer", optimizer_tensors(self.optimizer)),
+            "best_accuracy": self.best_accuracy,
+        }
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        self.model.load_state_dict(select("model", state))
+        self.best = {key: value.to(self.data.device) for key, value in select("best", state).items()}
+        restore_optimizer(self.optimizer, select("optimizer", state))
+        self.best_accuracy = state["best_accuracy"]
+
+    def finish(self, path: Path) -> None:
+        self.model.load_state_dict(self.best)
+        save_classifier(path, self.model.cpu())

@@ -1,0 +1,146 @@
+"""The state of an unfinished stage on disk: safetensors with a JSON beside them, hash-checked, the last two kept.
+
+FOLDER/step-00000500/state-00000.safetensors …   every tensor, in shards of a bounded size
+FOLDER/step-00000500/state.json                  step, hashes, shapes; the folder takes its name when it is whole
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import RddEdgeError
+from ..files import new_folder, read_model, sha256_of, write_model
+from ..schema import Frozen, Sha256
+
+__all__ = [
+    "SHARD_BYTES",
+    "load_latest",
+    "modules_tensors",
+    "optimizer_tensors",
+    "prefixed",
+    "restore_optimizer",
+    "save_state",
+    "select",
+]
+
+KEPT = 2
+SHARD_BYTES = 1_000_000_000
+
+
+class _Header(Frozen):
+    schema_version: Literal[1] = 1
+    step: int = Field(ge=0)
+    shards: dict[str, Sha256]  # by file name
+    shapes: dict[str, tuple[int, ...]]  # of the tensors that lie in several shards, each a flat piece NAME#k
+
+
+def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes: int = SHARD_BYTES) -> None:
+    """Write the state after `step` steps in files of at most `shard_bytes` of values, then drop all but the last two.
+
+    A tensor larger than that is cut. One shard is brought to the host at a time.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    with new_folder(folder / f"step-{step:08d}") as new:
+        hashes = {}
+        for number, shard in enumerate(_shards(tensors, shard_bytes, shapes)):
+            path = new / f"state-{number:05d}.safetensors"
+            save_file(shard, path)
+            hashes[path.name] = sha256_of(path)
+        write_model(new / "state.json", _Header(step=step, shards=hashes, shapes=shapes))
+    for old in sorted(folder.glob("step-*"))[:-KEPT]:
+        shutil.rmtree(old)
+
+
+def _shards(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, Tensor]]:
+    """Tensors packed in order; the shapes of those that are cut are noted in `shapes`."""
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, piece in _pieces(tensors, most, shapes):
+        if shard and size + piece.nbytes > most:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = piece.detach().cpu().contiguous()
+        size += piece.nbytes
+    yield shard
+
+
+def _pieces(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
+    for name, tensor in tensors.items():
+        if tensor.nbytes <= most:
+            yield name, tensor
+            continue
+        shapes[name] = tuple(tensor.shape)
+        for number, piece in enumerate(torch.split(tensor.detach().reshape(-1), max(1, most // tensor.element_size()))):
+            yield f"{name}#{number}", piece
+
+
+def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], list[str]] | None:
+    """The newest whole state: steps done, tensors, and a sentence for each newer one that is broken."""
+    complaints: list[str] = []
+    for path in sorted(folder.glob("step-*"), reverse=True):
+        try:
+            header = read_model(path / "state.json", _Header)
+            broken = next((name for name, sha256 in header.shards.items() if sha256_of(path / name) != sha256), None)
+            if broken is None:
+                return header.step, _joined(path, header), complaints
+            complaints.append(f"{path / broken} is broken (its SHA-256 differs): the state before it is used")
+        except (RddEdgeError, OSError) as error:
+            complaints.append(f"{path} is broken ({error}): the state before it is used")
+    return None
+
+
+def _joined(path: Path, header: _Header) -> dict[str, Tensor]:
+    tensors: dict[str, Tensor] = {}
+    for name in header.shards:
+        tensors |= load_file(path / name)
+    for name, shape in header.shapes.items():
+        count = sum(key.rpartition("#")[0] == name for key in tensors)
+        tensors[name] = torch.cat([tensors.pop(f"{name}#{number}") for number in range(count)]).view(shape)
+    return tensors
+
+
+def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def select(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under a prefix, without it."""
+    return {name[len(prefix) + 1 :]: tensor for name, tensor in tensors.items() if name.startswith(f"{prefix}.")}
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's per-parameter state as flat tensors; rates are a function of the step and are not state."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Load what `optimizer_tensors` gave, each moment in its parameter's own order of memory.
+
+    A fused optimizer walks parameter and moments side by side through memory and does not look at their strides.
+    """
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    for parameter, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
+                entry[key] = torch.empty_like(parameter).copy_(value)
+
+
+def modules_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
+    """Parameters and buffers of named modules, flat."""
+    result: dict[str, Tensor] = {}
+    for name, module in modules.items():
+        result |= prefixed(name, dict(module.state_dict()))
+    return result

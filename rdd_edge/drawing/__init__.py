@@ -1,0 +1,1 @@
+"""Pictures: grids of images as PNG, charts as SVG."""

@@ -1,0 +1,63 @@
+"""Images laid out in a grid, as a PNG."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..dependencies import import_or_explain
+from ..errors import UsageError
+from ..files import write_bytes
+
+__all__ = ["difference", "grid_png", "save_grid"]
+
+GAP = 2  # pixels between images
+SIDE = 48  # pixels that an image's shorter side is magnified to, where it is smaller
+
+
+def grid_png(images: NDArray[np.uint8], columns: int | None = None, side: int = SIDE) -> bytes:
+    """A PNG of images (N, H, W, C), C 1 or 3, row after row, the gaps transparent.
+
+    columns: None for a square.  Images smaller than `side` are magnified by a whole factor, each pixel a square.
+    """
+    if len(images) == 0 or images.shape[3] not in (1, 3):
+        raise UsageError(f"images of shape {images.shape} make no grid: (N, H, W, 1 or 3) with N at least 1 do")
+    pillow = import_or_explain("PIL.Image", "drawing images", "report")
+    canvas = _layout(images, columns or math.ceil(math.sqrt(len(images))), side)
+    buffer = io.BytesIO()
+    pillow.fromarray(canvas).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def save_grid(images: NDArray[np.uint8], path: Path, columns: int | None = None) -> None:
+    """Write `grid_png` to a file."""
+    write_bytes(path, grid_png(images, columns))
+
+
+def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
+    """|a - b| of images (N, H, W, C), amplified to be seen, and the factor: a power of two, 1 … 64.
+
+    The largest factor that leaves 999 of 1000 values unclipped.
+    """
+    apart = np.abs(a.astype(np.int16) - b.astype(np.int16))
+    top = max(float(np.percentile(apart, 99.9)), 1.0)
+    factor = min(64, 2 ** int(math.log2(255.0 / top)))
+    return np.minimum(apart * factor, 255).astype(np.uint8), factor
+
+
+def _layout(images: NDArray[np.uint8], columns: int, side: int) -> NDArray[np.uint8]:
+    """RGBA canvas (rows, columns, 4)."""
+    n, h, w, _ = images.shape
+    factor = max(1, math.ceil(side / min(h, w)))
+    tiles = images.repeat(factor, axis=1).repeat(factor, axis=2)
+    h, w, rows = h * factor, w * factor, math.ceil(n / columns)
+    canvas = np.zeros((rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, 4), np.uint8)
+    for i, tile in enumerate(tiles):
+        y, x = i // columns * (h + GAP), i % columns * (w + GAP)
+        canvas[y : y + h, x : x + w, :3] = tile
+        canvas[y : y + h, x : x + w, 3] = 255
+    return canvas

@@ -1,0 +1,271 @@
+"""Quality of an artifact's own samples against the server's student on the same noise, and of both against real images.
+
+PSNR is per image. The Fréchet distance is `fd_<extractor>`; its rise over the student's comes with an interval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ..benchmarking.run import BenchRun, read_bench_run
+from ..benchmarking.worker import SERVER, run_artifact
+from ..console import reporter
+from ..errors import RddEdgeError, UsageError
+from ..files import sha256_of, write_model
+from ..metrics.bootstrap import influences, paired_interval
+from ..metrics.extractors import Extractor
+from ..metrics.frechet import Statistics, frechet_distance, real_floor
+from ..metrics.inception import metric_name
+from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
+from ..portable.noise import labels, normals, to_uint8
+from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
+from ..targets.base import ExportSpec
+from .diagnostics import Diagnosis, diagnose
+
+__all__ = ["Distance", "Psnr", "Saturation", "Scores", "Worst", "score"]
+
+FLOOR_SEED = 0
+WORST = 8
+
+Measure = Annotated[float, Field(ge=0, le=1e12)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Worst(Frozen):
+    index: Count
+    psnr_db: Decibels
+
+
+class Psnr(Frozen):
+    """Over images, in dB. An image identical to the server's counts as IDENTICAL_DB."""
+
+    images: Count
+    identical: Count
+    median_db: Decibels
+    worst_percent_db: Decibels  # the 1st percentile: one image in a hundred is worse
+    worst: tuple[Worst, ...]  # the worst first
+
+
+class Distance(Frozen):
+    """Fréchet distances to the same real images."""
+
+    metric: Text  # fd_<extractor>, or fid
+    extractor_sha256: Sha256
+    real_images: Count
+    artifact: Measure
+    server: Measure
+    floor: Measure  # a half of the real images to the other half
+    rise: Number  # artifact - server
+    rise_low: Number | None  # 95 % interval of the rise, over which samples were drawn
+    rise_high: Number | None
+    caution: Text | None  # what to know before reading these numbers
+
+
+class Saturation(Frozen):
+    """Share of uint8 values that are 0 or 255."""
+
+    artifact: Share
+    server: Share
+    real: Share
+
+
+class Scores(Frozen):
+    """Quality of one bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
+
+    schema_version: Version1 = 1
+    target: Name
+    precision: Name
+    record_sha256: Sha256  # of the record.json that was scored
+    reference_sha256: Sha256  # of the server's
+    checkpoint_sha256: Sha256
+    samples: Count
+    seed: UInt64 | None
+    psnr_float: Psnr | None  # before rounding, peak 2.0
+    psnr_uint8: Psnr | None  # peak 255
+    distance: Distance | None
+    saturation: Saturation | None
+    diagnoses: tuple[Diagnosis, ...]
+    missing: dict[Text, Text]
+
+    def lines(self) -> list[str]:
+        """What to say of them at a terminal."""
+        name = f"{self.target} {self.precision}"
+        lines = [f"{name}: {field} not measured: {reason}" for field, reason in self.missing.items()]
+        if psnr := self.psnr_float or self.psnr_uint8:
+            median, low = (
+                f"{v:.1f} dB" if v < IDENTICAL_DB else "identical" for v in (psnr.median_db, psnr.worst_percent_db)
+            )
+            lines.append(f"{name}: PSNR to the student {median} median, {low} worst 1 %, over {psnr.images} images")
+        if d := self.distance:
+            spread = f" [{d.rise_low:+.4f} … {d.rise_high:+.4f}]" if d.rise_low is not None else ""
+            both = f"{d.artifact:.3f}, the student's {d.server:.3f}, floor {d.floor:.3f}"
+            lines.append(f"{name}: {d.metric} {both}; rise {d.rise:+.4f}{spread}")
+            lines += [f"note: {d.caution}"] if d.caution else []
+        return lines + [f"{name}: {fault.name}: {fault.sentence}" for fault in self.diagnoses]
+
+
+def score(
+    bench: Path,
+    reference: Path,
+    real: NDArray[np.uint8],
+    extractor: Extractor,
+    out: Path | None = None,
+) -> Scores:
+    """Score a bench run against the server's on the same noise.
+
+    real: images (N, H, W, C).  out: where to write the scores as JSON.
+    Raises UsageError where the two runs cannot be compared, MissingError and CorruptError as read_bench_run does.
+    """
+    run, server = read_bench_run(bench), read_bench_run(reference)
+    _check_comparable(run, server)
+    samples = run.record.samples
+    common = {
+        "target": run.record.target,
+        "precision": run.record.precision,
+        "record_sha256": sha256_of(bench / "record.json"),
+        "reference_sha256": sha256_of(reference / "record.json"),
+        "checkpoint_sha256": run.record.checkpoint_sha256,
+        "samples": samples.count if samples else 0,
+        "seed": samples.seed if samples else None,
+    }
+    scores = Scores.model_validate(common | _quality(run, server, real, extractor))
+    if out is not None:
+        write_model(out, scores)
+    return scores
+
+
+def _check_comparable(run: BenchRun, server: BenchRun) -> None:
+    a, b = run.record, server.record
+    if b.target != SERVER:
+        raise UsageError(f"{server.folder} is a run of {b.target}: the reference is one made with --device {SERVER}")
+    if b.samples is None:
+        raise UsageError(f"the reference {server.folder} has no samples: {b.missing['samples']}")
+    if a.checkpoint_sha256 != b.checkpoint_sha256:
+        raise UsageError(f"{run.folder} and {server.folder} are of different checkpoints and do not compare")
+    if a.samples is None:
+        return
+    for name in ("seed", "count", "height", "width", "channels"):
+        mine, theirs = getattr(a.samples, name), getattr(b.samples, name)
+        if mine != theirs:
+            both = f"{run.folder} and {server.folder} do not compare"
+            raise UsageError(f"{both}: {name} of the samples is {mine} in one and {theirs} in the other")
+
+
+def _quality(
+    run: BenchRun,
+    server: BenchRun,
+    real: NDArray[np.uint8],
+    extractor: Extractor,
+) -> dict[str, object]:
+    """The fields of Scores that need images."""
+    measured = ("psnr_float", "psnr_uint8", "distance", "saturation")
+    if run.record.samples is None:
+        nulls: dict[str, object] = dict.fromkeys(measured)
+        return nulls | {"diagnoses": (), "missing": dict.fromkeys(measured, run.record.missing["samples"])}
+    images, theirs = run.images(), server.images()
+    if images.shape[1:] != real.shape[1:]:
+        raise UsageError(
+            f"samples are {images.shape[1:]} (H, W, C) and the real images {real.shape[1:]}: other --data?"
+        )
+    missing = {}
+    floats = min(len(run.floats()), len(server.floats()))
+    if not floats:
+        missing["psnr_float"] = "the plan of one of the two runs asks for no floats"
+    if len(images) < 2:
+        missing["distance"] = f"{len(images)} sample has no covariance: bench with more samples"
+    return {
+        "psnr_float": _psnr(run.floats()[:floats], server.floats()[:floats], 2.0) if floats else None,
+        "psnr_uint8": _psnr(images, theirs, 255.0),
+        "distance": None if "distance" in missing else _distance(images, theirs, real, extractor),
+        "saturation": Saturation(artifact=_saturated(images), server=_saturated(theirs), real=_saturated(real)),
+        "diagnoses": diagnose(images, run.floats(), theirs, _student(server), run.record.samples.seed),
+        "missing": missing,
+    }
+
+
+def _psnr(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> Psnr:
+    values = psnr_per_image(a, b, peak)
+    order = np.argsort(values, kind="stable")[:WORST]
+    return Psnr(
+        images=len(values),
+        identical=int(np.sum(values == IDENTICAL_DB)),
+        median_db=float(np.median(values)),
+        worst_percent_db=float(np.percentile(values, 1)),
+        worst=tuple(Worst(index=int(i), psnr_db=float(values[i])) for i in order),
+    )
+
+
+def _distance(
+    images: NDArray[np.uint8],
+    theirs: NDArray[np.uint8],
+    real: NDArray[np.uint8],
+    extractor: Extractor,
+) -> Distance:
+    target = _features(extractor, real, "real")
+    truth, floor = Statistics.of(target), real_floor(target, FLOOR_SEED)
+    del target  # of 50,000 images and 2,048 features it is 400 MB, and nothing below needs it
+    mine = _features(extractor, images, "artifact")
+    reference = _features(extractor, theirs, "server")
+    a, b = Statistics.of(mine), Statistics.of(reference)
+    artifact, server = frechet_distance(a, truth), frechet_distance(b, truth)
+    spread = None if a.caution() else paired_interval(influences(mine, a, truth), influences(reference, b, truth))
+    return Distance(
+        metric=metric_name(extractor),
+        extractor_sha256=extractor.sha256,
+        real_images=len(real),
+        artifact=artifact,
+        server=server,
+        floor=floor,
+        rise=artifact - server,
+        rise_low=artifact - server + spread[0] if spread else None,
+        rise_high=artifact - server + spread[1] if spread else None,
+        caution=a.caution(),
+    )
+
+
+def _features(extractor: Extractor, images: NDArray[np.uint8], whose: str) -> NDArray[np.float32]:
+    parts, done = [], 0
+    reporter().begin(f"features of the {whose} images", len(images), unit="images")
+    for part in extractor.batches(images):
+        parts.append(part)
+        done += len(part)
+        reporter().advance(done)
+    reporter().end()
+    return np.concatenate(parts)
+
+
+def _saturated(images: NDArray[np.uint8]) -> float:
+    total = sum(
+        int(np.sum((part == 0) | (part == 255))) for part in np.array_split(images, max(1, len(images) // 4096))
+    )
+    return total / images.size
+
+
+def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None:
+    """The server's student on another seed, where its checkpoint is still at hand and is the one that was benched."""
+    from ..diffusion.checkpoint import read_checkpoint
+
+    if server.record.checkpoint is None:
+        return None
+    try:
+        checkpoint = read_checkpoint(Path(server.record.checkpoint))
+    except (RddEdgeError, OSError):
+        return None  # gone or changed since: then a fault of the seed is named "other noise"
+    if checkpoint.sha256 != server.record.checkpoint_sha256:
+        return None
+
+    def images(seed: int, count: int) -> NDArray[np.uint8]:
+        z = normals(seed, range(count), checkpoint.image_shape)
+        label = None if checkpoint.classes is None else labels(range(count), checkpoint.classes)
+        spec = ExportSpec("fp32", (count, *checkpoint.image_shape), checkpoint.classes)
+        x = run_artifact(SERVER, checkpoint.folder, spec, 1, z, label)
+        assert x is not None  # PyTorch runs wherever the student was benched
+        return to_uint8(x)
+
+    return images

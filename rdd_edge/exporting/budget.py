@@ -1,0 +1,133 @@
+"""What a mixed-precision artifact has to reach, in the user's terms: a PSNR to the student, or a Fréchet distance.
+
+A budget is asked with images of the artifact and of the student from the same noise, and never with a simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UsageError
+from ..metrics.frechet import frechet_distance
+from ..metrics.psnr import psnr_per_image
+from ..metrics.reference import image_statistics, reference_statistics
+from ..portable.noise import to_uint8
+from .calibration import BUDGET_SEED, PARITY_SEED
+from .parity import PARITY_SAMPLES, PEAK
+
+if TYPE_CHECKING:
+    from ..data import ImageSet
+    from ..metrics.extractors import Extractor
+
+__all__ = ["FD_SAMPLES", "Budget", "FdBudget", "PsnrBudget"]
+
+FD_SAMPLES = 2000
+Images = NDArray[np.float32]
+
+
+class Budget(Protocol):
+    """samples, seed: of the noise on which it is measured."""
+
+    @property
+    def kind(self) -> Literal["psnr_db", "fd_rise"]: ...
+
+    @property
+    def samples(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def asked(self) -> float: ...
+
+    def against(self, student: Images) -> Callable[[Images], float]:
+        """The budget's value of an artifact's images (N, C, H, W) beside these of the student."""
+        ...
+
+    def met(self, value: float) -> bool: ...
+
+    def better(self, a: float, b: float) -> float: ...
+
+    def text(self, value: float) -> str:
+        """A value, for a person."""
+        ...
+
+    def allowed(self, all_int8: float) -> float:
+        """The share of int8's errors that may stay, if errors add up, where int8 throughout has this value."""
+        ...
+
+
+@dataclass(frozen=True)
+class PsnrBudget:
+    """A median PSNR of at least `least_db`."""
+
+    least_db: float
+    kind: Literal["psnr_db", "fd_rise"] = "psnr_db"
+    samples: int = PARITY_SAMPLES  # the parity vectors, so that the manifest's parity shows what was held
+    seed: int = PARITY_SEED
+
+    @property
+    def asked(self) -> float:
+        return self.least_db
+
+    def against(self, student: Images) -> Callable[[Images], float]:
+        return lambda x: float(np.median(psnr_per_image(x, student, PEAK)))
+
+    def met(self, value: float) -> bool:
+        return value >= self.least_db
+
+    def better(self, a: float, b: float) -> float:
+        return max(a, b)
+
+    def text(self, value: float) -> str:
+        return f"{value:.1f} dB"
+
+    def allowed(self, all_int8: float) -> float:
+        return float(10 ** ((all_int8 - self.least_db) / 10))
+
+
+@dataclass(frozen=True)
+class FdBudget:
+    """A Fréchet distance to real images at most `rise` (0.02: two percent) above the student's on the same noise."""
+
+    rise: float
+    real: ImageSet
+    extractor: Extractor
+    kind: Literal["psnr_db", "fd_rise"] = "fd_rise"
+    samples: int = FD_SAMPLES
+    seed: int = BUDGET_SEED
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rise < np.inf:
+            raise UsageError(f"--max-fd-rise {self.rise:.1%} is no rise: give a share of at least 0, as 2%")
+
+    @property
+    def asked(self) -> float:
+        return self.rise
+
+    def against(self, student: Images) -> Callable[[Images], float]:
+        """fd / fd of the student - 1."""
+        real = reference_statistics(self.real, self.extractor)
+
+        def distance(x: Images) -> float:
+            return frechet_distance(image_statistics(to_uint8(x), self.extractor), real)
+
+        students = distance(student)
+        return lambda x: distance(x) / students - 1.0
+
+    def met(self, value: float) -> bool:
+        return value <= self.rise
+
+    def better(self, a: float, b: float) -> float:
+        return min(a, b)
+
+    def text(self, value: float) -> str:
+        return f"a Fréchet distance {value:+.2%} from the student's"
+
+    def allowed(self, all_int8: float) -> float:
+        return self.rise / all_int8

@@ -1,0 +1,29 @@
+"""The harness of a bundle: the target's own files, with the modules of rdd-edge that they import."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from .. import targets
+
+__all__ = ["add_harness"]
+
+PACKAGE = Path(__file__).parent.parent
+SHARED = ("__init__.py", "errors.py", "portable")  # a board has the standard library and NumPy, and no more
+
+
+def add_harness(target: str, bundle: Path) -> None:
+    """Copy the harness to bundle/harness, if the target has one."""
+    without_bytecode = shutil.ignore_patterns("__pycache__")
+    for folder in targets.__path__:
+        source = Path(folder) / target / "harness"
+        if source.is_dir():
+            shutil.copytree(source, bundle / "harness", ignore=without_bytecode)
+            package = bundle / "harness" / PACKAGE.name
+            package.mkdir()
+            for name in SHARED:
+                if (PACKAGE / name).is_dir():
+                    shutil.copytree(PACKAGE / name, package / name, ignore=without_bytecode)
+                else:
+                    shutil.copyfile(PACKAGE / name, package / name)

@@ -1,0 +1,1 @@
+"""What the targets and the exporter share about exported graphs."""

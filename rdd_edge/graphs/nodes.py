@@ -1,0 +1,68 @@
+"""Nodes of an exported graph: its constants, the layers they belong to, and the options of its convolutions."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+__all__ = ["add_constant", "constant", "is_constant", "is_plain_3x3", "layer_name", "options_of", "same_rows"]
+
+DEFAULTS = ([1, 1], [0, 0], [1, 1], 1)
+
+
+def is_constant(node: object) -> bool:
+    """Whether an argument of a node is a weight or another tensor that was fixed at export."""
+    return isinstance(node, Node) and node.op == "get_attr"
+
+
+def constant(gm: GraphModule, node: object) -> Tensor:
+    """The tensor of a constant, `is_constant(node)` being true."""
+    assert isinstance(node, Node)
+    value = reduce(getattr, str(node.target).split("."), gm)
+    assert isinstance(value, Tensor)
+    return value.detach()
+
+
+def add_constant(gm: GraphModule, name: str, value: Tensor, before: Node) -> Node:
+    """A new get_attr node in front of `before`. `name` is a dotted path; a free one is made of it."""
+    *path, leaf = name.split(".")
+    owner: nn.Module = gm
+    for part in path:
+        if not hasattr(owner, part):
+            owner.add_module(part, nn.Module())
+        owner = getattr(owner, part)
+    while hasattr(owner, leaf):
+        leaf += "_"
+    owner.register_buffer(leaf, value.detach().clone())
+    with gm.graph.inserting_before(before):
+        node = gm.graph.get_attr(".".join([*path, leaf]))
+    node.meta["val"] = value.detach()
+    return node
+
+
+def layer_name(weight: object) -> str:
+    """Name of the layer that owns a weight, as in the network: "down_blocks.0.resnets.0.conv1"."""
+    assert isinstance(weight, Node)
+    return str(weight.target).rpartition(".")[0].removeprefix("unet.")
+
+
+def same_rows(value: Tensor) -> Tensor | None:
+    """The one row (1, ...) of a tensor (N, ...) whose rows are all equal, or None where they differ."""
+    return value[:1] if torch.equal(value, value[:1].expand_as(value)) else None
+
+
+def options_of(node: Node) -> tuple[Any, ...]:
+    """(stride, padding, dilation, groups) of a node of aten.conv2d: three pairs and a number."""
+    given = tuple(node.args[3:])
+    return (*given, *DEFAULTS[len(given) :])
+
+
+def is_plain_3x3(gm: GraphModule, node: Node) -> bool:
+    """Whether a node of aten.conv2d has a constant 3×3 kernel, stride 1 and padding 1, which keep the map's size."""
+    if not is_constant(node.args[1]) or constant(gm, node.args[1]).shape[2:] != (3, 3):
+        return False
+    return options_of(node) == ([1, 1], [1, 1], [1, 1], 1)

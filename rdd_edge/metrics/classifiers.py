@@ -1,0 +1,131 @@
+"""Classifiers whose last feature map the losses compare, and those that only judge.
+
+A checkpoint is a folder: config.json (an ExtractorConfig) and model.safetensors. Every network maps images in [-1, 1]
+(N, C, H, W) to its last feature map F (N, C', h, w), after batch norm and ReLU.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ..errors import CorruptError, MissingError
+from ..files import new_folder, read_model, write_model
+from ..schema import Frozen
+
+__all__ = ["Classifier", "ExtractorConfig", "build_features", "load_feature_network", "save_classifier"]
+
+
+class ExtractorConfig(Frozen):
+    """A classifier's shape. `widths` means: densenet, layers of each block; cnn, channels of each level."""
+
+    name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives fd_<name>
+    architecture: Literal["densenet", "cnn"]
+    widths: tuple[int, ...] = Field(min_length=1)
+    growth: int = Field(default=12, ge=1)  # densenet only
+    stem: int = Field(default=24, ge=1)  # densenet only: channels of the first convolution
+    image_shape: tuple[int, int, int]  # (C, H, W)
+    classes: int = Field(ge=2)
+
+
+class _DenseLayer(nn.Module):
+    """BN-ReLU-conv1x1-BN-ReLU-conv3x3, its output concatenated to its input (Huang et al. 2017, DenseNet-BC)."""
+
+    def __init__(self, channels: int, growth: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, 4 * growth, 1, bias=False)
+        self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        new = self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+        return torch.cat([x, new], dim=1)
+
+
+class Features(nn.Sequential):
+    """A sequence with a forward of its own.
+
+    torch.compile passes over the code of torch.nn: of a plain Sequential it compiles each of our layers by itself, and
+    from the ninth of different widths on none.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+def _densenet(config: ExtractorConfig) -> Features:
+    """The CIFAR stem (3x3, stride 1, no pooling), dense blocks, and between them transitions that halve both."""
+    layers: list[nn.Module] = [nn.Conv2d(config.image_shape[0], config.stem, 3, padding=1, bias=False)]
+    channels = config.stem
+    for block, depth in enumerate(config.widths):
+        if block > 0:
+            layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels // 2, 1, bias=False)]
+            layers += [nn.AvgPool2d(2)]
+            channels //= 2
+        for _ in range(depth):
+            layers.append(_DenseLayer(channels, config.growth))
+            channels += config.growth
+    return Features(*layers, nn.BatchNorm2d(channels), nn.ReLU())
+
+
+def _cnn(config: ExtractorConfig) -> Features:
+    """Two 3x3 convolutions a level, the first of each level but one with stride 2."""
+    layers: list[nn.Module] = []
+    channels = config.image_shape[0]
+    for level, width in enumerate(config.widths):
+        for stride in (1 if level == 0 else 2, 1):
+            layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+            channels = width
+    return Features(*layers)
+
+
+def build_features(config: ExtractorConfig) -> Features:
+    return {"densenet": _densenet, "cnn": _cnn}[config.architecture](config)
+
+
+class Classifier(nn.Module):
+    """Features, their spatial mean, one linear layer."""
+
+    def __init__(self, config: ExtractorConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = build_features(config)
+        with torch.no_grad():
+            self.map_shape = tuple(self.features.eval()(torch.zeros(1, *config.image_shape)).shape[1:])  # (C', h, w)
+        self.features.train()
+        self.head = nn.Linear(self.map_shape[0], config.classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, classes)."""
+        logits: Tensor = self.head(self.features(x).mean((2, 3)))
+        return logits
+
+
+def save_classifier(path: Path, classifier: Classifier) -> None:
+    with new_folder(path) as folder:
+        write_model(folder / "config.json", classifier.config)
+        save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, folder / "model.safetensors")
+
+
+def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
+    """Name and feature network of an extractor checkpoint, frozen and in eval mode.
+
+    Raises MissingError or CorruptError.
+    """
+    if not (folder / "model.safetensors").is_file():
+        raise MissingError(f"{folder} is not an extractor: it has no model.safetensors")
+    config = read_model(folder / "config.json", ExtractorConfig)
+    classifier = Classifier(config)
+    try:
+        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    except Exception as error:  # safetensors raises its own kind for a truncated file, torch RuntimeError for a misfit
+        reason = str(error).strip().splitlines()[0]
+        raise CorruptError(f"{folder / 'model.safetensors'} does not fit its config.json: {reason}") from None
+    return config.name, classifier.features.eval().requires_grad_(False)

@@ -1,0 +1,133 @@
+"""What a Linux or macOS machine tells of itself: its parts, temperature, clock, power. Standard library alone.
+
+This very file also runs on a device, inside a bundle's harness.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+__all__ = ["UNTOLD", "Sensors", "condition", "machine", "peak_memory_bytes"]
+
+UNTOLD = "the machine tells no temperature, clock or power"
+NO_MODES = "the machine has no power modes that it tells"
+
+
+class Sensors:
+    """What a run is told of its machine's state. A board that tells more brings a class of its own in this place."""
+
+    def condition(self, when: str, since: float) -> dict[str, Any]:
+        """The state "before", "during" or "after" the timed runs, which began at `since` by time.monotonic()."""
+        return condition(when)
+
+    def modes(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """power_mode and clocks_locked, and the reason for each that is None."""
+        names = ("power_mode", "clocks_locked")
+        return dict.fromkeys(names), dict.fromkeys(names, NO_MODES)
+
+    def close(self) -> None:
+        """Stop what watches the machine."""
+
+
+def machine() -> dict[str, Any]:
+    """Name, system, instruction set, processor, cores that may be used, memory; None for what it does not tell."""
+    return {
+        "name": _model() or platform.node() or "this machine",
+        "system": f"{platform.system()} {platform.release()}".strip(),
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+    }
+
+
+def condition(when: str) -> dict[str, Any]:
+    """Temperature of the hottest zone in °C, clock of the fastest core in MHz, power drawn in W, and throttling.
+
+    when: "before", "during" or "after".  None for what is not told.
+    """
+    temperatures = [t / 1000.0 for t in _integers("/sys/class/thermal", "thermal_zone*/temp") if 0 < t < 200_000]
+    clocks = [c / 1000.0 for c in _integers("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    watts = [p / 1e6 for p in _integers("/sys/class/hwmon", "hwmon*/power1_input")]
+    return {
+        "when": when,
+        "temperature_c": max(temperatures, default=None),
+        "clock_mhz": max(clocks, default=None),
+        "gpu_clock_mhz": None,
+        "gpu_load": None,
+        "power_w": max(watts, default=None),
+        "throttled": _throttled(Path("/sys/class/thermal")),
+    }
+
+
+def _throttled(thermal: Path) -> bool | None:
+    """Whether a cooling device slows the machine. A fan that turns does not; nor does one whose state is unknown."""
+    states = []
+    for device in sorted(thermal.glob("cooling_device*")):
+        try:
+            kind, state = (device / "type").read_text().strip(), int((device / "cur_state").read_text())
+        except (OSError, ValueError):
+            continue
+        if "fan" not in kind.lower() and state >= 0:
+            states.append(state > 0)
+    return any(states) if states else None
+
+
+def peak_memory_bytes() -> int | None:
+    """The most physical memory this process has held: Python, NumPy, the runtime's libraries, artifact and buffers.
+
+    VmHWM on Linux rather than ru_maxrss, which a child inherits from the process it was forked from.
+    """
+    if sys.platform == "linux":
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    if sys.platform == "darwin":
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes there
+    return None
+
+
+def _integers(folder: str, pattern: str) -> list[int]:
+    found = []
+    for path in sorted(Path(folder).glob(pattern)):
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):
+            continue  # a zone that is switched off answers with an error
+    return found
+
+
+def _model() -> str | None:
+    """The board's own name, where there is a device tree, as on a Jetson."""
+    try:
+        return Path("/proc/device-tree/model").read_text().strip("\0 \n") or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _processor() -> str | None:
+    if sys.platform == "darwin":
+        asked = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
+        )
+        return asked.stdout.strip() or None
+    try:
+        found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        return platform.processor() or None
+    return found.group(1).strip() if found else platform.processor() or None
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None

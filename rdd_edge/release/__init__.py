@@ -1,0 +1,1 @@
+"""A trained student as a model to ship, with its card."""

@@ -1,0 +1,322 @@
+"""A real OpenSSH server on the loopback address, and a bundle that travels there and back."""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tanh_onnx import write_tanh_bundle
+
+from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.run import read_bench_run
+from rdd_edge.benchmarking.ssh import CONFIG, Destination
+from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
+
+SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed: apt-get install openssh-server")
+PLAN = Plan(
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0),
+    accuracy=AccuracyPlan(samples=20, seed=3, floats=4),
+    threads=1,
+)
+LONG = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
+
+
+JETSON = Path(__file__).parent / "fakes" / "jetson"
+
+
+class Board:
+    """A server with a home of its own, at the end of ssh://…"""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.home = folder, folder / "home"
+        self.home.mkdir()
+        for name in ("host", "user"):
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+            subprocess.run(command, check=True)
+        shutil.copy(folder / "user.pub", folder / "authorized_keys")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}"
+        self._write_configs()
+        self.process = self._start()
+
+    def _write_configs(self) -> None:
+        # Another home than the user's own, and the Python of these tests
+        board = f"PYTHONPATH={JETSON} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
+        path = f"PATH={Path(sys.executable).parent}:$PATH"
+        login = f'cd {self.home} && export {board} {path} && eval "$SSH_ORIGINAL_COMMAND"'
+        (self.folder / "sshd_config").write_text(
+            f"Port {self.port}\nListenAddress 127.0.0.1\nHostKey {self.folder / 'host'}\nStrictModes no\nUsePAM no\n"
+            f"AuthorizedKeysFile {self.folder / 'authorized_keys'}\nPidFile none\nPermitRootLogin yes\n"
+            f"ForceCommand {login}\n"
+        )
+        key = (self.folder / "host.pub").read_text()
+        (self.folder / "known_hosts").write_text(f"[127.0.0.1]:{self.port} {key}")
+        (self.folder / "ssh_config").write_text(
+            f"UserKnownHostsFile {self.folder / 'known_hosts'}\nGlobalKnownHostsFile /dev/null\n"
+            f"IdentityFile {self.folder / 'user'}\nIdentitiesOnly yes\nKexAlgorithms curve25519-sha256\n"
+        )
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        assert SSHD is not None
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(exist_ok=True)
+        command = [SSHD, "-D", "-e", "-f", str(self.folder / "sshd_config")]
+        process = subprocess.Popen(command, stderr=(self.folder / "sshd.log").open("wb"))
+        for _ in range(100):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return process
+            time.sleep(0.1)
+        raise AssertionError((self.folder / "sshd.log").read_text())
+
+    def sessions(self) -> list[int]:
+        """Processes of the logins that are under way."""
+        found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
+        return [int(pid) for pid in found.stdout.split()]
+
+    def cut(self) -> None:
+        """What a cable does: both ends of every session gone at once."""
+        for pid in self.sessions():
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
+                os.kill(pid, signal.SIGKILL)
+
+    def harnesses(self) -> list[int]:
+        """Processes of the harness that run on this board, and on no other that is there at the same time."""
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it ended in between
+                command, where = (process / "cmdline").read_bytes(), os.readlink(process / "cwd")
+                if b"harness/bench.py" in command and b"python" in command.split(b"\0")[0] and where == str(self.home):
+                    found.append(int(process.name))
+        return found
+
+    def left(self, name: str) -> list[str]:
+        return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))
+
+
+@pytest.fixture
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+    folder = tmp_path / "board"
+    folder.mkdir()
+    server = Board(folder)
+    monkeypatch.setenv(CONFIG, str(folder / "ssh_config"))
+    yield server
+    server.cut()
+    server.process.kill()
+    server.process.wait()
+
+
+@needs_sshd
+def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board) -> None:
+    bundle, seen = write_tanh_bundle(tmp_path), []
+    record = bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    run = read_bench_run(tmp_path / "run")
+    assert run.record == record
+    assert (record.where, record.target, run.plan) == ("device", "jetson", PLAN)
+    bench(bundle, "host", tmp_path / "host", PLAN)
+    np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
+    stages = [stage for stage, _ in seen]
+    assert stages[0] == "copy"
+    assert "load" in stages
+    assert board.left("runs") == []
+    assert board.left("bundles") == [record.bundle_sha256]
+    seen.clear()
+    abandoned = board.home / ".cache/rdd-edge/runs/abandoned"
+    (abandoned / "out").mkdir(parents=True)
+    os.utime(abandoned, (time.time() - 3 * 86400,) * 2)
+    bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    assert board.left("runs") == []
+    assert "copy" not in [stage for stage, _ in seen]
+
+
+@needs_sshd
+def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+
+    def cut(stage: str, done: int) -> None:
+        if stage == "time":
+            board.cut()
+
+    with pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
+        bench(bundle, board.url, tmp_path / "run", LONG, cut)
+    assert read_bench_run(tmp_path / "run").record == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
+    assert bench(bundle, board.url, tmp_path / "run", PLAN).bundle_sha256 == record.bundle_sha256
+
+
+@needs_sshd
+def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+
+    def kill(stage: str, done: int) -> None:
+        for pid in board.harnesses() if stage == "time" else []:
+            os.kill(pid, signal.SIGKILL)
+
+    with pytest.raises(ArtifactError, match=r"the harness on .* was ended by SIGKILL"):
+        bench(bundle, board.url, tmp_path / "run", LONG, kill)
+    assert read_bench_run(tmp_path / "run").record == record
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
+    assert board.left("runs") == []
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(300):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("it did not come to that")
+
+
+@needs_sshd
+def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
+    """SIGKILL on this side: no folder here, and the board stops as soon as nobody listens."""
+    bundle = write_tanh_bundle(tmp_path)
+    command = [sys.executable, "-m", "rdd_edge", "bench", str(bundle), "--device", board.url]
+    command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: bool(board.harnesses()))
+        time.sleep(1.0)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+    wait_for(lambda: not board.harnesses())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle"]
+    bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert read_bench_run(tmp_path / "run").plan == PLAN
+
+
+@needs_sshd
+def test_a_damaged_copy_is_refused_and_sent_anew(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+    copy = board.home / ".cache/rdd-edge/bundles" / str(record.bundle_sha256)
+    (copy / "model.fake").write_bytes(b"gone")
+    with pytest.raises(CorruptError, match="is not the file its manifest names"):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
+    bench(bundle, board.url, tmp_path / "run", PLAN)
+
+
+@needs_sshd
+def test_an_unknown_host_key_is_refused(tmp_path: Path, board: Board) -> None:
+    (board.folder / "known_hosts").write_text("")
+    with pytest.raises(DeviceError, match="Host key verification failed"):
+        bench(write_tanh_bundle(tmp_path), board.url, tmp_path / "run", PLAN)
+    assert not (tmp_path / "run").exists()
+
+
+@needs_sshd
+def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None:
+    """A harness that sends back other files, or another bundle's run."""
+    bundle = write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+    harness = board.home / ".cache/rdd-edge/bundles" / str(record.bundle_sha256) / "harness/bench.py"
+    lie = "import os, sys; out = sys.argv[sys.argv.index('--out') + 1]; os.makedirs(out)\n"
+    harness.write_text(lie + "os.symlink('/etc/passwd', out + '/record.json')")
+    with pytest.raises(CorruptError, match=r"sent back 'record.json', which no bench run has"):
+        bench(bundle, board.url, tmp_path / "new", PLAN)
+    harness.write_text(lie + "open(out + '/evil', 'w').write('x')")
+    with pytest.raises(CorruptError, match="sent back 'evil'"):
+        bench(bundle, board.url, tmp_path / "new", PLAN)
+    other = tmp_path / "run"
+    harness.write_text(lie + f"import shutil; shutil.copytree({str(other)!r}, out, dirs_exist_ok=True)")
+    with pytest.raises(CorruptError, match="another bundle or plan"):
+        bench(bundle, board.url, tmp_path / "new", PLAN.changed(samples=21))
+    assert not (tmp_path / "new").exists()
+
+
+def test_nobody_at_home_is_a_sentence(tmp_path: Path) -> None:
+    if shutil.which("ssh") is None:
+        pytest.skip("ssh is not installed: apt-get install openssh-client")
+    with pytest.raises(DeviceError, match=r"127.0.0.1:1 cannot be reached"):
+        bench(write_tanh_bundle(tmp_path), "ssh://127.0.0.1:1", tmp_path / "run", PLAN)
+
+
+def test_a_bundle_without_a_harness_is_a_sentence(tmp_path: Path, make_bundle: object) -> None:
+    bundle = make_bundle()  # type: ignore[operator]
+    with pytest.raises(UsageError, match="has no harness to run"):
+        bench(bundle, "ssh://board", tmp_path / "run", PLAN)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ssh://", "ssh://-oProxyCommand=x", "ssh://-l@host", "ssh://a b", "ssh://host:0", "ssh://host:99999", "ssh://h;id",
+     "ssh://$(id)", "ssh://u@-h", "ssh://host/path", "ssh://host\n"],
+)  # fmt: skip
+def test_what_is_no_destination_is_refused(url: str) -> None:
+    with pytest.raises(UsageError, match="is no ssh://"):
+        Destination.parse(url)
+
+
+def test_destinations() -> None:
+    assert Destination.parse("ssh://board") == Destination("board")
+    assert Destination.parse("ssh://me@10.0.0.7:2222") == Destination("10.0.0.7", "me", 2222)
+    assert Destination.parse("ssh://[fe80::1]:22").host == "fe80::1"
+    command = Destination("board", "me", 2222).command("echo hi")
+    assert command[-3:] == ["--", "board", "echo hi"]
+    assert "StrictHostKeyChecking=yes" in command
+
+
+@needs_sshd
+def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Path, board: Board) -> None:
+    bundle, seen = write_tanh_bundle(tmp_path), []
+    own = bench(bundle, board.url, tmp_path / "own", PLAN, lambda *step: seen.append(step))
+    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, None, "onnxruntime")
+    assert own.runtime is not None
+    assert asked.runtime is not None
+    assert (own.runtime.name, asked.runtime.name) == ("tensorrt", "onnxruntime")
+    assert "build" in [stage for stage, _ in seen]
+    assert len(list((board.home / ".cache/rdd-edge/engines").glob("*.engine"))) == 1
+    np.testing.assert_array_equal(
+        read_bench_run(tmp_path / "own").images(), read_bench_run(tmp_path / "asked").images()
+    )
+    with pytest.raises(UsageError, match="goes with ssh://"):
+        bench(bundle, "host", tmp_path / "host", PLAN, None, "onnxruntime")
+    with pytest.raises(UsageError, match="invalid choice: 'tpu'"):
+        bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
+    assert not (tmp_path / "new").exists()
+    assert board.left("runs") == []
+
+
+@needs_sshd
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime", ["tensorrt", "onnxruntime"])
+def test_exported_students_go_the_whole_way(
+    tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
+) -> None:
+    """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
+    from test_scores import REAL, Means
+
+    from rdd_edge.evaluation.scores import score
+    from rdd_edge.exporting.pipeline import export_bundles
+
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles", lambda event: None)
+    bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
+    for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
+        out = tmp_path / precision
+        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, None, runtime)
+        assert record.runtime is not None
+        assert record.runtime.name == runtime
+        assert record.operators is not None
+        found = score(out, tmp_path / "server", REAL, Means(), out / "scores.json")
+        assert found.psnr_float is not None
+        assert found.psnr_float.median_db > least, precision
+        assert not found.diagnoses, found.diagnoses

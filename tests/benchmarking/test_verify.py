@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rdd_edge.benchmarking.verify import verify_bundle
+from rdd_edge.bundle import read_bundle
+from rdd_edge.errors import ArtifactError, CorruptError, MissingError, ThresholdError
+from rdd_edge.files import tree_sha256, write_model
+
+
+@pytest.fixture(scope="module")
+def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> dict[str, Path]:
+    from rdd_edge.exporting.pipeline import export_bundles
+
+    out = tmp_path_factory.mktemp("bundles")
+    made = export_bundles(tiny_checkpoint, ("ios", "jetson"), "fp16", out)
+    return {bundle.manifest.target: bundle.folder for bundle in made}
+
+
+def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
+    """A copy with one file changed and the manifest's hashes made to fit, as a hand that knows the format would."""
+    shutil.copytree(bundle, to)
+    (to / file).write_bytes(change((to / file).read_bytes()))
+    files = {name: digest for name, digest in tree_sha256(to).items() if name != "manifest.json"}
+    manifest = read_bundle(bundle).manifest.model_copy(update={"files": files})
+    write_model(to / "manifest.json", manifest)
+    return to
+
+
+@pytest.mark.parametrize("target", ["ios", "jetson"])
+def test_the_saved_bytes_reach_what_the_export_measured(bundles: dict[str, Path], target: str) -> None:
+    report = verify_bundle(bundles[target])
+    assert report.psnr_db is not None
+    assert report.psnr_db == pytest.approx(read_bundle(bundles[target]).manifest.parity.psnr_db)
+    assert report.psnr_db >= report.threshold_db == 45.0
+    assert report.runtime is not None
+    assert report.rules_checked == (target == "jetson")
+    values = list(report.largest.values())
+    assert len(values) == 5
+    assert values == sorted(values, reverse=True)
+    assert all(0 < value < 65504 for value in values)
+
+
+def test_images_of_another_student(bundles: dict[str, Path], tmp_path: Path) -> None:
+    def shift(content: bytes) -> bytes:
+        return (np.frombuffer(content, "<f4") + np.float32(0.1)).astype("<f4").tobytes()
+
+    folder = altered(bundles["jetson"], tmp_path / "shifted", "parity/x.f32", shift)
+    with pytest.raises(ThresholdError, match=r"shifted is 26\.\d dB .* jetson fp16 has to reach 45 dB"):
+        verify_bundle(folder)
+
+
+def test_flipped_weight_in_a_package(bundles: dict[str, Path], tmp_path: Path) -> None:
+    def flip(content: bytes) -> bytes:
+        """The signs of 2,000 bytes in the middle of weight.bin."""
+        middle = len(content) // 2
+        changed = np.frombuffer(content, np.uint8).copy()
+        changed[middle + 1 : middle + 4000 : 2] ^= 0x80
+        return changed.tobytes()
+
+    weights = "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin"
+    with pytest.raises(ThresholdError, match="ios fp16 has to reach 45 dB"):
+        verify_bundle(altered(bundles["ios"], tmp_path / "flipped", weights, flip))
+
+
+def test_graph_that_tensorrt_would_refuse(bundles: dict[str, Path], tmp_path: Path) -> None:
+    import onnx
+
+    def newer(content: bytes) -> bytes:
+        model = onnx.ModelProto.FromString(content)
+        model.opset_import[0].version = 22
+        return bytes(model.SerializeToString())
+
+    folder = altered(bundles["jetson"], tmp_path / "newer", "model.onnx", newer)
+    with pytest.raises(ArtifactError, match=r"model\.onnx would not run as it should on the device: its opset is 22"):
+        verify_bundle(folder)
+
+
+def test_changed_file_is_refused_before_it_runs(bundles: dict[str, Path], tmp_path: Path) -> None:
+    folder = tmp_path / "changed"
+    shutil.copytree(bundles["jetson"], folder)
+    with (folder / "model.onnx").open("r+b") as file:
+        file.write(b"x")
+    with pytest.raises(CorruptError, match="its SHA-256 differs"):
+        verify_bundle(folder)
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match="is not a bundle"):
+        verify_bundle(tmp_path)
+
+
+def test_crash_and_absence_of_a_runtime(make_bundle: Callable[..., Any]) -> None:
+    with pytest.raises(ArtifactError, match="SIGSEGV"):
+        verify_bundle(make_bundle("segfault", name="crash"))
+    report = verify_bundle(make_bundle("nowhere", name="absent"))
+    assert (report.psnr_db, report.runtime) == (None, None)
+    assert report.reason == "fakert runs on fake machines only"

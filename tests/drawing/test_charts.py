@@ -1,0 +1,66 @@
+"""Scales and ticks; the drawings themselves are looked at on the page."""
+
+from __future__ import annotations
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from rdd_edge.drawing.charts import Point, Scale, frontier, histogram, labels, number, over_time, strip
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize(("low", "high"), [(0.5, 700.0), (1.3, 6.2), (97.0, 98.2), (0.001, 0.002)])
+def test_scale_maps_ends_to_ends_and_ticks_lie_inside(low: float, high: float, log: bool) -> None:
+    scale = Scale(low, high, 40.0, 360.0, log)
+    assert (scale(low), scale(high)) == (pytest.approx(40.0), pytest.approx(360.0))
+    ticks = scale.ticks()
+    assert 2 <= len(ticks) <= 9
+    assert all(low <= tick <= high for tick in ticks)
+    assert ticks == sorted(ticks)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.0751, "0.0751"), (1, "1"), (1.5, "1.5"), (412.3, "412"), (20, "20"), (1234.0, "1234")],
+)
+def test_numbers_have_three_digits(value: float, text: str) -> None:
+    assert number(value) == text
+
+
+def test_ticks_of_a_linear_axis_have_as_many_decimals() -> None:
+    assert labels(Scale(1, 2, 0, 9), [1.4, 1.42, 1.44]) == ["1.40", "1.42", "1.44"]
+    assert labels(Scale(1, 2, 0, 9), [20.0, 100.0]) == ["20", "100"]
+    assert labels(Scale(0.1, 20, 0, 9, log=True), [0.5, 1.0, 20.0]) == ["0.5", "1", "20"]
+
+
+@pytest.mark.parametrize("times", [[1.0], [2.0, 2.0, 2.0], list(np.linspace(1, 3, 5000)), [0.0, 0.0]])
+def test_drawings_are_well_formed_and_inside_their_frame(times: list[float]) -> None:
+    for drawing in (histogram(times), over_time(times)):
+        root = ElementTree.fromstring(str(drawing))
+        width, height = map(float, root.attrib["viewBox"].split()[2:])
+        for circle in root.iter("circle"):
+            assert 0 <= float(circle.attrib["cx"]) <= width
+            assert 0 <= float(circle.attrib["cy"]) <= height
+        for bar in root.iter("rect"):
+            assert float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width + 0.1
+
+
+def test_histogram_counts_every_run() -> None:
+    root = ElementTree.fromstring(str(histogram([1.0, 2.0, 2.0, 3.0])))
+    heights = [float(bar.attrib["height"]) for bar in root.iter("rect")]
+    assert sorted(h / max(heights) for h in heights) == pytest.approx([0.5, 0.5, 1.0], abs=0.01)
+
+
+def test_strip_and_frontier_escape_their_labels() -> None:
+    points = [Point(1.0, 2.0, "<b>&", False), Point(2.0, 1.0, "fast", True), Point(3.0, 3.0, "beaten", False)]
+    text = str(frontier(points, "fd_<x>"))
+    ElementTree.fromstring(text)
+    assert "&lt;b&gt;&amp;" in text
+    assert "<b>" not in text
+    line = re.search(r'polyline class="trend" points="([^"]+)"', text)
+    assert line is not None
+    assert len(line.group(1).split()) == 2  # the beaten point is not on the frontier
+    ElementTree.fromstring(str(strip([1.0, 2.0], Scale(0.5, 4, 0, 1000, True))))

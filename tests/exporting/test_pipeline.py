@@ -1,0 +1,157 @@
+"""From a checkpoint to bundles: what each holds, what is refused before any work, what a failure leaves behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rdd_edge.bundle import read_bundle
+from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, UsageError
+from rdd_edge.exporting.budget import PsnrBudget
+from rdd_edge.exporting.pipeline import Event, export_bundles
+from rdd_edge.exporting.selection import plan_bundles
+from rdd_edge.files import tree_sha256
+from rdd_edge.targets.android import target as android
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, tiny_conditional_checkpoint: Path) -> tuple[Any, ...]:
+    """Both Android bundles of a conditional network, and the events of their making."""
+    events: list[Event] = []
+    out = tmp_path_factory.mktemp("bundles")
+    bundles = export_bundles(tiny_conditional_checkpoint, ("android",), "all", out, events.append)
+    return out, bundles, events
+
+
+def test_each_precision_of_the_target_becomes_a_bundle(exported: Any) -> None:
+    out, bundles, _ = exported
+    names = [name for name in android.backends["xnnpack"] if name != "mixed"]  # which needs a budget
+    assert [bundle.folder for bundle in bundles] == [out / f"android-{name}" for name in names]
+    assert sorted(path.name for path in out.iterdir()) == sorted(bundle.folder.name for bundle in bundles)
+    assert [read_bundle(bundle.folder) for bundle in bundles] == bundles
+
+
+def test_manifest_describes_the_artifact(exported: Any, tiny_conditional_checkpoint: Path) -> None:
+    manifests = {bundle.manifest.precision: bundle.manifest for bundle in exported[1]}
+    fp32, int8 = manifests["fp32"], manifests["int8"]
+    assert fp32.input.shape == fp32.output.shape == (1, 1, 8, 8)
+    assert (fp32.label.name, fp32.label.dtype, fp32.label.low, fp32.label.high) == ("label", "int64", 0, 9)
+    assert fp32.checkpoint_sha256 == read_checkpoint(tiny_conditional_checkpoint).sha256
+    assert fp32.quantization is None
+    assert int8.quantization.calibration.samples == 256 and int8.quantization.keep == ()
+    assert int8.quantization.int8_macs_fraction >= 0.95
+    assert {"rdd-edge", "torch", "executorch", "python"} <= set(fp32.tool_versions)
+
+
+def test_parity_vectors_are_the_students_own_images(exported: Any, tiny_conditional_checkpoint: Path) -> None:
+    z, label, x = exported[1][0].parity_vectors()
+    assert label is not None and len(z) == 32 and list(label[:11]) == [*range(10), 0]
+    unet = read_checkpoint(tiny_conditional_checkpoint).load()
+    with torch.no_grad():
+        expected = one_step(unet, torch.from_numpy(z), torch.from_numpy(label)).numpy()
+    np.testing.assert_allclose(x, expected, atol=1e-5)
+
+
+def test_stages_are_told_in_order_and_end_with_the_parity(exported: Any) -> None:
+    _, bundles, events = exported
+    assert [event.stage for event in events[:5]] == ["export", "rewrite", "lower", "parity", "done"]
+    last = [event for event in events if event.precision == "int8"]
+    assert [event.stage for event in last] == ["quantize", "lower", "parity", "done"]
+    for bundle in bundles:
+        (done,) = [e for e in events if e.stage == "done" and e.precision == bundle.manifest.precision]
+        assert f"parity {bundle.manifest.parity.psnr_db:.1f} dB" in done.detail
+    assert "100.0% of the multiplications in int8" in last[-1].detail
+
+
+@pytest.mark.parametrize(
+    ("targets", "precision", "sentence"),
+    [
+        (("windows",), None, "there is no target 'windows': choose from android"),
+        (("android",), "int3", "the android target has no precision 'int3': it has fp32, "),
+        ((), None, "name at least one target"),
+        (("android",), "mixed", "say what it has to hold with --min-psnr"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_work(
+    tmp_path: Path, targets: tuple[str, ...], precision: str | None, sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        export_bundles(tmp_path / "no checkpoint is read", targets, precision, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_without_mixed_precision_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="nothing asked for is mixed"):
+        plan_bundles(("android",), "int8", tmp_path, PsnrBudget(40.0))
+
+
+def test_without_a_precision_each_target_has_a_default_and_a_budget_means_mixed(tmp_path: Path) -> None:
+    found = plan_bundles(("android", "ios", "jetson"), None, tmp_path)
+    assert [(target.name, name) for target, name in found] == [("android", "fp32"), ("ios", "fp16"), ("jetson", "fp16")]
+    assert [name for _, name in plan_bundles(("android",), None, tmp_path, PsnrBudget(40.0))] == ["mixed"]
+    with pytest.raises(UsageError, match="the ios target has no precision 'mixed'"):
+        plan_bundles(("android", "ios"), None, tmp_path, PsnrBudget(40.0))
+
+
+def test_a_backend_has_precisions_of_its_own(tmp_path: Path) -> None:
+    def names(precision: str | None, backend: str | None) -> list[str]:
+        return [name for _, name in plan_bundles(("android",), precision, tmp_path, backend=backend)]
+
+    assert names("all", None) == names("all", "xnnpack") == ["fp32", "fp16", "int8"]
+    assert names("all", "vulkan") == ["vulkan-fp32", "vulkan-fp16"]
+    assert names(None, "vulkan") == ["vulkan-fp32"]
+    assert names("fp16", "vulkan") == names("vulkan-fp16", None) == ["vulkan-fp16"]
+    with pytest.raises(UsageError, match="no precision 'int8': it has vulkan-fp32, vulkan-fp16"):
+        names("int8", "vulkan")
+    with pytest.raises(UsageError, match="the ios target has no backend 'vulkan': it has coreml"):
+        plan_bundles(("android", "ios"), None, tmp_path, backend="vulkan")
+
+
+def test_a_folder_that_is_no_bundle_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "android-fp32").mkdir()
+    with pytest.raises(UsageError, match="android-fp32 exists and is not a bundle"):
+        plan_bundles(("android",), "fp32", tmp_path)
+
+
+def test_missing_converter_is_a_sentence_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def require(self: Any) -> None:
+        raise DependencyError("the android target needs executorch: pip install 'rdd-edge[android]'")
+
+    monkeypatch.setattr(type(android), "require", require)
+    with pytest.raises(DependencyError, match="needs executorch"):
+        export_bundles(tmp_path / "no checkpoint is read", ("android",), None, tmp_path)
+
+
+def test_missing_and_broken_checkpoints_are_sentences(tmp_path: Path, tiny_checkpoint: Path) -> None:
+    import shutil
+
+    with pytest.raises(MissingError, match="there is no checkpoint"):
+        export_bundles(tmp_path / "nowhere", ("android",), "fp32", tmp_path / "out")
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_checkpoint, broken)
+    weights = broken / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(CorruptError, match="truncated or changed"):
+        export_bundles(broken, ("android",), "fp32", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_failure_leaves_the_old_bundle_and_nothing_else(
+    exported: Any, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out: Path = exported[0]
+
+    def lower(self: Any, program: Any, spec: Any, folder: Path) -> Any:
+        (folder / "model.pte").write_bytes(b"half")
+        raise ExportError("the compiler gave up")
+
+    monkeypatch.setattr(type(android), "lower", lower)
+    before = tree_sha256(out)
+    with pytest.raises(ExportError, match="gave up"):
+        export_bundles(tiny_checkpoint, ("android",), "fp32", out)
+    assert tree_sha256(out) == before

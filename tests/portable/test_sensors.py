@@ -1,0 +1,44 @@
+"""What a machine tells of its state, from files as its kernel writes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rdd_edge.benchmarking.record import Condition
+from rdd_edge.portable.sensors import Sensors, _throttled
+
+
+def devices(folder: Path, told: list[tuple[str, str]]) -> Path:
+    for i, (kind, state) in enumerate(told):
+        device = folder / f"cooling_device{i}"
+        device.mkdir()
+        (device / "type").write_text(kind + "\n")
+        (device / "cur_state").write_text(state + "\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("told", "throttled"),
+    [
+        ([], None),
+        ([("pwm-fan", "3")], None),  # a fan that turns slows nothing
+        ([("pwm-fan", "3"), ("devfreq-17000000.gpu", "0")], False),
+        ([("pwm-fan", "0"), ("devfreq-17000000.gpu", "2"), ("cpufreq-cpu0", "0")], True),
+        ([("intel_powerclamp", "-1")], None),  # not in use
+        ([("Processor", "gone")], None),
+    ],
+)
+def test_throttling_is_what_slows_the_machine(
+    tmp_path: Path, told: list[tuple[str, str]], throttled: bool | None
+) -> None:
+    assert _throttled(devices(tmp_path, told)) is throttled
+
+
+def test_any_machine_tells_a_condition_and_why_it_has_no_modes() -> None:
+    sensors = Sensors()
+    assert Condition.model_validate(sensors.condition("before", 0.0)).when == "before"
+    found, missing = sensors.modes()
+    assert set(found) == set(missing) == {"power_mode", "clocks_locked"}
+    sensors.close()

@@ -1,0 +1,276 @@
+"""The page of real bench folders: its figures, its safety, and how it looks in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from bundles import add_fake_target, write_fake_bundle
+from records import write_run, write_scores
+from test_scores import REAL, Means
+
+from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.record import Device, OperatorTime, RunRecord, summary
+from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.errors import CorruptError, MissingError, UsageError
+from rdd_edge.evaluation.scores import Scores, score
+from rdd_edge.files import read_model, write_model
+from rdd_edge.reporting.operators import by_kind
+from rdd_edge.reporting.report import report
+from rdd_edge.targets.base import Runtime
+
+PLAN = Plan(
+    performance=PerformancePlan(warmup=0, runs=20, seconds=0),
+    accuracy=AccuracyPlan(samples=20, seed=5, floats=12),
+    threads=1,
+)
+NAMES = ("server", "fine", "nowhere")
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">'\"`|*_]("
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> Path:
+    """The server, an artifact with scores, and one that cannot run here. Read only."""
+    folder = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        add_fake_target(patch)
+        sha = read_checkpoint(tiny_checkpoint).sha256
+        bench(tiny_checkpoint, "server", folder / "server", PLAN)
+        bench(write_fake_bundle(folder, "fine", name="a", checkpoint_sha256=sha), "host", folder / "fine", PLAN)
+        bench(write_fake_bundle(folder, "nowhere", name="b", checkpoint_sha256=sha), "host", folder / "nowhere", PLAN)
+        for name in NAMES:
+            score(folder / name, folder / "server", REAL, Means(), folder / name / "scores.json")
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path: Path, made: Path) -> list[Path]:
+    for name in NAMES:
+        shutil.copytree(made / name, tmp_path / name)
+    return [tmp_path / name for name in NAMES]
+
+
+def spoil(run: Path, text: str) -> None:
+    """Put a text in every free string of a record and of its scores; the others are refused by their patterns."""
+    record = read_model(run / "record.json", RunRecord)
+    changes = {
+        "checkpoint": text,
+        "device": Device(name=text, system=text, machine=text, processor=text, cores=1, memory_bytes=1),
+        "runtime": Runtime(name=text, version=text, backend=text) if record.runtime else None,
+        "power_mode": text,
+        "operators": (OperatorTime(name=text, kind=text, milliseconds=1.0, backend=text),),
+        "missing": dict.fromkeys(record.missing, text) | {text: text},
+    }
+    write_model(run / "record.json", record.model_copy(update=changes))
+    if (run / "scores.json").is_file():
+        from rdd_edge.files import sha256_of
+
+        scores = read_model(run / "scores.json", Scores)
+        changes = {
+            "missing": dict.fromkeys(scores.missing, text),
+            "record_sha256": sha256_of(run / "record.json"),
+            "diagnoses": tuple(fault.model_copy(update={"name": text, "sentence": text}) for fault in scores.diagnoses),
+        }
+        if scores.distance:
+            changes["distance"] = scores.distance.model_copy(update={"metric": text, "caution": text})
+        write_model(run / "scores.json", scores.model_copy(update=changes))
+
+
+class Tags(HTMLParser):
+    """Every element and every attribute of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    stats = summary(read_model(runs[1] / "record.json", RunRecord))
+    scores = read_model(runs[1] / "scores.json", Scores)
+    assert stats is not None
+    assert scores.distance is not None
+    assert f'data-sort="{stats.median}"' in page
+    assert f'data-sort="{scores.distance.artifact}"' in page
+    assert "fd_quarters" in page
+    assert "Fakert runs on fake machines only." in page  # the reason of every dash of the third run
+    assert "other noise" in page  # the planted fault: the fake artifact is not the student
+    assert page.count("data:image/png;base64,") == 1 + 3 + 1  # server; server, artifact, difference; the worst
+    assert re.search(r"difference, × \d+", page)
+
+
+def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    operators = read_model(runs[0] / "record.json", RunRecord).operators
+    assert operators is not None
+    slowest = by_kind(operators)[0]
+    assert f'<th scope="row">{slowest.kind}</th>' in page
+    assert f"<span>{100 * slowest.fraction:.1f} %</span>" in page
+    assert page.count("Where the time goes") == 1  # the fake's runtime has no profiler
+    assert "fakert is not asked for the time of each operator" in page
+
+
+def test_the_page_needs_no_network(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.html")
+    page = Tags((tmp_path / "report.html").read_text())
+    for name, value in page.attributes:
+        if name in ("src", "href", "srcset", "action", "data", "poster"):
+            assert value is not None
+            assert value.startswith(("data:", "#"))
+    assert "url(" not in (tmp_path / "report.html").read_text()
+    assert "@import" not in (tmp_path / "report.html").read_text()
+
+
+def test_strings_of_a_record_are_text_and_nothing_else(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "good.html")
+    good = Tags((tmp_path / "good.html").read_text())
+    for run in runs:
+        spoil(run, EVIL)
+    report(runs, tmp_path / "evil.html", baseline=runs[1])
+    evil = Tags((tmp_path / "evil.html").read_text())
+    assert set(evil.tags) <= set(good.tags) | {"strong"}
+    assert evil.tags.count("script") == 1
+    assert not [name for name, _ in evil.attributes if name.startswith("on")]
+    report(runs, tmp_path / "evil.md")
+    markdown = (tmp_path / "evil.md").read_text()
+    assert "<script" not in markdown
+    assert "<img" not in markdown
+
+
+def test_markdown_is_a_table_with_notes(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.md", baseline=runs[0])
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    assert lines[0].startswith("| Target | Precision | Runtime | Size |")
+    assert all(line.count("|") == lines[0].count("|") for line in lines[:5])
+    assert "| 1.00× |" in lines[2] + lines[3] + lines[4]
+    assert "1. Fakert runs on fake machines only." in lines
+
+
+def test_json_is_for_scripts(tmp_path: Path, runs: list[Path]) -> None:
+    report(runs, tmp_path / "report.json", baseline=runs[0])
+    rows = json.loads((tmp_path / "report.json").read_text())["runs"]
+    assert sorted(row["record"]["target"] for row in rows) == ["fake", "fake", "server"]
+    server = next(row for row in rows if row["record"]["target"] == "server")
+    assert server["relative_to_baseline"] == 1.0
+    assert server["scores"]["distance"]["rise"] == 0.0
+    assert sum(kind["fraction"] for kind in server["operators_by_kind"]) == pytest.approx(1.0)
+
+
+def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path]) -> None:
+    out = tmp_path / "report.html"
+    with pytest.raises(UsageError, match="at least one bench run"):
+        report([], out)
+    with pytest.raises(MissingError, match="is not a bench run"):
+        report([tmp_path], out)
+    with pytest.raises(UsageError, match=r"ends in none of .html"):
+        report(runs, tmp_path / "report.pdf")
+    with pytest.raises(UsageError, match="is a folder"):
+        report(runs, tmp_path)
+    with pytest.raises(UsageError, match="has no latencies: fakert runs"):
+        report(runs, out, baseline=runs[2])
+    with pytest.raises(UsageError, match="scores none of the bench runs given"):
+        report(runs[:1], out, scores=[runs[1] / "scores.json"])
+    shutil.copy(runs[1] / "scores.json", runs[0] / "scores.json")
+    with pytest.raises(CorruptError, match="scores another record"):
+        report(runs, out)
+    assert not out.exists()
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+]
+
+
+def chromium(folder: Path, *arguments: str) -> str:
+    assert CHROMIUM is not None
+    command = [CHROMIUM, *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
+    with (folder / "dom").open("w") as out:  # a file: its helper processes would keep a pipe open
+        subprocess.run(command, stdout=out, stderr=subprocess.DEVNULL, check=True, timeout=120)
+    return (folder / "dom").read_text()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+def test_a_browser_runs_no_string_of_a_record(tmp_path: Path, runs: list[Path]) -> None:
+    for run in runs:
+        spoil(run, EVIL)
+    report(runs, tmp_path / "evil.html")
+    dom = chromium(tmp_path, "--dump-dom", (tmp_path / "evil.html").as_uri())
+    assert "<title>One-step student, measured</title>" in dom
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
+    """The page's own script, pressed by one that is added here; the rows come back by size, the missing last."""
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    press = "<script>[...document.querySelectorAll('th button')].find(b => b.textContent.startsWith('Median')).click()"
+    (tmp_path / "pressed.html").write_text(page.replace("</body>", press + "</script></body>"))
+    dom = chromium(tmp_path, "--dump-dom", (tmp_path / "pressed.html").as_uri())
+    assert 'aria-sort="ascending"' in dom
+    body = dom.split("<tbody>")[1].split("</tbody>")[0]
+    column = dom.split("<thead>")[1].split("</thead>")[0].split("<th ")[1:]
+    index = next(i for i, head in enumerate(column) if "Median" in head)
+    medians = [re.findall(r'data-sort="([^"]*)"', row)[index] for row in body.split("<tr")[1:]]
+    assert medians[-1] == ""
+    assert [float(m) for m in medians[:-1]] == sorted(float(m) for m in medians[:-1])
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path]) -> None:
+    """In a frame 390 wide, as on a phone, only the table scrolls, and inside itself."""
+    report(runs, tmp_path / "report.html")
+    measure = "<script>document.title = document.documentElement.scrollWidth + ' ' + innerWidth</script></body>"
+    (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
+    for width in (1280, 500):  # Chromium's window is never narrower than 500: the frame below is
+        dom = chromium(tmp_path, f"--window-size={width},900", "--dump-dom", (tmp_path / "measured.html").as_uri())
+        title = re.search(r"<title>(\d+) (\d+)</title>", dom)
+        assert title is not None
+        assert int(title.group(1)) <= int(title.group(2)) == width
+    frame = f'<iframe src="{(tmp_path / "measured.html").as_uri()}" style="width:390px;height:900px;border:0"></iframe>'
+    (tmp_path / "frame.html").write_text(frame)
+    shot = tmp_path / "phone.png"
+    chromium(tmp_path, "--window-size=500,900", f"--screenshot={shot}", (tmp_path / "frame.html").as_uri())
+    assert shot.stat().st_size > 5000
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
+def test_the_table_fits_a_window_1100_wide(tmp_path: Path) -> None:
+    """With the longest names there are and figures of full width."""
+    server = write_run(tmp_path / "server", "server", median_ms=123.4)
+    runs = [server, write_run(tmp_path / "run", "android", "mixed", median_ms=123.4)]
+    for run in runs:
+        record = read_model(run / "record.json", RunRecord)
+        wide = {"artifact_bytes": 143_000_000, "peak_memory_bytes": 1_385_200_000, "load_ms": 9234.5}
+        name = Runtime(name="coreml-evaluator", version="1", backend=None)
+        write_model(run / "record.json", record.model_copy(update={**wide, "runtime": name}))
+        write_scores(run, server, distance=12.345, server=12.345)
+    report(runs, tmp_path / "report.html", baseline=server)
+    measure = (
+        "<script>t = document.querySelector('.scroll'); document.title = t.scrollWidth - t.clientWidth</script></body>"
+    )
+    (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
+    dom = chromium(tmp_path, "--window-size=1100,900", "--dump-dom", (tmp_path / "measured.html").as_uri())
+    assert "<title>0</title>" in dom
