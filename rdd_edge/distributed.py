@@ -103,11 +103,16 @@ def joined(device: str | None) -> Iterator[torch.device]:
     """Join the processes that `torchrun` has described in the environment, for the block. Yields this one's device.
 
     device: "cpu", "cuda", or None: CUDA where available. Each process takes a GPU of its own.
+    Raises UsageError for another device, or for CUDA where there is none.
     """
     global _current
     import torch
     import torch.distributed as dist
 
+    if device not in (None, "cpu", "cuda"):
+        raise UsageError(f"--device {device!r} is not known: choose cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: this PyTorch sees no CUDA device; choose cpu")
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield chosen

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from .. import __version__
-from ..errors import RddEdgeError
+from ..errors import RddEdgeError, StorageError
 from . import export, measure, other, report, train
 
 __all__ = ["app", "main"]
@@ -52,6 +52,10 @@ def main() -> None:
     except RddEdgeError as error:
         typer.echo(f"rdd-edge: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a path that the system refuses before any of our checks: too long, a loop of links
+        where = f"{error.filename}: " if error.filename else ""
+        typer.echo(f"rdd-edge: {where}{error.strerror or error}", err=True)
+        sys.exit(StorageError.exit_code)
     except KeyboardInterrupt:
         typer.echo("rdd-edge: interrupted", err=True)
         sys.exit(130)

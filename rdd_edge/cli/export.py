@@ -7,7 +7,7 @@ from typing import Annotated, Any, cast
 
 import typer
 
-from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, parse_fraction
+from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
 
 __all__ = ["COMMANDS"]
 
@@ -25,21 +25,28 @@ def export(
     ] = None,
     backend: Annotated[
         str | None,
-        typer.Option(help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.",
-                     show_default=False),
+        typer.Option(
+            help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.", show_default=False
+        ),
     ] = None,
     min_psnr: Annotated[
         float | None,
-        typer.Option(help="Mixed precision: median PSNR to the student that must be kept, in dB.", show_default=False),
+        typer.Option(
+            callback=finite,
+            help="Mixed precision: median PSNR to the student that must be kept, in dB.",
+            show_default=False,
+        ),
     ] = None,
     max_fd_rise: Annotated[
         str | None,
-        typer.Option(help="Mixed precision: largest rise of the Fréchet distance over the student's, e.g. 2%.",
-                     show_default=False),
+        typer.Option(
+            help="Mixed precision: largest rise of the Fréchet distance over the student's, e.g. 2%.",
+            show_default=False,
+        ),
     ] = None,
     data: Data = None,
     extractor: Extractor = None,
-) -> None:  # fmt: skip
+) -> None:
     """Export a student: one bundle for each target and precision.
 
     Each artifact is run, where this machine can, and compared with the student before its bundle is kept.

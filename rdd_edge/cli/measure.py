@@ -16,6 +16,7 @@ from .options import (
     Extractor,
     Samples,
     Seed,
+    finite,
     is_main_process,
     parse_fraction,
 )
@@ -30,7 +31,7 @@ def sample(
     seed: Seed = 0,
     steps: Annotated[
         int | None,
-        typer.Option(min=1, help="Sampling steps.  Default: those it was trained for.", show_default=False),
+        typer.Option(min=1, max=1000, help="Sampling steps.  Default: those it was trained for.", show_default=False),
     ] = None,
 ) -> None:
     """Draw images of a checkpoint as a grid.
@@ -61,7 +62,9 @@ def evaluate(
     steps: Annotated[
         list[int] | None,
         typer.Option(
-            min=1, help="Sampling steps of a checkpoint; may be repeated.  Default: those it was trained for.",
+            min=1,
+            max=1000,
+            help="Sampling steps of a checkpoint; may be repeated.  Default: those it was trained for.",
             show_default=False,
         ),
     ] = None,
@@ -81,7 +84,7 @@ def evaluate(
     ] = None,
     data: Data = None,
     extractor: Extractor = None,
-) -> None:  # fmt: skip
+) -> None:
     """Measure the quality of a checkpoint or of a benchmark run.
 
     A checkpoint's samples are compared with real images; a benchmark run's also with the server's samples from the
@@ -137,7 +140,8 @@ def bench(
         int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Least number of timed runs.", show_default=False)
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0, max=86_400, help="Least time of the timed runs.", show_default=False)
+        float | None,
+        typer.Option(min=0, max=86_400, callback=finite, help="Least time of the timed runs.", show_default=False),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.", show_default=False)] = None,
 ) -> None:

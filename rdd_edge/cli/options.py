@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,7 @@ from ..errors import UsageError
 
 __all__ = [
     "MOST_SAMPLES", "MOST_SEED", "BenchRun", "Checkpoint", "Data", "Extractor", "OutFile", "Samples", "Seed",
-    "is_main_process", "parse_fraction", "parse_numbers",
+    "finite", "is_main_process", "parse_fraction", "parse_numbers",
 ]  # fmt: skip
 
 MOST_SAMPLES = 10_000_000
@@ -40,6 +41,13 @@ Samples = Annotated[int, typer.Option("--n", "-n", min=2, max=MOST_SAMPLES, help
 Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")]
 BenchRun = Annotated[Path, typer.Argument(help="Benchmark run.")]
 OutFile = Annotated[Path, typer.Option(dir_okay=False, help="File to write.")]
+
+
+def finite(value: float | None) -> float | None:
+    """Refuse NaN and infinity, which compare with any bound as they like."""
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is not a finite number.")
+    return value
 
 
 def is_main_process() -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .options import MOST_SEED, Extractor, Samples, Seed, is_main_process, parse_numbers
+from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_process, parse_numbers
 
 __all__ = ["COMMANDS"]
 
@@ -25,7 +25,12 @@ Settings = Annotated[
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(min=0, help="Stop cleanly after this many minutes; the same command continues.", show_default=False),
+    typer.Option(
+        min=0,
+        callback=finite,
+        help="Stop cleanly after this many minutes; the same command continues.",
+        show_default=False,
+    ),
 ]
 ShardMb = Annotated[int, typer.Option(min=1, max=1_000_000, help="Largest file of an unfinished stage's state, in MB.")]
 
@@ -67,19 +72,22 @@ def distill(
     image_size: Annotated[
         int | None,
         typer.Option(
-            min=1, max=65536, help="Crop and resize images to this side.  Default: as the preset says.",
+            min=1,
+            max=65536,
+            help="Crop and resize images to this side.  Default: as the preset says.",
             show_default=False,
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.",
-                                 show_default=False),
+        int | None,
+        typer.Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.", show_default=False),
     ] = None,
     start_from: StartFrom = None,
     set_: Settings = None,
     max_minutes: MaxMinutes = None,
     save_seconds: Annotated[
-        float, typer.Option(min=0, help="Seconds between saved states: the most work that a kill may cost.")
+        float,
+        typer.Option(min=0, callback=finite, help="Seconds between saved states: the most work that a kill may cost."),
     ] = 30.0,
     shard_mb: ShardMb = 1000,
     tensorboard: Annotated[
@@ -91,7 +99,7 @@ def distill(
     device: Annotated[
         str | None, typer.Option(help="cpu or cuda.  Default: cuda where available.", show_default=False)
     ] = None,
-) -> None:  # fmt: skip
+) -> None:
     """Train a teacher and distil it to one step.
 
     Trains a feature extractor and a teacher, then students of half as many sampling steps each, down to one.

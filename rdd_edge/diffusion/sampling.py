@@ -13,6 +13,7 @@ from ..distributed import BLOCK, current
 from ..errors import UsageError
 from ..portable.noise import labels, normals, to_uint8
 from .checkpoint import SCHEDULER, Checkpoint
+from .schedule import TRAIN_TIMESTEPS
 from .training_free import training_free
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
     Raises UsageError for fewer than one, or where nothing says how many.
     """
     if asked is not None:
-        if asked < 1:
-            raise UsageError(f"--steps {asked} is not a number of sampling steps: give at least 1")
+        if not 1 <= asked <= TRAIN_TIMESTEPS:
+            raise UsageError(f"--steps {asked} is not a number of sampling steps: give 1 to {TRAIN_TIMESTEPS}")
         times = checkpoint.card.noise_times if checkpoint.card else None
         if times is not None and asked != len(times):
             raise UsageError(f"{checkpoint.folder} is SFDDM's student of {len(times)} steps: it has no other --steps")
