@@ -84,7 +84,7 @@ def assert_sentence(error: str) -> None:
         (["bench", "{tmp}/nowhere", "--out", "{tmp}/b"], 3, "there is no"),
         (["bench", "{tiny}", "--device", "host", "--out", "{tmp}/b"], 2, "export it first"),
         (["bench", "{tiny}", "--device", "moon", "--out", "{tmp}/b"], 2, "there is no device 'moon'"),
-        (["bench", "{tiny}", "--device", "server", "--n", "-1", "--out", "{tmp}/b"], 2, "-1"),
+        (["bench", "{tiny}", "--device", "server", "--n", "-1", "--out", "{tmp}/b"], 2, "--n"),
         (["report", "{tmp}/nowhere", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
         (["report", "{tmp}", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
     ],
