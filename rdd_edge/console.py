@@ -7,9 +7,10 @@ the library prints nothing. A log file gets a line when a stage ends and at leas
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import ExitStack, contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
@@ -84,9 +85,9 @@ class ConsoleReporter(Reporter):
         self._title = title
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
-            TextColumn("{task.fields[status]}"),
+            TextColumn("{task.fields[status]}", markup=False),
             TimeRemainingColumn(),
             console=err,
             refresh_per_second=4,
@@ -98,20 +99,22 @@ class ConsoleReporter(Reporter):
         self._loss: float | None = None
         self._first = self._done = 0
         self._began = self._printed = 0.0
-
-    _scope: AbstractContextManager[None]
+        self._exit = ExitStack()
+        self._stop = threading.Event()
 
     def __enter__(self) -> ConsoleReporter:
-        self._scope = reporting_to(self if os.environ.get("RANK", "0") == "0" else Reporter())
-        self._scope.__enter__()
+        if os.environ.get("RANK", "0") != "0":
+            return self
+        self._exit.enter_context(reporting_to(self))
         if err.is_terminal:
-            self._progress.start()
+            self._exit.enter_context(self._progress)
+        else:
+            threading.Thread(target=self._print_regularly, daemon=True).start()
+            self._exit.callback(self._stop.set)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if err.is_terminal:
-            self._progress.stop()
-        self._scope.__exit__(None, None, None)
+        self._exit.close()
 
     def begin(self, stage: str, total: int | None = None, done: int = 0, unit: str = "") -> None:
         if self._task is not None:
@@ -128,9 +131,6 @@ class ConsoleReporter(Reporter):
         self._done, self._loss = done, loss
         if err.is_terminal:
             self._progress.update(self._task, completed=done, status=self._status())
-        elif time.monotonic() - self._printed >= LINE_SECONDS:
-            self._printed = time.monotonic()
-            err.print(f"{self._stage:<12} {self._status()}{self._left()}")
 
     def end(self) -> None:
         if self._task is None:
@@ -139,13 +139,24 @@ class ConsoleReporter(Reporter):
         self._task, self.stage = None, ""
         seconds = time.monotonic() - self._began
         if self._loss is not None or seconds >= SHORT_SECONDS:
-            err.print(f"{self._stage:<12} {self._status()}  {seconds:.0f} s".replace("   ", "  "))
+            self._print(f"{seconds:.0f} s")
 
     def note(self, sentence: str) -> None:
-        err.print(sentence)
+        err.print(sentence, markup=False)
 
     def result(self, line: str) -> None:
         out.print(line, markup=False)
+
+    def _print_regularly(self) -> None:
+        """Also while a stage reports nothing, as a compiler does for minutes."""
+        while not self._stop.wait(LINE_SECONDS / 30):
+            if self._task is not None and time.monotonic() - self._printed >= LINE_SECONDS:
+                self._print(self._left() or f"{time.monotonic() - self._began:.0f} s so far")
+
+    def _print(self, last: str) -> None:
+        self._printed = time.monotonic()
+        parts = [f"{self._stage:<12}", self._status(), last]
+        err.print("  ".join(part for part in parts if part), markup=False)
 
     def _rate(self) -> float:
         seconds = time.monotonic() - self._began
@@ -166,4 +177,4 @@ class ConsoleReporter(Reporter):
         if self._total is None or self._rate() <= 0:
             return ""
         minutes, seconds = divmod(int((self._total - self._done) / self._rate()), 60)
-        return f"  {minutes}:{seconds:02} left"
+        return f"{minutes}:{seconds:02} left"
