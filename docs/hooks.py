@@ -28,7 +28,7 @@ def cli_page() -> str:
     panels: dict[str, list[str]] = {}
     for name, command in group.commands.items():
         panels.setdefault(command.rich_help_panel, []).append(name)
-    parts += ["| | |", "|---|---|"]
+    parts += ["| For | Commands |", "|---|---|"]
     for panel, names in panels.items():
         links = ", ".join(f"[`{name}`](#rdd-edge-{name})" for name in names)
         parts.append(f"| {panel} | {links} |")
@@ -48,7 +48,7 @@ def _command(name: str, command: Any) -> Iterator[str]:
     yield from ("```text", f"rdd-edge {name} {'[OPTIONS] ' if options else ''}{usage}".rstrip(), "```", "")
     for title, parameters in (("Argument", arguments), ("Option", options)):
         if parameters:
-            yield from (f"| {title} | |", "|---|---|")
+            yield from (f"| {title} | Meaning |", "|---|---|")
             for parameter in parameters:
                 record, text = parameter.get_help_record(context)
                 if title == "Argument":
