@@ -220,4 +220,5 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         return convert(" ".join(match[1].split()), display="block")
 
     markdown = re.sub(r"^\$\$\n(.+?)\n\$\$$", block, markdown, flags=re.DOTALL | re.MULTILINE)
-    return re.sub(r"\$`(.+?)`\$", lambda match: convert(match[1]), markdown)
+    # In a span, since Markdown takes a line that begins with <math> for a block.
+    return re.sub(r"\$`(.+?)`\$", lambda match: f"<span>{convert(match[1])}</span>", markdown)
