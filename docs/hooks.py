@@ -32,6 +32,7 @@ def cli_page() -> str:
     for panel, names in panels.items():
         links = ", ".join(f"[`{name}`](#rdd-edge-{name})" for name in names)
         parts.append(f"| {panel} | {links} |")
+    parts += ["", *_options(group.params, group.make_context("rdd-edge", [], resilient_parsing=True))]
     for names in panels.values():
         for name in names:
             parts += ["", *_command(name, group.commands[name])]
@@ -46,25 +47,31 @@ def _command(name: str, command: Any) -> Iterator[str]:
     options = [p for p in command.params if p.param_type_name == "option"]
     usage = " ".join(f"{p.name.upper()}{'...' if p.nargs == -1 else ''}" for p in arguments)
     yield from ("```text", f"rdd-edge {name} {'[OPTIONS] ' if options else ''}{usage}".rstrip(), "```", "")
-    for title, parameters in (("Argument", arguments), ("Option", options)):
-        if parameters:
-            yield from (f"| {title} | Meaning |", "|---|---|")
-            for parameter in parameters:
-                record, text = parameter.get_help_record(context)
-                if title == "Argument":
-                    record = f"{parameter.name.upper()}{'...' if parameter.nargs == -1 else ''}"
-                record = re.sub(r"<(?:list\[)?(\w+)[^>]*>", lambda match: match[1].upper(), record)
-                text = re.sub(r" +(?=\[(?:required|default))", " ", text)
-                yield f"| `{record}` | {_cell(text)} |"
-            yield ""
+    if arguments:
+        yield from ("| Argument | Meaning |", "|---|---|")
+        for parameter in arguments:
+            dots = "..." if parameter.nargs == -1 else ""
+            yield f"| `{parameter.name.upper()}{dots}` | {_cell(parameter.get_help_record(context)[1])} |"
+        yield ""
+    yield from _options(options, context)
     for block in examples:
         title, *lines = block.strip("\n").splitlines()
         yield from (title, "", "```sh", *(line.strip() for line in lines), "```")
 
 
+def _options(options: list[Any], context: Any) -> Iterator[str]:
+    if options:
+        yield from ("| Option | Meaning |", "|---|---|")
+    for option in options:
+        usage, text = option.get_help_record(context)
+        usage = re.sub(r"<(?:list\[)?(\w+)[^>]*>", lambda match: match[1].upper(), usage)
+        yield f"| `{usage}` | {_cell(text)} |"
+    yield ""
+
+
 def _plain(text: str) -> str:
     """Help without the escapes of rich's markup, and with one space between sentences."""
-    return re.sub(r"(?<=\.)  +", " ", text.replace("\\[", "["))
+    return re.sub(r"(?<=\S)  +", " ", text.replace("\\[", "["))
 
 
 def _cell(text: str) -> str:

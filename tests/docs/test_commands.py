@@ -17,7 +17,7 @@ from typer.main import get_command
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.cli import app
 from rdd_edge.distillation.config import resolve
-from rdd_edge.targets import target_names
+from rdd_edge.targets import load_target
 
 GROUP: Any = get_command(app)
 
@@ -41,6 +41,7 @@ def test_examples_of_the_help_are_real(tmp_path):
         "rdd-edge distill --out runs/a --method rd",
         "rdd-edge bench",
         "rdd-edge export runs/a --target toaster --out b",
+        "rdd-edge export runs/a --target jetson --precision w4 --out b",
         "make tset",
         "make install TORCH_INDX=x",
         "pip install '.[androod]'",
@@ -72,13 +73,15 @@ def check_rdd_edge(arguments: list[str]) -> None:
     """Commands, options, values and settings, as far as they can be known without running."""
     command, *rest = arguments
     if command.startswith("-"):
-        assert command in ("--help", "--version")
+        assert command == "--help" or any(command in option.opts for option in GROUP.params)
         return
     values = GROUP.commands[command].make_context(command, rest).params
     if command in ("distill", "study"):
         options = {key: values.get(key) for key in ("method", "losses", "sfddm_steps", "subsequence")}
         resolve(values["preset"], settings=values["set_"] or (), **options)
-    assert set(values.get("target") or ()) <= set(target_names())
+    for target in values.get("target") or ():
+        precisions = {getattr(precision, "name", precision) for precision in load_target(target).precisions}
+        assert values["precision"] in {None, "all", *precisions}
 
 
 def check_make(arguments: list[str]) -> None:
