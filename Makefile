@@ -2,6 +2,7 @@
 #   make quickstart     train, export, bench and report on digits; runs/quickstart/report.html
 #   make test           lint, types and tests
 #   make test-slow      the tests that take minutes each
+#   make docs           the documentation, in site/; warnings are errors
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +13,10 @@ OUT ?= runs/quickstart
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install tools quickstart test test-slow lint clean
+.PHONY: help install tools quickstart test test-slow lint docs clean
 
 help:
-	@sed -n '2,4s/^#   //p' Makefile
+	@sed -n '2,5s/^#   //p' Makefile
 
 install: $(VENV)/installed
 
@@ -42,5 +43,14 @@ test: lint tools
 test-slow: install
 	$(BIN)/pytest -q -m slow
 
+# PyTorch is not needed: the pages are generated from the sources, the command line and the presets.
+$(VENV)/docs-installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+docs: $(VENV)/docs-installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean:
-	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

@@ -34,7 +34,12 @@ AnyPath = str | PathLike[str]
 
 @dataclass(frozen=True)
 class TrainingRun:
-    """The folder of a training run. `stopped` says where it stopped for lack of time; None: it is finished."""
+    """A training run on disk.
+
+    Attributes:
+        folder: The folder of the run, which every function takes as a checkpoint.
+        stopped: Where the run stopped when `max_minutes` were over; None if it is finished.
+    """
 
     folder: Path
     stopped: str | None = None
@@ -66,12 +71,29 @@ def distill(
 
     A run that was interrupted continues when it is called again with the same arguments.
 
-    out: folder of the run.  method: rdd, rcfd, pd, pd-lpips or sfddm.  losses: terms in place of a method, e.g.
-    "cfd,ii_p2p".  settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".  start_from: a run whose extractor,
-    judge, teacher and base student are copied.  max_minutes: stop cleanly after that long.
-
         run = rdd_edge.distill("runs/digits", preset="digits", seed=1)
         images = rdd_edge.sample(run.folder, n=16)
+
+    Args:
+        out: Folder of the run.
+        preset: Settings to start from: digits, cifar10, cifar10-edge or imagenet64.
+        data: "digits" or a path to images; by default the data of the preset.
+        method: rdd, rcfd, pd, pd-lpips or sfddm; by default rdd.
+        losses: Terms in place of a method, e.g. "cfd,ii_p2p".
+        sfddm_steps: Sampling steps of an SFDDM student.
+        subsequence: The teacher's steps that an SFDDM student keeps, e.g. "1,5,20,32".
+        teacher: diffusers UNet2DModel folder with its scheduler, in place of training a teacher.
+        student_config: JSON file of a smaller student's network.
+        image_size: Side of the square that images are cropped and resized to.
+        seed: Seed of every random draw.
+        settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".
+        start_from: Training run whose extractor, judge, teacher and base student are copied.
+        max_minutes: Stop cleanly after this many minutes.
+        save_seconds: Seconds between saved states: the most work that a kill may cost.
+        shard_mb: Largest file of an unfinished stage's state, in MB.
+        tensorboard: Also write scalars and image grids for TensorBoard.
+        threads: CPU threads; by default PyTorch's.
+        device: cpu or cuda; by default cuda where available.
     """
     from .dependencies import import_or_explain
     from .distillation.config import resolve
@@ -99,12 +121,19 @@ def distill(
 def sample(
     checkpoint: AnyPath, *, n: int = 64, seed: int = 0, steps: int | None = None, sampler: str | None = None
 ) -> NDArray[np.uint8]:
-    """Images (n, H, W, C) of a checkpoint, from the portable noise of `seed`.
-
-    steps: number of sampling steps; by default those that the checkpoint was trained for.  sampler: ddim, pndm or
-    dpm-solver, which need no training; by default the method's own.
+    """Draw images of a checkpoint.
 
         images = rdd_edge.sample("runs/digits", n=16, seed=3)
+
+    Args:
+        checkpoint: Training run, diffusers folder, name of a shipped model, or Hugging Face Hub id.
+        n: Number of images.
+        seed: Seed of the sampling noise.
+        steps: Number of sampling steps; by default those that the checkpoint was trained for.
+        sampler: ddim, pndm or dpm-solver, which need no training; by default the method's own.
+
+    Returns:
+        Images (n, H, W, C).
     """
     import numpy as np
 
@@ -162,14 +191,24 @@ def evaluate(
     extractor: str | None = None,
     out: AnyPath | None = None,
 ) -> Evaluation | Scores:
-    """Quality of a checkpoint; or, with `reference`, of a benchmark run against the server's on the same noise.
-
-    n, seed, steps, sampler: the samples of a checkpoint; each number of steps is measured.  reference: a benchmark run
-    made with device="server".  data, extractor: real images and the network whose features are compared; by default
-    those of the training run.  out: JSON file for the result.
+    """Measure the quality of a checkpoint; or, with `reference`, of a benchmark run on the same noise.
 
         print(rdd_edge.evaluate("runs/digits", n=2000).rows[0].distance)
-        print(rdd_edge.evaluate("bench/android", reference="bench/server").psnr_float)
+        print(rdd_edge.evaluate("bench/android-int8", reference="bench/server").psnr_float)
+
+    Args:
+        path: Checkpoint, training run, or benchmark run.
+        reference: For a benchmark run: the one made with `device="server"`.
+        n: Number of samples of a checkpoint.
+        seed: Seed of a checkpoint's samples.
+        steps: Numbers of sampling steps of a checkpoint, each measured; by default those it was trained for.
+        sampler: ddim, pndm or dpm-solver, which need no training; by default the method's own.
+        data: "digits" or a path to real images; by default the data of the training run.
+        extractor: Folder of a classifier, "inception[:FILE]" or "resnet20:FILE"; by default the run's judge.
+        out: JSON file for the result.
+
+    Returns:
+        The distances of a checkpoint, or the scores of a benchmark run.
     """
     from .evaluation.sources import evaluation_sources
 
@@ -207,14 +246,24 @@ def export(
     data: str | None = None,
     extractor: str | None = None,
 ) -> list[Bundle]:
-    """Build a bundle for each target in the folder `out`, each checked by running its artifact.
-
-    precision: one that every target has, or "all"; by default each target's own.  min_psnr, max_fd_rise: the quality
-    that mixed precision has to keep, in dB to the student or as a relative rise of its Fréchet distance; `data` and
-    `extractor` are those of that distance.
+    """Build a bundle for each target, each checked by running its artifact.
 
         (bundle,) = rdd_edge.export("runs/digits", ["android"], "bundles", precision="int8")
         print(bundle.manifest.parity.psnr_db)
+
+    Args:
+        checkpoint: Training run, diffusers folder, name of a shipped model, or Hugging Face Hub id.
+        targets: Names of targets: android, ios, jetson.
+        out: Folder that gets one bundle per target and precision.
+        precision: One that every target has, or "all"; by default each target's own.
+        backend: Backend of the target, e.g. "vulkan" for an Android GPU; by default its first.
+        min_psnr: Mixed precision: median PSNR to the student that must be kept, in dB.
+        max_fd_rise: Mixed precision: largest relative rise of the Fréchet distance over the student's, e.g. 0.02.
+        data: Real images for `max_fd_rise`; by default the data of the training run.
+        extractor: Feature extractor for `max_fd_rise`; by default the run's judge.
+
+    Returns:
+        The bundles, in the order of the targets.
     """
     from .dependencies import import_or_explain
 
@@ -234,13 +283,21 @@ def bench(
     quick: bool = False,
     runtime: str | None = None,
 ) -> RunRecord:
-    """Run a bundle's artifact, or a checkpoint with device="server", and write its benchmark run to the folder `out`.
-
-    device: "host", "ssh://user@host[:port]" or "server".  plan: by default the bundle's.  quick: 128 runs and 10 s in
-    place of 1,024 runs and 60 s.  runtime: over ssh, "tensorrt" or "onnxruntime".
+    """Run an artifact as a device would and write a benchmark run.
 
         record = rdd_edge.bench("bundles/android-int8", "bench/android-int8", quick=True)
         print(sorted(record.latency_ms)[len(record.latency_ms) // 2], "ms")
+
+    Args:
+        source: Bundle; or, with `device="server"`, a checkpoint.
+        out: Folder of the benchmark run.
+        device: "host", "ssh://user@host[:port]", or "server" for a checkpoint in PyTorch.
+        plan: What to run; by default the bundle's plan.
+        quick: 128 timed inferences and 10 s in place of 1,024 and 60 s. Ignored where a plan is given.
+        runtime: Over ssh: "tensorrt" or "onnxruntime"; by default tensorrt.
+
+    Returns:
+        What was measured.
     """
     from .benchmarking.bench import bench as run
     from .benchmarking.bench import default_plan
@@ -256,12 +313,19 @@ def report(
     scores: Sequence[AnyPath] = (),
     format: Literal["html", "md", "json"] | None = None,
 ) -> Path:
-    """Write one self-contained page of benchmark runs and their scores; returns its path.
-
-    baseline: a run that the other medians are divided by.  scores: files of `evaluate`; by default the scores.json in
-    each run's folder.  format: by default told by the file's suffix.
+    """Write one self-contained page of benchmark runs and their scores.
 
         rdd_edge.report(["bench/android-int8", "bench/server"], "report.html")
+
+    Args:
+        benches: Benchmark runs.
+        out: File to write: .html, .md or .json.
+        baseline: Benchmark run that the other medians are divided by.
+        scores: Results of `evaluate` for some of the runs; by default the scores.json in each run's folder.
+        format: html, md or json; by default chosen by the file's suffix.
+
+    Returns:
+        The path of the file.
     """
     from .reporting.report import report as run
 
