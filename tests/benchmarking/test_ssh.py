@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tanh_onnx import write_tanh_bundle
+from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.benchmarking.ssh import CONFIG, Destination
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.console import Reporter, reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -32,9 +34,7 @@ PLAN = Plan(
     threads=1,
 )
 LONG = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
-
-
-JETSON = Path(__file__).parent / "fakes" / "jetson"
+JETSON = Path(__file__).parents[1] / "fakes" / "jetson"
 
 
 class Board:
@@ -109,6 +109,17 @@ class Board:
         return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))
 
 
+class WhileTimed(Reporter):
+    """Does something whenever a timed run is reported."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        if self.stage == "time":
+            self.action()
+
+
 @pytest.fixture
 def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
     folder = tmp_path / "board"
@@ -123,25 +134,27 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
 
 @needs_sshd
 def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board) -> None:
-    bundle, seen = write_tanh_bundle(tmp_path), []
-    record = bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    bundle, recorder = write_tanh_bundle(tmp_path), Recorder()
+    with reporting_to(recorder):
+        record = bench(bundle, board.url, tmp_path / "run", PLAN)
     run = read_bench_run(tmp_path / "run")
     assert run.record == record
     assert (record.where, record.target, run.plan) == ("device", "jetson", PLAN)
     bench(bundle, "host", tmp_path / "host", PLAN)
     np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
-    stages = [stage for stage, _ in seen]
+    stages = [stage for stage, _ in recorder.stages]
     assert stages[0] == "copy"
     assert "load" in stages
     assert board.left("runs") == []
     assert board.left("bundles") == [record.bundle_sha256]
-    seen.clear()
     abandoned = board.home / ".cache/rdd-edge/runs/abandoned"
     (abandoned / "out").mkdir(parents=True)
     os.utime(abandoned, (time.time() - 3 * 86400,) * 2)
-    bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    again = Recorder()
+    with reporting_to(again):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
     assert board.left("runs") == []
-    assert "copy" not in [stage for stage, _ in seen]
+    assert "copy" not in [stage for stage, _ in again.stages]
 
 
 @needs_sshd
@@ -149,12 +162,9 @@ def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> 
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
 
-    def cut(stage: str, done: int) -> None:
-        if stage == "time":
-            board.cut()
-
-    with pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
-        bench(bundle, board.url, tmp_path / "run", LONG, cut)
+    cut = WhileTimed(board.cut)
+    with reporting_to(cut), pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
+        bench(bundle, board.url, tmp_path / "run", LONG)
     assert read_bench_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert bench(bundle, board.url, tmp_path / "run", PLAN).bundle_sha256 == record.bundle_sha256
@@ -165,12 +175,12 @@ def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Boar
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
 
-    def kill(stage: str, done: int) -> None:
-        for pid in board.harnesses() if stage == "time" else []:
+    def kill() -> None:
+        for pid in board.harnesses():
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(ArtifactError, match=r"the harness on .* was ended by SIGKILL"):
-        bench(bundle, board.url, tmp_path / "run", LONG, kill)
+    with reporting_to(WhileTimed(kill)), pytest.raises(ArtifactError, match=r"the harness on .* SIGKILL"):
+        bench(bundle, board.url, tmp_path / "run", LONG)
     assert read_bench_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert board.left("runs") == []
@@ -277,21 +287,22 @@ def test_destinations() -> None:
 
 @needs_sshd
 def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Path, board: Board) -> None:
-    bundle, seen = write_tanh_bundle(tmp_path), []
-    own = bench(bundle, board.url, tmp_path / "own", PLAN, lambda *step: seen.append(step))
-    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, None, "onnxruntime")
+    bundle, recorder = write_tanh_bundle(tmp_path), Recorder()
+    with reporting_to(recorder):
+        own = bench(bundle, board.url, tmp_path / "own", PLAN)
+    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, "onnxruntime")
     assert own.runtime is not None
     assert asked.runtime is not None
     assert (own.runtime.name, asked.runtime.name) == ("tensorrt", "onnxruntime")
-    assert "build" in [stage for stage, _ in seen]
+    assert "build" in [stage for stage, _ in recorder.stages]
     assert len(list((board.home / ".cache/rdd-edge/engines").glob("*.engine"))) == 1
     np.testing.assert_array_equal(
         read_bench_run(tmp_path / "own").images(), read_bench_run(tmp_path / "asked").images()
     )
     with pytest.raises(UsageError, match="goes with ssh://"):
-        bench(bundle, "host", tmp_path / "host", PLAN, None, "onnxruntime")
+        bench(bundle, "host", tmp_path / "host", PLAN, "onnxruntime")
     with pytest.raises(UsageError, match="invalid choice: 'tpu'"):
-        bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
+        bench(bundle, board.url, tmp_path / "new", PLAN, "tpu")
     assert not (tmp_path / "new").exists()
     assert board.left("runs") == []
 
@@ -308,11 +319,11 @@ def test_exported_students_go_the_whole_way(
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 
-    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles", lambda event: None)
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles")
     bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
     for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
         out = tmp_path / precision
-        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, None, runtime)
+        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, runtime)
         assert record.runtime is not None
         assert record.runtime.name == runtime
         assert record.operators is not None

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import Recorder
 
 from rdd_edge.benchmarking import worker as child
 from rdd_edge.benchmarking.worker import Request, in_child, run_artifact, supervise
+from rdd_edge.console import reporting_to
 from rdd_edge.errors import ArtifactError, UsageError
 from rdd_edge.targets.base import ExportSpec
 
@@ -88,12 +90,13 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_supervise_reports_each_stage(tmp_path: Path) -> None:
-    seen: list[tuple[str, int]] = []
+    recorder = Recorder()
     code = "import sys, time, pathlib; from rdd_edge.benchmarking.worker import Reporter\n"
     code += "r = Reporter(pathlib.Path(sys.argv[1])); r('load', 0); time.sleep(.3); r('run', 7); time.sleep(.3)"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    assert supervise(command, dict(os.environ), tmp_path, 60) == 0
-    assert seen == [("load", 0), ("run", 7)]
+    with reporting_to(recorder):
+        assert supervise(command, dict(os.environ), tmp_path, 60) == 0
+    assert recorder.counts == [("load", 0), ("run", 7)]
 
 
 def test_every_error_name_maps_back() -> None:

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
@@ -51,8 +53,9 @@ def artifact(tmp_path: Path, make_bundle: Callable[..., Path], tiny_checkpoint: 
 
 
 def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server: Path) -> None:
-    seen: list[tuple[str, int]] = []
-    scores = score(artifact, server, REAL, Means(), tmp_path / "scores.json", lambda *step: seen.append(step))
+    recorder = Recorder()
+    with reporting_to(recorder):
+        scores = score(artifact, server, REAL, Means(), tmp_path / "scores.json")
     assert read_model(tmp_path / "scores.json", Scores) == scores
     mine, theirs = read_bench_run(artifact), read_bench_run(server)
     of = {
@@ -83,7 +86,9 @@ def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server:
     assert scores.saturation is not None
     assert scores.saturation.real == pytest.approx(np.mean((REAL == 0) | (REAL == 255)))
     assert [fault.name for fault in scores.diagnoses] == ["other noise"]  # it has nothing to do with the student
-    assert seen == [(who, n) for who, ns in (("real", (20, 40, 60)), ("artifact", (14, 27, 40)), ("server", (14, 27, 40))) for n in ns]  # fmt: skip # noqa: E501
+    expected = {"real": (20, 40, 60), "artifact": (14, 27, 40), "server": (14, 27, 40)}
+    counts = [(f"features of the {images} images", n) for images, counts in expected.items() for n in counts]
+    assert [count for count in recorder.counts if count[0].startswith("features")] == counts
 
 
 def test_the_server_against_itself_is_identical(server: Path) -> None:
