@@ -135,13 +135,13 @@ def test_wrong_arguments_are_sentences(tmp_path: Path, make_bundle: Callable[...
     bundle, out = make_bundle(), tmp_path / "run"
     with pytest.raises(UsageError, match="there is no device 'tpu'"):
         bench(bundle, "tpu", out, None)
-    with pytest.raises(UsageError, match="is a bundle: take --device host"):
+    with pytest.raises(UsageError, match=r"is a bundle .* use --device host"):
         bench(bundle, "server", out, None)
     with pytest.raises(UsageError, match="export it first"):
         bench(tiny_checkpoint, "host", out, None)
     with pytest.raises(MissingError, match="there is no bundle or checkpoint"):
         bench(tmp_path / "nothing", "host", out, None)
-    with pytest.raises(UsageError, match="is not a bench run: choose another"):
+    with pytest.raises(UsageError, match="is not a benchmark run: choose another"):
         bench(bundle, "host", bundle, None)
     (bundle / "model.fake").write_text("changed")
     with pytest.raises(CorruptError, match="its SHA-256 differs"):
@@ -189,7 +189,7 @@ def _link(run: Path) -> None:
         (_link, CorruptError, "is a symbolic link"),
         (lambda run: (run / "samples.f32").unlink(), MissingError, "there is no .*samples.f32"),
         (lambda run: (run / "plan.json").unlink(), MissingError, "there is no .*plan.json"),
-        (shutil.rmtree, MissingError, "is not a bench run"),
+        (shutil.rmtree, MissingError, "is not a benchmark run"),
     ],
 )
 def test_a_broken_run_is_a_sentence(

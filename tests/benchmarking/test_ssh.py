@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import io
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from records import REAL, Means
 from tanh_onnx import write_tanh_bundle
 from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.run import read_bench_run
-from rdd_edge.benchmarking.ssh import CONFIG, Destination
+from rdd_edge.benchmarking.ssh import CONFIG, Destination, show_progress, unpack
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import Reporter, reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
@@ -163,7 +166,7 @@ def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> 
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
 
     cut = WhileTimed(board.cut)
-    with reporting_to(cut), pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
+    with reporting_to(cut), pytest.raises(DeviceError, match="cannot be reached, or the connection to it broke"):
         bench(bundle, board.url, tmp_path / "run", LONG)
     assert read_bench_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
@@ -241,7 +244,7 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None
     harness = board.home / ".cache/rdd-edge/bundles" / str(record.bundle_sha256) / "harness/bench.py"
     lie = "import os, sys; out = sys.argv[sys.argv.index('--out') + 1]; os.makedirs(out)\n"
     harness.write_text(lie + "os.symlink('/etc/passwd', out + '/record.json')")
-    with pytest.raises(CorruptError, match=r"sent back 'record.json', which no bench run has"):
+    with pytest.raises(CorruptError, match=r"sent back 'record.json', which is not part of a benchmark run"):
         bench(bundle, board.url, tmp_path / "new", PLAN)
     harness.write_text(lie + "open(out + '/evil', 'w').write('x')")
     with pytest.raises(CorruptError, match="sent back 'evil'"):
@@ -272,7 +275,7 @@ def test_a_bundle_without_a_harness_is_a_sentence(tmp_path: Path, make_bundle: o
      "ssh://$(id)", "ssh://u@-h", "ssh://host/path", "ssh://host\n"],
 )  # fmt: skip
 def test_what_is_no_destination_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no ssh://"):
+    with pytest.raises(UsageError, match="is not a destination"):
         Destination.parse(url)
 
 
@@ -283,6 +286,72 @@ def test_destinations() -> None:
     command = Destination("board", "me", 2222).command("echo hi")
     assert command[-3:] == ["--", "board", "echo hi"]
     assert "StrictHostKeyChecking=yes" in command
+
+
+def archive(files: dict[str, bytes], mode: str = "w") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+GOOD = archive({"./plan.json": b"{}", "./samples.u8": bytes(100)})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (GOOD[:700], "is truncated or not a tar"),
+        (GOOD[:1600], "is truncated or not a tar"),
+        (b"", "is truncated or not a tar"),
+        (os.urandom(5000), "is truncated or not a tar"),
+        (archive({"samples.u8": bytes(100)}, "w:gz"), "is truncated or not a tar"),
+        (archive({"samples.u8": bytes(101)}), "samples.u8 with 101 bytes; the plan allows 100"),
+        (archive({"../plan.json": b"{}"}), "'../plan.json', which is not part of a benchmark run"),
+        (archive({"\x1b[2J": b""}), r"'\\x1b\[2J', which is not part of a benchmark run"),
+    ],
+)
+def test_an_archive_is_bounded_by_the_plan(tmp_path: Path, content: bytes, sentence: str) -> None:
+    most = {"plan.json": 10, "samples.u8": 100}
+    unpack(GOOD, tmp_path, most, Destination("board"))
+    assert (tmp_path / "samples.u8").read_bytes() == bytes(100)
+    with pytest.raises(CorruptError, match=sentence) as error:
+        unpack(content, tmp_path, most, Destination("board"))
+    assert str(error.value).isprintable()
+
+
+@needs_sshd
+def test_more_than_the_plan_allows_is_not_read(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    monkeypatch.setattr("rdd_edge.benchmarking.ssh.most_bytes", lambda *_: {"plan.json": 0})
+    monkeypatch.setattr("rdd_edge.benchmarking.ssh.TAR_BYTES", 1024)
+    with pytest.raises(CorruptError, match="sent back more than the 1024 bytes that were expected"):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"hello", b"[" * 100_000, b'{"stage": "time"}', b'{"stage": "time", "done": -1}', b"\xff",
+     b'{"stage": "time", "done": 1e999}', b'{"stage": "time", "done": NaN}', b'{"stage": ["time"], "done": 1}',
+     b'{"stage": "time", "done": %s}' % (b"9" * 4000), b'{"stage": "time", "done": null}'],
+)  # fmt: skip
+def test_absurd_progress_is_skipped(line: bytes) -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        show_progress(line)
+        show_progress(b'{"stage": "time", "done": 3}')
+    assert recorder.counts == [("time", 3)]
+
+
+def test_a_stage_brings_no_control_characters_to_the_terminal() -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        show_progress(b'{"stage": "\\u001b[2J\\u0007time", "done": 3}')
+    assert recorder.counts == [("?[2J?time", 3)]
 
 
 @needs_sshd
@@ -314,8 +383,6 @@ def test_exported_students_go_the_whole_way(
     tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
 ) -> None:
     """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
-    from test_scores import REAL, Means
-
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from tiny import Recorder
 
-from rdd_edge.benchmarking import worker as child
-from rdd_edge.benchmarking.worker import Request, in_child, run_artifact, supervise
+from rdd_edge.benchmarking.isolation import Request, _error_class, in_child, run_artifact, supervise
 from rdd_edge.console import reporting_to
 from rdd_edge.errors import ArtifactError, UsageError
 from rdd_edge.targets.base import ExportSpec
@@ -91,8 +90,8 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 
 def test_supervise_reports_each_stage(tmp_path: Path) -> None:
     recorder = Recorder()
-    code = "import sys, time, pathlib; from rdd_edge.benchmarking.worker import Reporter\n"
-    code += "r = Reporter(pathlib.Path(sys.argv[1])); r('load', 0); time.sleep(.3); r('run', 7); time.sleep(.3)"
+    code = "import sys, time, pathlib; from rdd_edge.benchmarking.worker import ProgressFile\n"
+    code += "r = ProgressFile(pathlib.Path(sys.argv[1])); r('load', 0); time.sleep(.3); r('run', 7); time.sleep(.3)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with reporting_to(recorder):
         assert supervise(command, dict(os.environ), tmp_path, 60) == 0
@@ -100,5 +99,5 @@ def test_supervise_reports_each_stage(tmp_path: Path) -> None:
 
 
 def test_every_error_name_maps_back() -> None:
-    assert child._error_class("UsageError") is UsageError
-    assert child._error_class("print") is ArtifactError
+    assert _error_class("UsageError") is UsageError
+    assert _error_class("print") is ArtifactError
