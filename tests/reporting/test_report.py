@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from bundles import add_fake_target, write_fake_bundle
-from records import write_run, write_scores
-from test_scores import REAL, Means
+from records import REAL, Means, write_run, write_scores
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.record import Device, OperatorTime, RunRecord, summary
@@ -75,7 +74,7 @@ def spoil(run: Path, text: str) -> None:
         changes = {
             "missing": dict.fromkeys(scores.missing, text),
             "record_sha256": sha256_of(run / "record.json"),
-            "diagnoses": tuple(fault.model_copy(update={"name": text, "sentence": text}) for fault in scores.diagnoses),
+            "diagnoses": tuple(one.model_copy(update={"name": text, "sentence": text}) for one in scores.diagnoses),
         }
         if scores.distance:
             changes["distance"] = scores.distance.model_copy(update={"metric": text, "caution": text})
@@ -107,9 +106,9 @@ def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> N
     assert f'data-sort="{scores.distance.artifact}"' in page
     assert "fd_quarters" in page
     assert "Fakert runs on fake machines only." in page  # the reason of every dash of the third run
-    assert "other noise" in page  # the planted fault: the fake artifact is not the student
+    assert "other noise" in page  # the planted mistake: the fake artifact is not the student
     assert page.count("data:image/png;base64,") == 1 + 3 + 1  # server; server, artifact, difference; the worst
-    assert re.search(r"difference, × \d+", page)
+    assert re.search(r"Difference × \d+", page)
 
 
 def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> None:
@@ -172,9 +171,9 @@ def test_json_is_for_scripts(tmp_path: Path, runs: list[Path]) -> None:
 
 def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path]) -> None:
     out = tmp_path / "report.html"
-    with pytest.raises(UsageError, match="at least one bench run"):
+    with pytest.raises(UsageError, match="at least one benchmark run"):
         report([], out)
-    with pytest.raises(MissingError, match="is not a bench run"):
+    with pytest.raises(MissingError, match="is not a benchmark run"):
         report([tmp_path], out)
     with pytest.raises(UsageError, match=r"ends in none of .html"):
         report(runs, tmp_path / "report.pdf")
@@ -182,10 +181,10 @@ def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path])
         report(runs, tmp_path)
     with pytest.raises(UsageError, match="has no latencies: fakert runs"):
         report(runs, out, baseline=runs[2])
-    with pytest.raises(UsageError, match="scores none of the bench runs given"):
+    with pytest.raises(UsageError, match="belongs to none of the benchmark runs"):
         report(runs[:1], out, scores=[runs[1] / "scores.json"])
     shutil.copy(runs[1] / "scores.json", runs[0] / "scores.json")
-    with pytest.raises(CorruptError, match="scores another record"):
+    with pytest.raises(CorruptError, match="belongs to another record"):
         report(runs, out)
     assert not out.exists()
 
@@ -218,7 +217,7 @@ def test_a_browser_runs_no_string_of_a_record(tmp_path: Path, runs: list[Path]) 
         spoil(run, EVIL)
     report(runs, tmp_path / "evil.html")
     dom = chromium(tmp_path, "--dump-dom", (tmp_path / "evil.html").as_uri())
-    assert "<title>One-step student, measured</title>" in dom
+    assert "<title>One-step student: benchmark report</title>" in dom
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
