@@ -175,7 +175,7 @@ def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path])
         report([], out)
     with pytest.raises(MissingError, match="is not a benchmark run"):
         report([tmp_path], out)
-    with pytest.raises(UsageError, match=r"ends in none of .html"):
+    with pytest.raises(UsageError, match=r"has none of the suffixes \.html"):
         report(runs, tmp_path / "report.pdf")
     with pytest.raises(UsageError, match="is a folder"):
         report(runs, tmp_path)
