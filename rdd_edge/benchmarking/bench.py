@@ -14,11 +14,12 @@ from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, write_model
 from ..targets.base import ExportSpec
+from .connection import SSH, Destination
 from .facts import Facts
 from .isolation import Request, in_child
 from .record import SERVER, RunRecord, this_machine
 from .run import PLAN, RECORD, SAMPLES
-from .ssh import SSH, Destination, bench_over_ssh
+from .ssh import bench_over_ssh
 
 __all__ = ["HOST", "bench", "default_plan", "spec_of"]
 

@@ -22,7 +22,7 @@ from ..files import write_bytes, write_model
 from ..metrics.inception import metric_name
 from ..schema import Frozen, UInt64
 from .checkpoint import require_samples
-from .comparison import evaluated
+from .comparison import evaluate_cached
 from .sources import evaluation_sources
 
 __all__ = ["VARIED", "Study", "study"]
@@ -102,7 +102,7 @@ def study(
     for run, varied in zip(runs, presets, strict=True):
         distill(varied, run, start_from=base, deadline=deadline, until=f"student-{steps}")
     real, judge = evaluation_sources(runs[0], None, extractor)
-    evaluations = [evaluated(run / f"student-{steps}", steps, count, seed, real, judge) for run in runs]
+    evaluations = [evaluate_cached(run / f"student-{steps}", steps, count, seed, real, judge) for run in runs]
     result = Study(
         vary=vary,
         steps=steps,

@@ -25,7 +25,7 @@ from ..schema import Frozen, UInt64
 from .checkpoint import Evaluation, evaluate
 from .sources import evaluation_sources
 
-__all__ = ["Comparison", "Entry", "compare", "draw_comparison", "evaluated"]
+__all__ = ["Comparison", "Entry", "compare", "draw_comparison", "evaluate_cached"]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 BASELINE = "ddim"  # the teacher's row
@@ -90,7 +90,7 @@ def compare(
     distances: dict[tuple[str, int], dict[str, tuple[str, float]]] = {}
     floor = 0.0
     for method, n, path, sampler in [*baselines, *distilled]:
-        result = evaluated(path, n, count, seed, real, judge, sampler)
+        result = evaluate_cached(path, n, count, seed, real, judge, sampler)
         (row,), floor = result.rows, result.floor
         distances.setdefault((method, n), {})[row.checkpoint_sha256] = (str(path), row.distance)
     entries = tuple(
@@ -125,7 +125,7 @@ def draw_comparison(comparison: Comparison, out: Path, columns: int = 8) -> list
     return [f"{entry.method} {entry.steps}" for entry in comparison.entries]
 
 
-def evaluated(
+def evaluate_cached(
     folder: Path,
     steps: int,
     count: int,

@@ -11,7 +11,7 @@ from ..errors import MissingError, ThresholdError, UsageError
 from ..files import read_model, sha256_of
 from .scores import Distance, Scores
 
-__all__ = ["Change", "Comparison", "compare_runs"]
+__all__ = ["BenchComparison", "Change", "compare_runs"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BenchComparison:
     """All figures of both runs."""
 
     changes: tuple[Change, ...]
@@ -53,7 +53,7 @@ class Comparison:
             raise ThresholdError(f"the new run regressed: {what}")
 
 
-def compare_runs(before: Path, after: Path, max_slower: float | None, max_fd_rise: float | None) -> Comparison:
+def compare_runs(before: Path, after: Path, max_slower: float | None, max_fd_rise: float | None) -> BenchComparison:
     """Compare a new benchmark run with an old one.
 
     max_slower: largest allowed relative rise of the median latency.  max_fd_rise: that of the Fréchet distance, from
@@ -65,7 +65,7 @@ def compare_runs(before: Path, after: Path, max_slower: float | None, max_fd_ris
         raise UsageError(
             f"{before} is {old.title} and {after} is {new.title}: compare runs of the same target and precision"
         )
-    return Comparison((*_speed(old, new, max_slower), *_quality(old, new, max_fd_rise)))
+    return BenchComparison((*_speed(old, new, max_slower), *_quality(old, new, max_fd_rise)))
 
 
 def _speed(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
