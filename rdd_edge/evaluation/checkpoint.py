@@ -138,7 +138,7 @@ def require_samples(count: int) -> None:
     """Raises DataError for fewer samples than a covariance needs."""
     if count < 2:
         raise DataError(
-            f"--n {count} is too few for a covariance: at least two samples, better more than there are features"
+            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
         )
 
 
