@@ -1,4 +1,4 @@
-"""Bench runs of a fake target and of the student itself, through real child processes."""
+"""Benchmark runs of a fake target and of the student itself, in real child processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real OpenSSH server on the loopback address, and a bundle that travels there and back."""
+"""Benchmark runs over ssh, against a real OpenSSH server on the loopback address."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ JETSON = Path(__file__).parents[1] / "fakes" / "jetson"
 
 
 class Board:
-    """A server with a home of its own, at the end of ssh://…"""
+    """An ssh server with a separate home directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
@@ -89,18 +89,18 @@ class Board:
         raise AssertionError((self.folder / "sshd.log").read_text())
 
     def sessions(self) -> list[int]:
-        """Processes of the logins that are under way."""
+        """Processes of the current logins."""
         found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def cut(self) -> None:
-        """What a cable does: both ends of every session gone at once."""
+        """Kill every session, as a cut cable would."""
         for pid in self.sessions():
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
                 os.kill(pid, signal.SIGKILL)
 
     def harnesses(self) -> list[int]:
-        """Processes of the harness that run on this board, and on no other that is there at the same time."""
+        """Processes of the harness on this board, without those of boards of other tests."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it ended in between
@@ -195,12 +195,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not come to that")
+    raise AssertionError("the condition did not become true within 30 s")
 
 
 @needs_sshd
 def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
-    """SIGKILL on this side: no folder here, and the board stops as soon as nobody listens."""
+    """After SIGKILL on this side there is no folder here, and the board stops."""
     bundle = write_tanh_bundle(tmp_path)
     command = [sys.executable, "-m", "rdd_edge", "bench", str(bundle), "--device", board.url]
     command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
@@ -239,7 +239,7 @@ def test_an_unknown_host_key_is_refused(tmp_path: Path, board: Board) -> None:
 
 @needs_sshd
 def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None:
-    """A harness that sends back other files, or another bundle's run."""
+    """A harness that sends back a link, an unknown file, or the run of another plan."""
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
     harness = board.home / ".cache/rdd-edge/bundles" / str(record.bundle_sha256) / "harness/bench.py"
@@ -383,7 +383,7 @@ def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Pat
 def test_exported_students_go_the_whole_way(
     tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
 ) -> None:
-    """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
+    """Export, benchmark over ssh and on the server, evaluate: the board's images differ by rounding only."""
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 

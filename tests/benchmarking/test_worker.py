@@ -1,4 +1,4 @@
-"""A runtime's death in the child is a sentence in the parent."""
+"""A runtime that dies in the child is an error of one sentence in the parent."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_an_unknown_target_travels_as_itself(tmp_path: Path) -> None:
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
-    """The parent's end of the pipe closes: the child leaves by itself."""
+    """The child exits when the parent's end of the pipe closes."""
     code = "import os, threading, time; from rdd_edge.benchmarking.worker import _end_with_parent as end\n"
     code += "threading.Thread(target=end, daemon=True).start(); time.sleep(30)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)

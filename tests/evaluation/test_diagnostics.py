@@ -1,4 +1,4 @@
-"""Each planted mistake is named, and honest samples are left alone."""
+"""Each planted mistake is diagnosed, and correct samples have no diagnosis."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def names(artifact: np.ndarray, floats: np.ndarray | None = None, seed: int = 5)
     return [diagnosis.name for diagnosis in found]
 
 
-def test_honest_samples_have_no_diagnosis() -> None:
+def test_correct_samples_have_no_diagnosis() -> None:
     x = student(5, 40)
     assert names(to_uint8(x), x.transpose(0, 2, 3, 1)) == []
 

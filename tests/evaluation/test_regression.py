@@ -1,4 +1,4 @@
-"""What may change between two runs, and what stops a merge."""
+"""Which changes between two benchmark runs are allowed, and which are regressions."""
 
 from __future__ import annotations
 

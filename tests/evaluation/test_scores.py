@@ -1,4 +1,4 @@
-"""Scores of real bench folders, against the same numbers computed by hand."""
+"""Scores of real benchmark runs, against the same numbers computed independently."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def server(tmp_path: Path, tiny_checkpoint: Path) -> Path:
 
 @pytest.fixture
 def artifact(tmp_path: Path, make_bundle: Callable[..., Path], tiny_checkpoint: Path) -> Path:
-    """A run of an artifact that has nothing to do with the student but its hash."""
+    """A run of an artifact that only shares its hash with the student."""
     bundle = make_bundle(checkpoint_sha256=read_checkpoint(tiny_checkpoint).sha256)
     bench(bundle, "host", tmp_path / "run", PLAN)
     return tmp_path / "run"
@@ -147,7 +147,7 @@ def test_what_does_not_compare_is_refused(
 
 
 def test_a_planted_seed_is_named(tmp_path: Path, tiny_checkpoint: Path, server: Path) -> None:
-    """A record that claims seed 5 with the samples of seed 6: the student is asked, and the seed is named."""
+    """A record that claims seed 5 with the samples of seed 6: the student's samples of seed 6 reveal it."""
     plan = PLAN.model_copy(update={"accuracy": AccuracyPlan(samples=40, seed=6, floats=12)})
     bench(tiny_checkpoint, "server", tmp_path / "run", plan)
     for name in ("plan.json", "record.json"):

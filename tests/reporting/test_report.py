@@ -1,4 +1,4 @@
-"""The page of real bench folders: its figures, its safety, and how it looks in a browser."""
+"""The report of real benchmark runs: its values, its safety, and its behavior in a browser."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def runs(tmp_path: Path, made: Path) -> list[Path]:
 
 
 def spoil(run: Path, text: str) -> None:
-    """Put a text in every free string of a record and of its scores; the others are refused by their patterns."""
+    """Put a text into every string of a record and its scores that has no pattern."""
     record = read_model(run / "record.json", RunRecord)
     changes = {
         "checkpoint": text,
@@ -222,7 +222,7 @@ def test_a_browser_runs_no_string_of_a_record(tmp_path: Path, runs: list[Path]) 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
-    """The page's own script, pressed by one that is added here; the rows come back by size, the missing last."""
+    """A script added here clicks a heading; the page's own sorts the rows, missing values last."""
     report(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     press = "<script>[...document.querySelectorAll('th button')].find(b => b.textContent.startsWith('Median')).click()"
@@ -239,7 +239,7 @@ def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path]) -> None:
-    """In a frame 390 wide, as on a phone, only the table scrolls, and inside itself."""
+    """In a frame 390 pixels wide, as on a phone, only the table scrolls."""
     report(runs, tmp_path / "report.html")
     measure = "<script>document.title = document.documentElement.scrollWidth + ' ' + innerWidth</script></body>"
     (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
@@ -257,7 +257,7 @@ def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_the_table_fits_a_window_1100_wide(tmp_path: Path) -> None:
-    """With the longest names there are and figures of full width."""
+    """With the longest names and the widest values."""
     server = write_run(tmp_path / "server", "server", median_ms=123.4)
     runs = [server, write_run(tmp_path / "run", "android", "mixed", median_ms=123.4)]
     for run in runs:
