@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rdd_edge.benchmarking.worker import run_artifact
+from rdd_edge.benchmarking.isolation import run_artifact
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.exporting.calibration import calibration_set

@@ -1,9 +1,9 @@
-"""A bundle: a folder with one artifact for one target, and everything needed to run, check and trace it.
+"""A bundle: a folder with an artifact for one target, and what is needed to run, verify and trace it.
 
 manifest.json    this schema; its SHA-256 is the bundle's identity
 <artifact>       model.pte, model.mlpackage/, model.onnx, …
-parity/          z.f32, x.f32 (and label.i64): inputs and the student's own outputs for them, little-endian, N C H W
-harness/         where the target has one
+parity/          z.f32, x.f32 (and label.i64): inputs and the student's outputs, little-endian, (N, C, H, W)
+harness/         the program that benchmarks the bundle on a device, if the target has one
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ MANIFEST = "manifest.json"
 class PerformancePlan(Frozen):
     """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`.
 
-    The default is MLPerf's rule for a phone, QUICK that of its quick mode.
+    The default follows MLPerf Mobile, QUICK its quick mode.
     """
 
     warmup: int = Field(default=10, ge=0, le=1_000_000)
@@ -50,15 +50,15 @@ QUICK = PerformancePlan(runs=128, seconds=10.0)
 
 
 class AccuracyPlan(Frozen):
-    """Samples with indices 0 … samples - 1 of the noise of `seed`."""
+    """Samples 0 … samples - 1 of the noise of `seed`."""
 
     samples: int = Field(default=2000, ge=0, le=10_000_000)
     seed: UInt64 = 0
-    floats: int = Field(default=256, ge=0, le=10_000_000)  # of the first samples, kept before rounding
+    floats: int = Field(default=256, ge=0, le=10_000_000)  # first samples that are also kept before rounding
 
 
 class Plan(Frozen):
-    """What a harness is asked to do with a bundle."""
+    """What a benchmark run has to do: timed runs, samples and CPU threads."""
 
     schema_version: Version1 = 1
     performance: PerformancePlan = PerformancePlan()
@@ -74,7 +74,7 @@ class Plan(Frozen):
         seconds: float | None = None,
         threads: int | None = None,
     ) -> Plan:
-        """This plan with what is not None in place of its own. Raises UsageError for a number that does not fit."""
+        """A copy with the values that are not None. Raises UsageError for a value out of range."""
         accuracy = {"samples": samples, "seed": seed}
         performance = {"runs": runs, "seconds": seconds}
         values = self.model_dump()
@@ -89,6 +89,8 @@ class Plan(Frozen):
 
 
 class TensorSpec(Frozen):
+    """An input or output of the artifact."""
+
     name: Name
     shape: Annotated[tuple[Side, ...], Field(min_length=1, max_length=4)]
     dtype: Literal["float32", "int32", "int64"]
@@ -97,16 +99,16 @@ class TensorSpec(Frozen):
 
 
 class Calibration(Frozen):
-    """Noise at t = 1 that the observers saw, disjoint from the samples of any bench by its seed."""
+    """Noise at t = 1 that calibrated the quantizer; its seed is that of no benchmark run."""
 
     samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64
 
 
 class BudgetRecord(Frozen):
-    """The budget under which the layers to keep were searched, and what the artifact reached on `samples` images."""
+    """The quality required of mixed precision, and what the artifact reached on `samples` images."""
 
-    kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; share by which its Fréchet distance may rise
+    kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; relative rise of its Fréchet distance
     asked: Number
     reached: Number
     samples: int = Field(ge=1, le=10_000_000)
@@ -116,11 +118,11 @@ class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
     keep: tuple[Text, ...]  # layers left in higher precision
     int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
-    budget: BudgetRecord | None  # None: there was none, and nothing was searched
+    budget: BudgetRecord | None  # None: no search for the layers to keep
 
 
 class Parity(Frozen):
-    """The check at the end of an export; psnr_db is None where nothing on that machine could run the artifact."""
+    """The check at the end of an export. psnr_db is None where nothing on that machine could run the artifact."""
 
     samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64
@@ -130,6 +132,8 @@ class Parity(Frozen):
 
 
 class Manifest(Frozen):
+    """manifest.json."""
+
     schema_version: Version1 = 1
     target: Name
     precision: Name
@@ -145,30 +149,30 @@ class Manifest(Frozen):
     rewrites: tuple[Text, ...]
     tool_versions: dict[Text, Text]
     default_plan: Plan
-    files: dict[Text, Sha256]  # every file but the manifest, by relative POSIX path
+    files: dict[Text, Sha256]  # of every file except the manifest, by relative POSIX path
 
     @model_validator(mode="after")
-    def _whole(self) -> Manifest:
+    def _valid_paths(self) -> Manifest:
         for name in (self.artifact, *self.files):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or name in ("", ".", MANIFEST) or str(path) != name:
-                raise ValueError(f"{name!r} is no path inside the bundle")
+                raise ValueError(f"{name!r} is not a relative path inside the bundle")
         if PurePosixPath(self.artifact).parts[0] in ("parity", "harness"):
-            raise ValueError(f"artifact: {self.artifact} is where a bundle keeps something else")
+            raise ValueError(f"artifact: {self.artifact} is in a folder reserved for other files")
         if not any(name == self.artifact or name.startswith(f"{self.artifact}/") for name in self.files):
             raise ValueError(f"artifact: {self.artifact} is not among the files")
         return self
 
     @model_validator(mode="after")
-    def _function(self) -> Manifest:
+    def _valid_tensors(self) -> Manifest:
         if len(self.input.shape) != 4 or self.output.shape != self.input.shape:
-            raise ValueError("input and output must have one shape (N, C, H, W)")
+            raise ValueError("input and output must have the same shape (N, C, H, W)")
         if self.input.dtype != "float32" or self.output.dtype != "float32":
             raise ValueError("input and output must be float32")
         if self.label is not None:
             high = self.label.high
             if self.label.shape != self.input.shape[:1] or self.label.low != 0 or high is None or high != int(high):
-                raise ValueError("label must have shape (N,) and go from 0 to a whole number")
+                raise ValueError("label must have shape (N,) and range from 0 to an integer")
             if self.label.dtype == "float32" or not 0 <= high < 2**31:
                 raise ValueError("label must be an integer below 2**31")
         if self.parity.psnr_db is None and not self.parity.reason:
@@ -177,7 +181,7 @@ class Manifest(Frozen):
 
 
 class Bundle(Frozen):
-    """A bundle whose files were checked against their hashes."""
+    """A bundle whose files match their hashes."""
 
     folder: Path
     manifest: Manifest
@@ -185,19 +189,20 @@ class Bundle(Frozen):
 
     @property
     def artifact(self) -> Path:
+        """File or folder of the artifact."""
         return self.folder / self.manifest.artifact
 
     @property
     def artifact_bytes(self) -> int:
-        """Size of the artifact, all its files together."""
+        """Size of the artifact, over all its files."""
         if self.artifact.is_file():
             return self.artifact.stat().st_size
         return sum(path.stat().st_size for path in self.artifact.rglob("*") if path.is_file())
 
     def parity_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, NDArray[np.float32]]:
-        """z, label (None for an unconditional model) and the student's x, each (N, ...).
+        """z (N, C, H, W), label (N,) or None for an unconditional model, and the student's x (N, C, H, W).
 
-        Raises CorruptError where a file does not hold the manifest's number of samples.
+        Raises CorruptError for a file of the wrong size.
         """
         m = self.manifest
         shape = (m.parity.samples, *m.input.shape[1:])
@@ -210,29 +215,29 @@ class Bundle(Frozen):
         path = self.folder / "parity" / name
         size = math.prod(shape) * np.dtype(dtype).itemsize
         if not path.is_file() or path.stat().st_size != size:
-            raise CorruptError(f"{path} does not hold the {shape[0]} samples that the manifest names")
+            raise CorruptError(f"{path} does not hold the {shape[0]} samples that the manifest gives")
         return np.fromfile(path, dtype).reshape(shape)
 
 
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle and check every file's hash.
 
-    Raises MissingError where there is no bundle, CorruptError where one is truncated, changed or has extra files.
+    Raises MissingError where there is no bundle, CorruptError for files that are missing, changed or not listed.
     """
     if not (folder / MANIFEST).is_file():
         raise MissingError(f"{folder} is not a bundle: it has no {MANIFEST}")
     if any(path.is_symlink() for path in folder.rglob("*")):
-        raise CorruptError(f"{folder} holds a symbolic link, and a bundle has none")
+        raise CorruptError(f"{folder} holds a symbolic link, which a bundle must not contain")
     manifest = read_model(folder / MANIFEST, Manifest)
-    found = tree_sha256(folder)
-    identity = found.pop(MANIFEST)
+    hashes = tree_sha256(folder)
+    identity = hashes.pop(MANIFEST)
     for name, expected in manifest.files.items():
-        if name not in found:
+        if name not in hashes:
             raise CorruptError(f"{folder / name} is missing from the bundle")
-        if found[name] != expected:
+        if hashes[name] != expected:
             raise CorruptError(f"{folder / name} is not the file its manifest names: its SHA-256 differs")
-    if extra := sorted(set(found) - set(manifest.files)):
-        raise CorruptError(f"{folder / extra[0]} is not named by the bundle's manifest")
+    if extra := sorted(set(hashes) - set(manifest.files)):
+        raise CorruptError(f"{folder / extra[0]} is not listed in the manifest of the bundle")
     if not (folder / manifest.artifact).exists():
         raise CorruptError(f"{folder / manifest.artifact}, the artifact, is missing from the bundle")
     return Bundle(folder=folder, manifest=manifest, sha256=identity)

@@ -1,4 +1,4 @@
-"""What this machine has of what rdd-edge can use, and what to install for what is missing. Imports nothing heavy."""
+"""`rdd-edge doctor`: what is installed, and how to install what is missing. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ Group = Literal["machine", "stages", "targets", "tools"]
 
 @dataclass(frozen=True)
 class Row:
-    """One thing that was looked for."""
+    """One line of the result."""
 
     group: Group
     name: str
     present: bool
-    detail: str  # versions where present, what to do where not
+    detail: str  # versions, or how to install it
 
     def __str__(self) -> str:
         return f"{'✓' if self.present else '–'} {self.name:<22} {self.detail}"
 
 
 def doctor() -> list[Row]:
-    """Each thing in the order it is used: the machine, the stages, the targets and what runs them here, the tools."""
+    """The machine, the optional dependencies of each stage, the targets and their runtimes, and the tools."""
     targets = target_names()
     needs = _extras()
     stages = [name for name in needs if name not in targets and name != "dev"]
@@ -51,28 +51,28 @@ def _machine() -> list[Row]:
     memory = f", {d.memory_bytes / 2**30:.1f} GiB" if d.memory_bytes else ""
     python = ".".join(map(str, sys.version_info[:3]))
     return [
-        Row("machine", "Python", (3, 10) <= sys.version_info < (3, 14), f"{python} (3.10 to 3.13 are tested)"),
+        Row("machine", "Python", (3, 10) <= sys.version_info < (3, 14), python),
         Row("machine", "processor", True, f"{d.processor or d.machine}, {d.cores} cores{memory}, {d.system}"),
         _cuda(),
     ]
 
 
 def _cuda() -> Row:
-    """By nvidia-smi: asking torch would cost its import."""
-    found = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    if found is None:
-        return Row("machine", "CUDA device", False, "none: training and the server reference run on the CPU")
-    return Row("machine", "CUDA device", True, "; ".join(found.splitlines()))
+    """Asked of nvidia-smi, because importing torch is slow."""
+    devices = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    if devices is None:
+        return Row("machine", "CUDA device", False, "none: training and the server reference use the CPU")
+    return Row("machine", "CUDA device", True, "; ".join(devices.splitlines()))
 
 
 def _extras() -> dict[str, list[str]]:
-    """Packages of each extra, as the installed rdd-edge declares them; what one takes from another is not repeated."""
-    found: dict[str, list[str]] = {}
+    """Packages of each extra, from the metadata of the installed rdd-edge."""
+    extras: dict[str, list[str]] = {}
     for line in metadata.requires(PACKAGE) or []:
         match = re.match(r"(?P<name>[\w.-]+).*extra\s*==\s*['\"](?P<extra>\w+)['\"]", line)
         if match and match["name"] != PACKAGE:
-            found.setdefault(match["extra"], []).append(match["name"])
-    return found
+            extras.setdefault(match["extra"], []).append(match["name"])
+    return extras
 
 
 def _packages(group: Group, extra: str, packages: list[str]) -> Row:
@@ -84,17 +84,17 @@ def _packages(group: Group, extra: str, packages: list[str]) -> Row:
 
 
 def _runtime(name: str) -> Row:
-    """Whether the target's artifacts run on this machine."""
+    """The runtime that executes the target's artifacts on this machine."""
     target = load_target(name)
-    found = target.runtime_here()
-    return Row("targets", f"{name}, run here", found is not None, found or target.cannot_run(target.precisions[0]))
+    runtime = target.runtime_here()
+    return Row("targets", f"{name} runtime", runtime is not None, runtime or target.cannot_run(target.precisions[0]))
 
 
 def _tools() -> list[Row]:
     tools: list[tuple[str, tuple[str, ...], str]] = [
-        ("adb", ("adb", "version"), "for Android devices: apt-get install adb, or Android's platform-tools"),
+        ("adb", ("adb", "version"), "for Android devices: apt-get install adb, or Android Platform-Tools"),
         ("ssh", ("ssh", "-V"), "for Jetson boards: apt-get install openssh-client"),
-        ("trtexec", ("trtexec", "--help"), "comes with TensorRT on the board: /usr/src/tensorrt/bin/trtexec"),
+        ("trtexec", ("trtexec", "--help"), "part of TensorRT on Jetson boards: /usr/src/tensorrt/bin/trtexec"),
         ("Xcode", ("xcodebuild", "-version"), "for iPhones and iPads: a Mac with Xcode"),
     ]
     return [_tool(name, command, advice) for name, command, advice in tools]
@@ -102,13 +102,13 @@ def _tools() -> list[Row]:
 
 def _tool(name: str, command: tuple[str, ...], advice: str) -> Row:
     program = shutil.which(command[0])
-    beside = Path("/usr/src/tensorrt/bin") / command[0]  # where JetPack puts it, on no PATH
-    if program is None and not beside.is_file():
+    jetpack = Path("/usr/src/tensorrt/bin") / command[0]  # JetPack does not add it to PATH
+    if program is None and not jetpack.is_file():
         return Row("tools", name, False, advice)
-    text = _output(program or str(beside), *command[1:]) or ""
+    text = _output(program or str(jetpack), *command[1:]) or ""
     version = re.search(r"[Vv]?\d+(\.\d+)+\S*", text)
     return Row(
-        "tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {program or beside}"
+        "tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {program or jetpack}"
     )
 
 
@@ -120,7 +120,7 @@ def _version(package: str) -> str | None:
 
 
 def _output(*command: str) -> str | None:
-    """What a command printed, or None where it is missing, fails or hangs."""
+    """The output of a command; None where it is missing, fails or hangs."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -36,6 +36,11 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
+def printable(text: str, length: int) -> str:
+    """Text of another program for a terminal: at most `length` characters, each control character a question mark."""
+    return "".join(c if c.isprintable() else "?" for c in text[:length])
+
+
 class RddEdgeError(Exception):
     """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for a person."""
 

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import CorruptError, MissingError, StorageError
+from .errors import CorruptError, MissingError, StorageError, printable
 
 __all__ = [
     "first_fault",
@@ -93,7 +93,7 @@ def first_fault(error: ValidationError) -> str:
         return "it is of another version of the schema: read it with the rdd-edge that wrote it, or a newer one"
     where = ".".join(str(part) for part in first["loc"])
     text = f"{where}: {first['msg']}" if where else first["msg"]
-    return "".join(c if c.isprintable() else "?" for c in text)[:300]
+    return printable(text, 300)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,9 +1,8 @@
-"""The whole path on one machine: images → one-step student → a bundle per target → bench runs → scores → page.
+"""`rdd-edge quickstart`: images → one-step student → bundles for each target → benchmark runs → scores → report.
 
     OUT/run/   OUT/bundles/   OUT/bench/   OUT/student.png   OUT/report.html
 
-Training and exports are skipped where they are there already, so an interrupted quickstart goes on with the same
-command.
+Finished training and exports are not repeated, so the same command continues an interrupted quickstart.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .benchmarking.record import summary
-from .benchmarking.run import read_bench_run
+from .benchmarking.run import SCORES, read_bench_run
 from .bundle import QUICK, AccuracyPlan, Plan, read_bundle
 from .console import ConsoleReporter
 from .console import out as console
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["BUNDLES", "quickstart"]
 
-# One precision to trust and one to ship on each target; `rdd-edge export` has the others.
+# For each target a precision close to the student and a smaller, faster one; `rdd-edge export` has the others.
 BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
 SAMPLES = 2000
 PLAN = Plan(performance=QUICK, accuracy=AccuracyPlan(samples=SAMPLES, floats=256))
 
 
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
-    """Do all of it under `out`. Raises what the parts raise; what is finished stays."""
-    began = time.monotonic()
+    """Run every step under the folder `out`. Finished steps stay if a later one raises."""
+    start = time.monotonic()
     from .evaluation.sources import evaluation_sources
 
     run, bundles, benches = out / "run", out / "bundles", out / "bench"
@@ -51,14 +50,15 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
     for name in names[1:]:
         _score(benches / name, benches / "server", real, judge)
     _report([benches / name for name in names], out / "report.html")
-    console.print(f"Done in {(time.monotonic() - began) / 60:.1f} minutes. Look at {out / 'student.png'}")
-    console.print(f"and open {out / 'report.html'} in a browser.")
+    console.print(f"Done in {(time.monotonic() - start) / 60:.1f} minutes.")
+    console.print(f"Samples of the student: {out / 'student.png'}")
+    console.print(f"Report:                 {out / 'report.html'}")
 
 
 def _train(run: Path, preset: Preset) -> None:
     from .distillation.run import distill
 
-    console.print(f"Training a one-step student on {preset.data}: {run}")
+    console.print(f"Training a one-step student on {preset.data} in {run}")
     with ConsoleReporter():
         distill(preset, run)
 
@@ -71,14 +71,17 @@ def _draw(run: Path, out: Path) -> None:
 
 
 def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
-    """The student beside the student it started from, by the judge that no loss has seen."""
+    """Evaluate the one-step student and the base student with the judge, which no loss has seen."""
     from .evaluation.checkpoint import evaluate
 
     for name in (f"student-{preset.base_steps}", "student-1"):
         with ConsoleReporter():
-            found = evaluate(run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json")
-        (row,) = found.rows
-        console.print(f"{name:<12} {found.metric} {row.distance:.3f}  ({row.method}, floor {found.floor:.3f})")
+            evaluation = evaluate(run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json")
+        (row,) = evaluation.rows
+        console.print(f"{name:<12} {evaluation.metric} {row.distance:.3f}  ({row.method})")
+    console.print(
+        f"{'real images':<12} {evaluation.metric} {evaluation.floor:.3f}  (half of them against the other half)"
+    )
 
 
 def _export(run: Path, target: str, precision: str, out: Path) -> None:
@@ -97,8 +100,9 @@ def _bench(source: Path, out: Path, plan: Plan) -> None:
     device = "server" if out.name == "server" else "host"
     with ConsoleReporter(f"bench {out.name}:"):
         record = bench(source, device, out, plan)
-    found = summary(record)
-    line = f"{found.median:.3f} ms median" if found else f"no time: {record.missing['latency_ms']}"
+    stats = summary(record)
+    reason = record.missing.get("latency_ms", "no reason given")
+    line = f"{stats.median:.3f} ms median" if stats else f"latency not measured: {reason}"
     console.print(f"{out.name:<12} {line}")
 
 
@@ -107,8 +111,8 @@ def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
 
     if read_bench_run(bench).record.samples is None:
         return
-    found = score(bench, server, real.images, judge, bench / "scores.json")
-    for line in found.lines():
+    scores = score(bench, server, real.images, judge, bench / SCORES)
+    for line in scores.lines():
         console.print(f"{bench.name:<12} {line}")
 
 

@@ -1,7 +1,8 @@
-"""Bench runs, scores and bundles written straight to disk, for tests of what reads them."""
+"""Benchmark runs and scores written straight to disk, for tests of what reads them; real images and an extractor."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,18 @@ OPERATORS = (
     OperatorTime(name="conv_out", kind="Conv", milliseconds=0.5, backend="gpu"),
     OperatorTime(name="add", kind="Add", milliseconds=0.1, backend=None),
 )
+
+REAL = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+
+
+class Means:
+    """Features: the means of the image's four quarters."""
+
+    name, sha256 = "quarters", "a" * 64
+
+    def batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
+        for part in np.array_split(np.asarray(images, np.float32), 3):
+            yield part.reshape(len(part), 2, 4, 2, 4).mean((2, 4)).reshape(len(part), 4)
 
 
 def write_run(

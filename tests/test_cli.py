@@ -85,8 +85,8 @@ def assert_sentence(error: str) -> None:
         (["bench", "{tiny}", "--device", "host", "--out", "{tmp}/b"], 2, "export it first"),
         (["bench", "{tiny}", "--device", "moon", "--out", "{tmp}/b"], 2, "there is no device 'moon'"),
         (["bench", "{tiny}", "--device", "server", "--n", "-1", "--out", "{tmp}/b"], 2, "--n"),
-        (["report", "{tmp}/nowhere", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
-        (["report", "{tmp}", "--out", "{tmp}/r.html"], 3, "is not a bench run"),
+        (["report", "{tmp}/nowhere", "--out", "{tmp}/r.html"], 3, "is not a benchmark run"),
+        (["report", "{tmp}", "--out", "{tmp}/r.html"], 3, "is not a benchmark run"),
     ],
 )
 def test_a_mistake_is_one_sentence_and_leaves_nothing(

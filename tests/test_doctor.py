@@ -18,7 +18,7 @@ def by_name() -> dict[str, Row]:
 
 def test_every_target_is_asked_for(fake_target: None) -> None:
     rows = by_name()
-    assert rows["fake, run here"] == Row("targets", "fake, run here", True, "fakert 7.0")
+    assert rows["fake runtime"] == Row("targets", "fake runtime", True, "fakert 7.0")
     for name in ("android", "ios", "jetson", "fake"):
         assert rows[name].group == "targets"
 

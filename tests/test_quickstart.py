@@ -1,4 +1,4 @@
-"""The whole path at a toy size: from images to the page, and again without doing anything twice."""
+"""The quickstart at a small size: from images to the report, and a second time without repeating finished work."""
 
 import json
 from pathlib import Path

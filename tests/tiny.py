@@ -25,14 +25,19 @@ def tiny(*more: str, method: str | None = None) -> Preset:
 
 
 class Recorder(Reporter):
-    """Keeps what it is told."""
+    """Keeps the stages that began, each with the count it began at; the counts reported in them; and the notes."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, int]] = []
+        self.counts: list[tuple[str, int]] = []
         self.notes: list[str] = []
 
     def begin(self, stage: str, total: int | None = None, done: int = 0, unit: str = "") -> None:
+        super().begin(stage, total, done, unit)
         self.stages.append((stage, done))
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        self.counts.append((self.stage, done))
 
     def note(self, sentence: str) -> None:
         self.notes.append(sentence)

@@ -1,1 +1,6 @@
-"""Benchmark runs: the plan, the record and the samples; the worker process; host, server and the links to devices."""
+"""Benchmark runs: executing an artifact on this machine or another one, recording the result, and reading it back.
+
+bench executes and writes a run, on this machine or through ssh and its connection; isolation and worker are the parent
+and the child process around a runtime; facts measures in the child; record is the schema; run reads a run back; verify
+checks a bundle.
+"""

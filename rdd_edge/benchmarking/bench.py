@@ -1,6 +1,6 @@
-"""Bench runs on this machine: a bundle in its target's own runtime, or the student itself in PyTorch.
+"""`rdd-edge bench`: execute a bundle's artifact, or a student in PyTorch, and write the benchmark run.
 
-A bench run is a folder of plan.json, record.json and samples (see results). It is there whole or not at all.
+The run's folder (its files are listed in `run`) appears whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, write_model
 from ..targets.base import ExportSpec
+from .connection import SSH, Destination
 from .facts import Facts
-from .record import RunRecord, this_machine
-from .ssh import SSH, Destination, bench_over_ssh
-from .worker import SERVER, Request, in_child
+from .isolation import Request, in_child
+from .record import SERVER, RunRecord, this_machine
+from .run import PLAN, RECORD, SAMPLES
+from .ssh import bench_over_ssh
 
-__all__ = ["HOST", "RECORD", "bench", "default_plan", "spec_of"]
+__all__ = ["HOST", "bench", "default_plan", "spec_of"]
 
 HOST = "host"
-PLAN, RECORD = "plan.json", "record.json"
-SAMPLES = ("samples.u8", "samples.f32")
 
 
 def bench(
@@ -35,9 +35,9 @@ def bench(
 ) -> RunRecord:
     """Run a bundle on "host" or an ssh:// device, or a checkpoint (a training run's student) on "server".
 
-    The bench run is written to `out`.
-
-    plan: None for the bundle's default, or Plan's own on the server.  runtime: over ssh, another than the board's own.
+    out: folder of the benchmark run; an existing benchmark run there is replaced.
+    plan: by default the bundle's own, or Plan's defaults on the server.
+    runtime: over ssh, "tensorrt" or "onnxruntime"; by default the harness chooses.
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
     """
     _check_out(out)
@@ -45,28 +45,27 @@ def bench(
         raise MissingError(f"there is no bundle or checkpoint {source}")
     is_bundle = (source / MANIFEST).is_file()
     if runtime and not device.startswith(SSH):
-        raise UsageError(f"--runtime {runtime} goes with {SSH}…: the {device} has one runtime for each artifact")
-    if device == HOST:
-        if not is_bundle:
-            raise UsageError(f"the host runs bundles and {source} is none: export it first, or take --device {SERVER}")
-        return _bench_bundle(read_bundle(source), out, plan)
+        raise UsageError(f"--runtime {runtime} goes with {SSH}…: on the {device} each artifact has one runtime")
     if device == SERVER:
         if is_bundle:
-            raise UsageError(f"the server runs checkpoints and {source} is a bundle: take --device {HOST}")
+            raise UsageError(f"{source} is a bundle and the server runs checkpoints: use --device {HOST}")
         return _bench_student(read_checkpoint(source), out, plan or Plan())
-    if device.startswith(SSH):
-        if not is_bundle:
-            raise UsageError(f"{device} runs bundles and {source} is none: export it first")
-        return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, runtime)
-    raise UsageError(
-        f"there is no device {device!r}: choose {HOST} or {SSH}user@host[:port] for a bundle, {SERVER} for a checkpoint"
-    )
+    if device != HOST and not device.startswith(SSH):
+        raise UsageError(
+            f"there is no device {device!r}: choose {HOST} or {SSH}user@host[:port] for a bundle, or {SERVER} for a "
+            "checkpoint"
+        )
+    if not is_bundle:
+        raise UsageError(f"{source} is not a bundle: export it first, or use --device {SERVER} for a checkpoint")
+    if device == HOST:
+        return _bench_bundle(read_bundle(source), out, plan)
+    return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, runtime)
 
 
 def default_plan(source: Path, *, quick: bool = False) -> Plan:
-    """The plan of a run that is told nothing: the bundle's own, or Plan's where the source is a checkpoint.
+    """The plan of a bundle, or Plan's defaults for a checkpoint.
 
-    quick: timed by MLPerf's quick mode.
+    quick: with the number of runs and the time of MLPerf's quick mode.
     """
     is_bundle = (source / MANIFEST).is_file()
     plan = read_model(source / MANIFEST, Manifest).default_plan if is_bundle else Plan()
@@ -74,7 +73,7 @@ def default_plan(source: Path, *, quick: bool = False) -> Plan:
 
 
 def spec_of(bundle: Bundle) -> ExportSpec:
-    """The function a bundle's artifact computes."""
+    """The function that a bundle's artifact computes."""
     m = bundle.manifest
     n, c, h, w = m.input.shape
     classes = None if m.label is None or m.label.high is None else int(m.label.high) + 1
@@ -82,45 +81,41 @@ def spec_of(bundle: Bundle) -> ExportSpec:
 
 
 def _check_out(out: Path) -> None:
-    """A folder that is not a bench run is not ours to replace."""
+    """Only a benchmark run or an empty folder may be replaced."""
     if out.exists() and not (out / RECORD).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} is there and is not a bench run: choose another --out")
+        raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def _bench_bundle(bundle: Bundle, out: Path, plan: Plan | None) -> RunRecord:
     m, spec, plan = bundle.manifest, spec_of(bundle), plan or bundle.manifest.default_plan
     artifact = bundle.artifact.resolve()
     request = Request(job="bench", target=m.target, artifact=str(artifact), spec=spec, threads=plan.threads, plan=plan)
-    about: dict[str, object] = {
-        "target": m.target,
-        "precision": m.precision,
+    source: dict[str, object] = {
         "bundle_sha256": bundle.sha256,
         "checkpoint_sha256": m.checkpoint_sha256,
         "checkpoint": None,
         "artifact_bytes": bundle.artifact_bytes,
     }
-    return _run(request, plan, about, out)
+    return _run(request, plan, source, out)
 
 
 def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
     spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes)
     folder = checkpoint.folder.resolve()
     request = Request(job="bench", target=SERVER, artifact=str(folder), spec=spec, threads=plan.threads, plan=plan)
-    about: dict[str, object] = {
-        "target": SERVER,
-        "precision": "fp32",
+    source: dict[str, object] = {
         "bundle_sha256": None,
         "checkpoint_sha256": checkpoint.sha256,
         "checkpoint": str(folder),
         "artifact_bytes": checkpoint.weights.stat().st_size,
     }
-    return _run(request, plan, about, out)
+    return _run(request, plan, source, out)
 
 
-def _run(request: Request, plan: Plan, about: dict[str, object], out: Path) -> RunRecord:
+def _run(request: Request, plan: Plan, source: dict[str, object], out: Path) -> RunRecord:
+    """Execute the request in a child and write the run. source: the record's fields about the bundle or checkpoint."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    out = out.resolve()
-    with new_folder(out) as folder:
+    with new_folder(out.resolve()) as folder:
         work = folder / "work"
         work.mkdir()
         outcome = in_child(request, work)
@@ -131,7 +126,9 @@ def _run(request: Request, plan: Plan, about: dict[str, object], out: Path) -> R
         shutil.rmtree(work)
         record = RunRecord.model_validate(
             {
-                **about,
+                "target": request.target,
+                "precision": request.spec.precision,
+                **source,
                 **facts.model_dump(),
                 "where": "host",
                 "device": this_machine(),
@@ -146,6 +143,6 @@ def _run(request: Request, plan: Plan, about: dict[str, object], out: Path) -> R
 
 
 def _no_facts(reason: str) -> Facts:
-    """Where nothing here can run the artifact: every fact null, each with the reason."""
+    """The facts where nothing on this machine can run the artifact: all null, for the same reason."""
     nulls = dict.fromkeys(name for name in Facts.model_fields if name != "missing")
     return Facts.model_validate({**nulls, "missing": dict.fromkeys([*nulls, "threads"], reason)})

@@ -1,8 +1,6 @@
-"""What a bench run is asked (Plan) and what it answers (RunRecord): raw facts, one schema for every device.
+"""record.json: the schema of what a benchmark run measured, the same for every device.
 
-A bench run is a folder: plan.json, record.json, samples.u8 (uint8 N, H, W, C) and, where the plan asks for floats,
-samples.f32 (little-endian float32 N', H, W, C of the first N' samples, before rounding). Statistics are not stored;
-`summary` computes them, once, here.
+A record holds raw measurements. Statistics are not stored: `summary` computes them.
 """
 
 from __future__ import annotations
@@ -17,13 +15,15 @@ from ..schema import Bytes, Count, Frozen, Instant, Milliseconds, Name, Sha256, 
 from ..targets.base import Runtime
 
 __all__ = [
-    "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary", "Transfers", "summary",
-    "this_machine",
+    "SERVER", "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary", "Transfers",
+    "summary", "this_machine",
 ]  # fmt: skip
+
+SERVER = "server"  # in place of a target's name: the student itself in PyTorch
 
 
 class Device(Frozen):
-    """The machine that ran. None: the machine does not tell."""
+    """The machine that ran the artifact. None: it does not report this."""
 
     name: Text
     system: Text  # operating system and release
@@ -34,7 +34,7 @@ class Device(Frozen):
 
 
 class Samples(Frozen):
-    """The images of the accuracy run."""
+    """The samples of a run: their number, shape, seed and hashes."""
 
     count: Count
     height: Side
@@ -53,7 +53,7 @@ MEASURED = (
 
 
 class Condition(Frozen):
-    """The machine's state at one moment of a run. None: it does not tell."""
+    """The machine's state before, during or after the timed runs. None: it has no such sensor."""
 
     when: Literal["before", "during", "after"]
     temperature_c: Annotated[float, Field(ge=-100, le=300)] | None  # of the hottest zone
@@ -65,30 +65,30 @@ class Condition(Frozen):
 
 
 class Transfers(Frozen):
-    """Copies between host and device memory of each timed run, in order; they are no part of its latency."""
+    """Copies between host and device memory in each timed run, in order; the latencies do not include them."""
 
     to_device_ms: tuple[Milliseconds, ...]
     from_device_ms: tuple[Milliseconds, ...]
 
 
 class OperatorTime(Frozen):
-    """Where an inference's time goes, measured in a pass of its own: profiling slows the runs that it watches."""
+    """Time of one operator, measured in separate runs, because profiling slows the inferences it observes."""
 
-    name: Text  # of a node or a layer; of a kind where the profiler tells no more
-    kind: Text  # operator type, as Conv
+    name: Text  # of a node or a layer; of a kind where the profiler reports no more
+    kind: Text  # operator type, e.g. Conv
     milliseconds: Milliseconds  # mean per inference
-    backend: Text | None  # who ran it: a provider, a delegate, cpu, cuda; None: the profiler does not tell
+    backend: Text | None  # that ran it: a provider, a delegate, cpu, cuda; None: not reported
 
 
 class RunRecord(Frozen):
-    """One bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
+    """One benchmark run. A field that could not be measured is null; `missing` gives the reason by field name."""
 
     schema_version: Version1 = 1
-    target: Name  # a target's folder name, or "server" for the student itself in PyTorch
+    target: Name  # a target's folder name, or SERVER
     precision: Name
-    bundle_sha256: Sha256 | None  # of manifest.json: the bytes that were measured; None for the server
-    checkpoint_sha256: Sha256  # the student that the bundle was made from, or the server's own
-    checkpoint: Text | None  # its folder, where the run that trained it can be found; only the server knows it
+    bundle_sha256: Sha256 | None  # of the manifest.json that was measured; None for the server
+    checkpoint_sha256: Sha256  # of the student that was exported, or that the server ran
+    checkpoint: Text | None  # folder of the student; only for the server
     where: Literal["device", "simulator", "host"]
     device: Device
     runtime: Runtime | None
@@ -96,16 +96,16 @@ class RunRecord(Frozen):
     batch: Side
     started_at: Instant
     artifact_bytes: Bytes | None
-    build_ms: Milliseconds | None  # of what is loaded, where the device makes it itself, as a TensorRT engine
+    build_ms: Milliseconds | None  # of what is loaded, where the device builds it, e.g. a TensorRT engine
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
     first_inference_ms: Milliseconds | None
-    latency_ms: tuple[Milliseconds, ...] | None  # every timed run, in order, from a monotonic clock or the GPU's events
+    latency_ms: tuple[Milliseconds, ...] | None  # of every timed run, in order, from a monotonic clock or GPU events
     transfers: Transfers | None
     peak_memory_bytes: Bytes | None
     conditions: tuple[Condition, ...] | None
-    power_mode: Text | None  # the board's own name of it, as MAXN
-    clocks_locked: bool | None  # held at their highest, as jetson_clocks does
+    power_mode: Text | None  # in the board's own words, e.g. MAXN
+    clocks_locked: bool | None  # held at their maximum, e.g. by jetson_clocks
     operators: Annotated[tuple[OperatorTime, ...], Field(max_length=100_000)] | None
     samples: Samples | None
     missing: dict[Text, Text]
@@ -118,10 +118,10 @@ class RunRecord(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _one_transfer_a_run(self) -> RunRecord:
+    def _one_transfer_per_run(self) -> RunRecord:
         runs = len(self.latency_ms or ())
         if self.transfers and {len(self.transfers.to_device_ms), len(self.transfers.from_device_ms)} != {runs}:
-            raise ValueError(f"transfers: not one of each for every one of the {runs} timed runs")
+            raise ValueError(f"transfers: expected {runs} in each direction, one for each timed run")
         return self
 
 
@@ -138,7 +138,7 @@ class Summary(Frozen):
 
 
 def summary(record: RunRecord) -> Summary | None:
-    """Statistics of a record's latencies, or None where it has none."""
+    """Statistics of a record's latencies; None where it has none."""
     if not record.latency_ms:
         return None
     times = np.asarray(record.latency_ms, dtype=np.float64)

@@ -1,4 +1,11 @@
-"""Bench runs read back: the record, the plan and the samples, checked against each other and against their hashes."""
+"""A benchmark run on disk, read back and checked against its hashes.
+
+plan.json     what was asked for (bundle.Plan)
+record.json   what was measured (record.RunRecord)
+samples.u8    the samples, uint8 (N, H, W, C)
+samples.f32   the first N' samples before rounding, little-endian float32 (N', H, W, C); only if the plan asks
+scores.json   their quality (evaluation.scores.Scores), once it was evaluated
+"""
 
 from __future__ import annotations
 
@@ -11,14 +18,17 @@ from numpy.typing import NDArray
 from ..bundle import Plan
 from ..errors import CorruptError, MissingError
 from ..files import read_model, sha256_of
-from .record import RunRecord, Samples
+from .record import SERVER, RunRecord, Samples
 
-__all__ = ["BenchRun", "read_bench_run"]
+__all__ = ["PLAN", "RECORD", "SAMPLES", "SCORES", "BenchRun", "read_bench_run"]
+
+PLAN, RECORD, SCORES = "plan.json", "record.json", "scores.json"
+SAMPLES = ("samples.u8", "samples.f32")
 
 
 @dataclass(frozen=True)
 class BenchRun:
-    """A bench run whose samples were found whole."""
+    """A benchmark run whose files match its record."""
 
     folder: Path
     plan: Plan
@@ -29,8 +39,13 @@ class BenchRun:
         """Target and precision, as a heading."""
         return f"{self.record.target} {self.record.precision}"
 
+    @property
+    def is_server(self) -> bool:
+        """Whether the student itself was run, as the reference of the artifacts."""
+        return self.record.target == SERVER
+
     def images(self) -> NDArray[np.uint8]:
-        """The samples, (N, H, W, C) uint8, read as they are needed. Empty where the record has none."""
+        """The samples, (N, H, W, C) uint8, mapped from the file. Empty where the record has none."""
         s = self.record.samples
         if s is None:
             return np.empty((0, 0, 0, 0), np.uint8)
@@ -45,12 +60,12 @@ class BenchRun:
 
 
 def read_bench_run(folder: Path) -> BenchRun:
-    """Read a bench run. Raises MissingError where there is none, CorruptError where one is truncated or changed."""
-    if not (folder / "record.json").is_file():
-        raise MissingError(f"{folder} is not a bench run: it has no record.json")
+    """Read a benchmark run. Raises MissingError where there is none, CorruptError where a file is damaged."""
+    if not (folder / RECORD).is_file():
+        raise MissingError(f"{folder} is not a benchmark run: it has no {RECORD}")
     if link := next((path for path in sorted(folder.iterdir()) if path.is_symlink()), None):
-        raise CorruptError(f"{link} is a symbolic link, and a bench run has none")
-    record, plan = read_model(folder / "record.json", RunRecord), read_model(folder / "plan.json", Plan)
+        raise CorruptError(f"{link} is a symbolic link, which a benchmark run must not contain")
+    record, plan = read_model(folder / RECORD, RunRecord), read_model(folder / PLAN, Plan)
     if record.samples:
         _check_plan(folder, record.samples, plan)
         _check_samples(folder, record.samples)
@@ -58,26 +73,26 @@ def read_bench_run(folder: Path) -> BenchRun:
 
 
 def _check_plan(folder: Path, samples: Samples, plan: Plan) -> None:
-    asked = plan.accuracy
-    if (samples.seed, samples.count, samples.floats) != (asked.seed, asked.samples, min(asked.floats, asked.samples)):
-        raise CorruptError(f"{folder}: record.json holds other samples than plan.json asked for")
+    a = plan.accuracy
+    if (samples.seed, samples.count, samples.floats) != (a.seed, a.samples, min(a.floats, a.samples)):
+        raise CorruptError(f"{folder}: {RECORD} has other samples than {PLAN} asked for")
 
 
 def _check_samples(folder: Path, samples: Samples) -> None:
     values = samples.height * samples.width * samples.channels
     _check_file(folder / "samples.u8", samples.count * values, samples.u8_sha256)
     if samples.floats and samples.f32_sha256 is None:
-        raise CorruptError(f"{folder / 'record.json'} names floats and no f32_sha256 to check them by")
+        raise CorruptError(f"{folder / RECORD} has floats but no f32_sha256 to check them")
     if samples.floats and samples.f32_sha256:
         _check_file(folder / "samples.f32", 4 * samples.floats * values, samples.f32_sha256)
         if not np.isfinite(np.fromfile(folder / "samples.f32", "<f4")).all():
-            raise CorruptError(f"{folder / 'samples.f32'} holds values that are not finite")
+            raise CorruptError(f"{folder / 'samples.f32'} has values that are not finite")
 
 
 def _check_file(path: Path, size: int, sha256: str) -> None:
     if not path.is_file():
-        raise MissingError(f"there is no {path}, which its record names")
+        raise MissingError(f"there is no {path}, which {RECORD} lists")
     if path.stat().st_size != size:
-        raise CorruptError(f"{path} has {path.stat().st_size} bytes, not the {size} its record says: truncated?")
+        raise CorruptError(f"{path} has {path.stat().st_size} bytes, not the {size} that {RECORD} gives: truncated?")
     if sha256_of(path) != sha256:
-        raise CorruptError(f"{path} is not the file its record names: its SHA-256 differs")
+        raise CorruptError(f"{path} is not the file that {RECORD} lists: its SHA-256 differs")

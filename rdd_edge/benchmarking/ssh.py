@@ -1,90 +1,41 @@
-"""A bundle benched on another machine over ssh: copied there once, run by its own harness, the run brought back.
+"""A benchmark run on another machine over ssh: the bundle is copied there, run by its harness, the result fetched.
 
-    ~/.cache/rdd-edge/bundles/<sha256>/    the bundle, which later runs find there
-    ~/.cache/rdd-edge/runs/<random>/       plan.json and the run, removed when it was brought back
+    ~/.cache/rdd-edge/bundles/<sha256>/    the bundle, kept for later runs
+    ~/.cache/rdd-edge/runs/<random>/       plan.json and the run, removed once it was fetched
 
-The user's OpenSSH does the rest: keys, jump hosts and host keys are its own, and an unknown host key is refused. What
-comes back is believed only where it fits its record and the bundle and plan that were sent.
+Keys, jump hosts and host keys are those of the user's OpenSSH configuration; an unknown host key is refused. The other
+machine is not trusted: what it sends is bounded in size, cleaned of control characters, and accepted only if it is the
+run of the bundle and the plan that were sent.
 """
 
 from __future__ import annotations
 
 import io
-import json
-import os
-import re
+import math
 import secrets
-import select
-import shlex
-import signal
-import subprocess
 import tarfile
-import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from .. import errors
 from ..bundle import Bundle, Plan
 from ..console import show_stage
-from ..errors import ArtifactError, CorruptError, DependencyError, DeviceError, RddEdgeError, UsageError
-from ..files import new_folder
+from ..errors import CorruptError, MissingError, RddEdgeError, UsageError
+from ..files import MOST_JSON_BYTES, new_folder
+from .connection import Connection, Destination
 from .record import RunRecord
-from .run import read_bench_run
+from .run import PLAN, RECORD, SAMPLES, read_bench_run
 
-__all__ = ["SSH", "Destination", "bench_over_ssh"]
+__all__ = ["bench_over_ssh", "most_bytes", "unpack"]
 
-SSH = "ssh://"
-CONFIG = "RDD_EDGE_SSH_CONFIG"  # another ssh_config than the user's
-HOME = ".cache/rdd-edge"  # relative: a login starts in the user's home
-FILES = ("plan.json", "record.json", "samples.u8", "samples.f32")
-STALL_SECONDS = 1800.0  # without a word: an engine may be built for that long, and a large bundle be copied
-# One login each, since a handshake costs more than the work. Names go in as arguments, never into the script.
+HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
+TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
+# Each script is one login, because a handshake takes longer than the work. Names are arguments, never in the script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
-# Runs whose link broke are swept away a day later, by the next one.
+# Runs that a broken connection left behind are removed by the next run, a day later at the earliest.
 RUN = (
     'mkdir -p "$1" && find "${1%/*}" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {} + && cat > "$1/plan.json" && '
     'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3" ${4:+--runtime "$4"}'
 )
 FETCH = 'tar -C "$1/out" -cf - . && rm -rf "$1"'
-
-
-@dataclass(frozen=True)
-class Destination:
-    """ssh://user@host[:port]; user and port are ssh's own choice where they are not given."""
-
-    host: str
-    user: str | None = None
-    port: int | None = None
-
-    @staticmethod
-    def parse(url: str) -> Destination:
-        """Raises UsageError for anything that ssh might take for an option or a command."""
-        pattern = r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?/?"
-        match = re.fullmatch(pattern, url, re.ASCII)
-        port = int(match["port"]) if match and match["port"] else None
-        if match is None or (port is not None and not 0 < port < 65536):
-            raise UsageError(f"{url!r} is no ssh://user@host[:port]")
-        return Destination(match["host"].strip("[]"), match["user"], port)
-
-    def __str__(self) -> str:
-        return f"{self.user + '@' if self.user else ''}{self.host}{f':{self.port}' if self.port else ''}"
-
-    def command(self, remote: str) -> list[str]:
-        """ssh with this remote command line: never asks, never accepts an unknown host, notices a dead link."""
-        options = {
-            "BatchMode": "yes",
-            "StrictHostKeyChecking": "yes",
-            "ConnectTimeout": "10",
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "3",
-        }
-        config = ["-F", os.environ[CONFIG]] if os.environ.get(CONFIG) else []
-        chosen = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-        port = ["-p", str(self.port)] if self.port else []
-        user = ["-l", self.user] if self.user else []
-        return ["ssh", "-T", *config, *chosen, *port, *user, "--", self.host, remote]
 
 
 def bench_over_ssh(
@@ -94,149 +45,90 @@ def bench_over_ssh(
     plan: Plan | None,
     runtime: str | None = None,
 ) -> RunRecord:
-    """Bench a bundle on another machine; `out` is the whole run or what it was before.
+    """Run a bundle on another machine and write the benchmark run to `out`, which is replaced as a whole or not at all.
 
-    runtime: one of the harness's own names; None for the one that it takes by itself, as TensorRT on a Jetson.
-    Raises DeviceError where the machine is not reached or the link breaks, and what the harness raised as itself.
+    runtime: one that the bundle's harness offers; None for its default, e.g. TensorRT on a Jetson.
+    Raises DeviceError where the machine cannot be reached or the connection breaks, CorruptError for a run that is not
+    the one asked for, and the harness's own errors.
     """
     if not (bundle.folder / "harness" / "bench.py").is_file():
-        raise UsageError(f"{bundle.folder} has no harness to run on another machine: the {bundle.manifest.target} "
-                         "target brings none, or it was exported before there was one")  # fmt: skip
+        raise UsageError(
+            f"{bundle.folder} has no harness to run on another machine: the {bundle.manifest.target} target has none, "
+            "or the bundle was exported before it had one"
+        )
     plan = plan or bundle.manifest.default_plan
-    link = _Link(destination)
-    place = f"{HOME}/bundles/{bundle.sha256}"
-    run = f"{HOME}/runs/{secrets.token_hex(16)}"
-    _send_bundle(link, bundle, place)
+    most = most_bytes(bundle, plan)
+    connection = Connection(destination)
+    remote_bundle = f"{HOME}/bundles/{bundle.sha256}"
+    remote_run = f"{HOME}/runs/{secrets.token_hex(16)}"
+    _send_bundle(connection, bundle, remote_bundle)
     try:
-        link.follow(["sh", "-c", RUN, "sh", run, place, bundle.sha256, runtime or ""], plan.model_dump_json().encode())
-        content = link.call(["sh", "-c", FETCH, "sh", run])
+        harness = ["sh", "-c", RUN, "sh", remote_run, remote_bundle, bundle.sha256, runtime or ""]
+        connection.run_harness(harness, plan.model_dump_json().encode())
+        archive = connection.call(["sh", "-c", FETCH, "sh", remote_run], most=sum(most.values()) + TAR_BYTES)
     except CorruptError:
-        link.call(["rm", "-rf", place, run])  # a copy that was damaged there is sent anew by the next run
+        connection.call(["rm", "-rf", remote_bundle, remote_run])  # the next run sends a copy that was damaged there
         raise
     except RddEdgeError:
-        link.forget(["rm", "-rf", run])
+        connection.try_call(["rm", "-rf", remote_run])
         raise
-    return _accept(content, bundle, plan, destination, out)
+    with new_folder(out.resolve()) as folder:
+        unpack(archive, folder, most, destination)
+        return _check(folder, bundle, plan, destination)
 
 
-def _send_bundle(link: _Link, bundle: Bundle, place: str) -> None:
-    """Copy the bundle unless it is there; it appears under its name only when it is whole."""
-    if link.call(["sh", "-c", 'test ! -f "$1/manifest.json" || echo there', "sh", place]).strip() == b"there":
+def _send_bundle(connection: Connection, bundle: Bundle, folder: str) -> None:
+    """Copy the bundle unless it is there; it appears under its name only when it is complete."""
+    test = ["sh", "-c", 'test ! -f "$1/manifest.json" || echo there', "sh", folder]
+    if connection.call(test).strip() == b"there":
         return
     show_stage("copy", 0)
-    beside = f"{place}.{secrets.token_hex(8)}"
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in ("manifest.json", *bundle.manifest.files):
             tar.add(bundle.folder / name, name, recursive=False)
-    link.call(["sh", "-c", UNPACK, "sh", beside, place], archive.getvalue())
+    connection.call(["sh", "-c", UNPACK, "sh", f"{folder}.{secrets.token_hex(8)}", folder], archive.getvalue())
 
 
-def _accept(content: bytes, bundle: Bundle, plan: Plan, destination: Destination, out: Path) -> RunRecord:
-    """Unpack what came back and put it in place, if it is the run that was asked for."""
-    with new_folder(out.resolve()) as folder:
-        try:
-            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-                for member in tar:
-                    name = member.name.removeprefix("./")
-                    if name in FILES and member.isreg():
-                        source = tar.extractfile(member)
-                        assert source is not None  # it is a regular file
-                        (folder / name).write_bytes(source.read())
-                    elif name not in (".", "") or not member.isdir():
-                        raise CorruptError(f"{destination} sent back {name[:80]!r}, which no bench run has")
-        except tarfile.TarError:
-            raise CorruptError(f"what {destination} sent back is truncated: run it again") from None
+def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
+    """The largest size of each file of the run, by name."""
+    values = math.prod(bundle.manifest.input.shape[1:])
+    samples, floats = plan.accuracy.samples, min(plan.accuracy.samples, plan.accuracy.floats)
+    sizes = (samples * values, 4 * floats * values)
+    return {PLAN: MOST_JSON_BYTES, RECORD: MOST_JSON_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
+
+
+def unpack(archive: bytes, folder: Path, most: dict[str, int], destination: Destination) -> None:
+    """Write the files of an uncompressed tar into `folder`; each must be a regular file named in `most`, and no larger.
+
+    Raises CorruptError for anything else, and for a truncated archive.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.isdir() and name in (".", ""):
+                    continue
+                if name not in most or not member.isreg():
+                    raise CorruptError(f"{destination} sent back {name[:80]!r}, which is not part of a benchmark run")
+                if member.size > most[name]:
+                    raise CorruptError(
+                        f"{destination} sent back {name} with {member.size} bytes; the plan allows {most[name]}"
+                    )
+                source = tar.extractfile(member)
+                assert source is not None  # it is a regular file
+                (folder / name).write_bytes(source.read())
+    except (tarfile.TarError, ValueError, RecursionError):
+        raise CorruptError(f"the benchmark run from {destination} is truncated or not a tar: run it again") from None
+
+
+def _check(folder: Path, bundle: Bundle, plan: Plan, destination: Destination) -> RunRecord:
+    """The record of the run in `folder`, if it is the run of this bundle and this plan."""
+    try:
         run = read_bench_run(folder)
-        if run.record.bundle_sha256 != bundle.sha256 or run.plan != plan:
-            raise CorruptError(f"{destination} sent back the run of another bundle or plan than it was given")
+    except (CorruptError, MissingError) as error:
+        reason = str(error).replace(f"{folder}/", "")
+        raise CorruptError(f"the benchmark run from {destination} is not valid: {reason}") from None
+    if run.record.bundle_sha256 != bundle.sha256 or run.plan != plan:
+        raise CorruptError(f"{destination} sent back the run of another bundle or plan")
     return run.record
-
-
-class _Link:
-    """Commands on the other machine, one ssh process each."""
-
-    def __init__(self, destination: Destination) -> None:
-        self.destination = destination
-
-    def call(self, command: Sequence[str], stdin: bytes = b"") -> bytes:
-        """What a command prints."""
-        try:
-            whole = self.destination.command(shlex.join(command))
-            done = subprocess.run(whole, input=stdin, capture_output=True, check=False, timeout=STALL_SECONDS)
-        except subprocess.TimeoutExpired:
-            raise DeviceError(f"{self.destination} did not answer within {STALL_SECONDS:g} s") from None
-        except FileNotFoundError:
-            raise DependencyError("benching over ssh needs OpenSSH's client: apt-get install openssh-client") from None
-        if done.returncode:
-            raise self._error(done.returncode, done.stderr, harness=False)
-        return done.stdout
-
-    def forget(self, command: Sequence[str]) -> None:
-        """Clean up, and let a broken link be: it has been reported already."""
-        try:
-            self.call(command)
-        except DeviceError:
-            return
-
-    def follow(self, command: Sequence[str], stdin: bytes) -> None:
-        """Run the harness, passing its progress on as it comes."""
-        with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as given:
-            given.write(stdin)
-            given.seek(0)
-            process = subprocess.Popen(
-                self.destination.command(shlex.join(command)),
-                stdin=given,
-                stdout=subprocess.PIPE,
-                stderr=said,
-                start_new_session=True,
-            )
-            try:
-                assert process.stdout is not None
-                self._read(process.stdout)
-                code = process.wait()
-            finally:
-                if process.poll() is None:
-                    process.kill()
-                    process.wait()
-            said.seek(0)
-            if code:
-                raise self._error(code, said.read(), harness=True)
-
-    def _read(self, stream: IO[bytes]) -> None:
-        """Lines as they come, until the other side closes. Raises DeviceError where it says nothing for too long."""
-        rest = b""
-        while True:
-            ready, _, _ = select.select([stream], [], [], STALL_SECONDS)
-            if not ready:
-                raise DeviceError(f"the harness on {self.destination} said nothing for {STALL_SECONDS:g} s")
-            part = os.read(stream.fileno(), 1 << 16)
-            if not part:
-                return
-            *lines, rest = (rest + part).split(b"\n")
-            for line in lines:
-                self._tell(line)
-
-    def _tell(self, line: bytes) -> None:
-        try:
-            told = json.loads(line)
-            stage, done = str(told["stage"])[:40], int(told["done"])
-        except (ValueError, TypeError, KeyError):
-            return  # something else on the board printed
-        show_stage(stage, done)
-
-    def _error(self, code: int, stderr: bytes, *, harness: bool) -> RddEdgeError:
-        text = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = "".join(c if c.isprintable() else "?" for c in text[-1])[:500] if text else "no reason given"
-        if code == 255:
-            return DeviceError(f"{self.destination} cannot be reached, or the link to it broke: {last}")
-        if code == 127:
-            return DeviceError(f"{self.destination} lacks a program: {last}")
-        if code > 128 or code < 0:
-            number = -code if code < 0 else code - 128
-            name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else f"signal {number}"
-            return ArtifactError(f"the harness on {self.destination} was ended by {name}")
-        kinds = {kind.exit_code: kind for kind in map(errors.__dict__.__getitem__, errors.__all__)}
-        kind = kinds.get(code, DeviceError) if harness else DeviceError
-        result: RddEdgeError = kind(f"{self.destination}: {last}")
-        return result

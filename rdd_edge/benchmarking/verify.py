@@ -1,9 +1,7 @@
-"""`rdd-edge verify`: the saved bytes of a bundle, run against its parity vectors and its runtime's rules."""
+"""`rdd-edge verify`: an artifact's images for the parity vectors against the student's, and its runtime's rules."""
 
 from __future__ import annotations
 
-import json
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +13,19 @@ from ..errors import ArtifactError, CorruptError, ThresholdError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
-from ..targets.base import Runtime, Target
+from ..targets.base import ExportSpec, Runtime, Target
 from .bench import spec_of
-from .worker import Request, in_child
+from .isolation import ArtifactRun, execute
 
-__all__ = ["VerifyReport", "verify_bundle"]
+__all__ = ["PEAK", "THREADS", "VerifyReport", "psnr_to_student", "verify_bundle"]
 
-_PEAK = 2.0  # of images in [-1, 1]
-_THREADS = 2
-_LOUDEST = 5
+PEAK = 2.0  # of images in [-1, 1]
+THREADS = 2
+LARGEST_SHOWN = 5
 
 
 class VerifyReport(Frozen):
-    """What was found; a bundle that fails raises instead."""
+    """What the check of a bundle found; a bundle that fails raises instead."""
 
     target: str
     precision: str
@@ -37,79 +35,66 @@ class VerifyReport(Frozen):
     threshold_db: float  # what the median has to reach
     runtime: Runtime | None
     reason: str | None  # why psnr_db is None
-    rules_checked: bool  # of a runtime that is not at hand; False: the target has none to check
-    largest: dict[
-        str, float
-    ]  # the float16 tensors of largest magnitude, where the runtime tells; float16 ends at 65504
+    rules_checked: bool  # the target's rules for a runtime that is not on this machine; False: it has none
+    largest: dict[str, float]  # largest magnitude of the float16 tensors that come closest to its limit of 65504
 
 
 def verify_bundle(folder: Path) -> VerifyReport:
-    """Check hashes, the rules of the target's runtime, and the artifact's images against the student's.
+    """Check a bundle's hashes, the rules of its target's runtime, and its artifact's images against the student's.
 
     Raises MissingError and CorruptError as `read_bundle` does, ArtifactError where the artifact breaks a rule, does not
     run or overflows, ThresholdError where its images are too far from the student's.
     """
     bundle = read_bundle(folder)
-    target = load_target(bundle.manifest.target)
-    checked = _check_rules(bundle, target)
-    threshold = _threshold(bundle, target)
+    m, target = bundle.manifest, load_target(bundle.manifest.target)
+    rules_checked = _check_rules(bundle, target)
+    if m.precision not in target.parity_db:
+        raise CorruptError(f"{folder}: the {target.name} target has no precision {m.precision}")
+    threshold = target.parity_db[m.precision]
     z, label, x = bundle.parity_vectors()
-    found = _run(bundle, z, label)
-    common = {
-        "target": target.name,
-        "precision": bundle.manifest.precision,
-        "samples": len(z),
-        "threshold_db": threshold,
-        "rules_checked": checked,
-    }
-    if found is None:
-        reason = target.cannot_run(bundle.manifest.precision)
-        return VerifyReport(**common, psnr_db=None, worst_psnr_db=None, runtime=None, reason=reason, largest={})
-    images, runtime, largest = found
-    psnr = psnr_per_image(images, x, _PEAK)
-    median = float(np.median(psnr))
-    if not median >= threshold:
+    compared = psnr_to_student(m.target, bundle.artifact, spec_of(bundle), z, label, x)
+    psnr, run = compared or (None, None)
+    median = None if psnr is None else float(np.median(psnr))
+    if median is not None and not median >= threshold:
         raise ThresholdError(
-            f"{folder} is {median:.1f} dB from its student (median of {len(psnr)} images), "
-            f"and {target.name} {bundle.manifest.precision} has to reach {threshold:g} dB: export it again"
+            f"{folder} is {median:.1f} dB from its student (median of {len(z)} images), "
+            f"and {target.name} {m.precision} has to reach {threshold:g} dB: export it again"
         )
-    loudest = dict(sorted(largest.items(), key=lambda item: -item[1])[:_LOUDEST])
+    largest = sorted(run.largest.items(), key=lambda item: -item[1]) if run else []
     return VerifyReport(
-        **common, psnr_db=median, worst_psnr_db=float(psnr.min()), runtime=runtime, reason=None, largest=loudest
-    )  # fmt: skip
+        target=target.name,
+        precision=m.precision,
+        samples=len(z),
+        psnr_db=median,
+        worst_psnr_db=None if psnr is None else float(psnr.min()),
+        threshold_db=threshold,
+        runtime=run.runtime if run else None,
+        reason=None if run else target.cannot_run(m.precision),
+        rules_checked=rules_checked,
+        largest=dict(largest[:LARGEST_SHOWN]),
+    )
+
+
+def psnr_to_student(
+    target: str,
+    artifact: Path,
+    spec: ExportSpec,
+    z: NDArray[np.float32],
+    label: NDArray[np.int64] | None,
+    x: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], ArtifactRun] | None:
+    """PSNR in dB of each of the artifact's images, before rounding, against the student's x (N, C, H, W).
+
+    None where nothing on this machine runs the artifact.  Raises ArtifactError as `execute` does.
+    """
+    run = execute(target, artifact, spec, THREADS, z, label)
+    return None if run is None else (psnr_per_image(run.x, x, PEAK), run)
 
 
 def _check_rules(bundle: Bundle, target: Target) -> bool:
-    """Raise ArtifactError for a broken rule; whether the target has rules."""
+    """Raise ArtifactError for a broken rule. Returns whether the target has rules."""
     broken = target.broken_rules(bundle.artifact, bundle.manifest.precision)
     if broken:
-        more = f", and {len(broken) - 1} more of the kind" if len(broken) > 1 else ""
+        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
         raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
     return broken is not None
-
-
-def _threshold(bundle: Bundle, target: Target) -> float:
-    precision = bundle.manifest.precision
-    if precision not in target.parity_db:
-        raise CorruptError(f"{bundle.folder} says it is {precision}, a precision that the {target.name} target lacks")
-    return target.parity_db[precision]
-
-
-def _run(
-    bundle: Bundle, z: NDArray[np.float32], label: NDArray[np.int64] | None
-) -> tuple[NDArray[np.float32], Runtime, dict[str, float]] | None:
-    """Images, runtime and magnitudes from a child process, or None where nothing here runs the artifact."""
-    spec = spec_of(bundle)
-    with tempfile.TemporaryDirectory(prefix="rdd-edge-") as name:
-        work = Path(name)
-        np.save(work / "z.npy", z, allow_pickle=False)
-        if label is not None:
-            np.save(work / "label.npy", label, allow_pickle=False)
-        artifact = str(bundle.artifact.resolve())
-        request = Request(job="run", target=bundle.manifest.target, artifact=artifact, spec=spec, threads=_THREADS)
-        if in_child(request, work).status == "none":
-            return None
-        runtime = Runtime.model_validate_json((work / "runtime.json").read_bytes())
-        told = work / "largest.json"
-        largest = json.loads(told.read_text()) if told.is_file() else {}
-        return np.load(work / "x.npy", allow_pickle=False), runtime, largest

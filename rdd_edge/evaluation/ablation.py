@@ -1,8 +1,8 @@
-"""The feature study (Fig. 6-9): one fold from the base step count, one setting varied, teacher and extractor shared.
+"""`rdd-edge study`, an ablation (Fig. 6-9): students that differ in one setting, from one teacher and base student.
 
-OUT/base/          extractor, judge, teacher, base student, unless another run gives them
-OUT/<vary>=<value>/   the fold of each value
-OUT/study.{json,md,svg}   distances, once all are there
+OUT/base/                 extractor, judge, teacher and base student, unless another run provides them
+OUT/<vary>=<value>/       a student of half the base's steps for each value
+OUT/study.{json,md,svg}   the distances, once all students are trained
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..files import write_bytes, write_model
 from ..metrics.inception import metric_name
 from ..schema import Frozen, UInt64
 from .checkpoint import require_samples
-from .comparison import evaluated
+from .comparison import evaluate_cached
 from .sources import evaluation_sources
 
 __all__ = ["VARIED", "Study", "study"]
@@ -43,6 +43,8 @@ STYLE = (
 
 
 class Study(Frozen):
+    """The Fréchet distance for each value of the varied setting."""
+
     schema_version: Literal[1] = 1
     vary: str
     steps: int = Field(ge=1)  # of the students
@@ -55,13 +57,14 @@ class Study(Frozen):
 
     def markdown(self) -> str:
         rows = [f"| {value:g} | {distance:.3f} |" for value, distance in zip(self.values, self.distances, strict=True)]
-        note = f"{self.steps}-step students, {self.samples} samples of seed {self.seed}, floor {self.floor:.3f}"
+        floor = f"half of the real images against the other half: {self.floor:.3f}"
+        note = f"{self.steps}-step students, {self.samples} samples of seed {self.seed}; {floor}"
         return "\n".join([f"| {self.vary} | {self.metric} |", "|---:|---:|", *rows, "", note, ""])
 
     def svg(self) -> str:
-        """The table as a plot, a file of its own."""
-        drawn = str(curve(self.values, self.distances, self.vary, self.metric))
-        opening, rest = drawn.split(">", 1)
+        """The table as a plot, in a standalone SVG file."""
+        plot = str(curve(self.values, self.distances, self.vary, self.metric))
+        opening, rest = plot.split(">", 1)
         return f'{opening} xmlns="http://www.w3.org/2000/svg">{STYLE}{rest}\n'
 
 
@@ -77,37 +80,38 @@ def study(
     extractor: str | None = None,
     deadline: float = math.inf,
 ) -> Study:
-    """Train the fold once for each value and measure it; what is there already is not made again.
+    """Train a student for each value and evaluate it; finished students are not trained again.
 
-    start_from: a run whose extractor, judge, teacher and base student are taken.
-    Raises UsageError for a setting that is not varied or a value that does not fit, DataError for fewer than two
-    samples, both before any training.
+    vary: a key of VARIED.  count, seed: the samples of the evaluation.  start_from: a training run whose extractor,
+    judge, teacher and base student are used.  deadline: on the clock of time.monotonic().
+    Raises UsageError for an unknown setting or an invalid value, DataError for fewer than two samples, both before any
+    training.
     """
     from ..distillation.run import base_stage, distill
 
-    chosen = [_with(preset, vary, value) for value in values]
+    presets = [_with(preset, vary, value) for value in values]
     if len(set(values)) < 2:
-        raise UsageError("--values needs at least two different ones, as 0.5,1,2")
+        raise UsageError("--values needs at least two different values, e.g. 0.5,1,2")
     if preset.sfddm or preset.base_steps < 2:
-        raise UsageError("a study varies a halving, and this preset has none below its base")
+        raise UsageError("a study varies the halving below the base student, and this preset has none")
     require_samples(count)
-    base, fold = start_from or out / "base", preset.base_steps // 2
+    base, steps = start_from or out / "base", preset.base_steps // 2
     if start_from is None:
         distill(preset, base, deadline=deadline, until=base_stage(preset))
     runs = [out / f"{vary}={value:g}" for value in values]
-    for run, told in zip(runs, chosen, strict=True):
-        distill(told, run, start_from=base, deadline=deadline, until=f"student-{fold}")
+    for run, varied in zip(runs, presets, strict=True):
+        distill(varied, run, start_from=base, deadline=deadline, until=f"student-{steps}")
     real, judge = evaluation_sources(runs[0], None, extractor)
-    found = [evaluated(run / f"student-{fold}", fold, count, seed, real, judge) for run in runs]
+    evaluations = [evaluate_cached(run / f"student-{steps}", steps, count, seed, real, judge) for run in runs]
     result = Study(
         vary=vary,
-        steps=fold,
+        steps=steps,
         metric=metric_name(judge),
         samples=count,
         seed=seed,
-        floor=found[0].floor,
+        floor=evaluations[0].floor,
         values=tuple(values),
-        distances=tuple(one.rows[0].distance for one in found),
+        distances=tuple(one.rows[0].distance for one in evaluations),
     )
     if not current().is_main:
         return result
@@ -119,5 +123,5 @@ def study(
 
 def _with(preset: Preset, vary: str, value: float) -> Preset:
     if vary not in VARIED:
-        raise UsageError(f"--vary {vary} is not a setting of the study: choose from {', '.join(VARIED)}")
+        raise UsageError(f"--vary {vary} is not a setting that a study varies: choose from {', '.join(VARIED)}")
     return changed(preset, [f"{VARIED[vary]}={value:g}"])

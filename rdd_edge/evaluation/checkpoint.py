@@ -1,4 +1,4 @@
-"""Quality of a checkpoint's own samples in PyTorch: Fréchet distance to real images, beside the floor."""
+"""Quality of a checkpoint: the Fréchet distance of its samples in PyTorch to real images."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Row(Frozen):
-    """One checkpoint in one number of sampling steps."""
+    """A checkpoint sampled in one number of steps."""
 
     checkpoint: str
     checkpoint_sha256: Sha256
     method: str | None
     steps: int = Field(ge=1)
-    sampler: str | None = None  # a training-free one; None: the checkpoint's own
+    sampler: str | None = None  # one that needs no training; None: the checkpoint's own
     distance: Number
-    inception_score: Number | None = None  # of the Inception extractor alone, mean over SPLITS
+    inception_score: Number | None = None  # only with the Inception extractor; mean over SPLITS
     inception_spread: Number | None = None  # standard deviation over them
 
 
 class Evaluation(Frozen):
-    """Fréchet distances of samples 0 … samples - 1 of the noise of `seed` to the same real images."""
+    """Fréchet distances to the same real images, of samples 0 … samples - 1 of the noise of `seed`."""
 
     schema_version: Literal[1] = 1
     metric: str  # fd_<extractor>, or fid
@@ -53,21 +53,21 @@ class Evaluation(Frozen):
     real_images: int = Field(ge=2)
     samples: int = Field(ge=2)
     seed: UInt64
-    floor: Number  # a random half of the real images to the other half
+    floor: Number  # distance of a random half of the real images to the other half
     rows: tuple[Row, ...]
     caution: str | None
 
     def lines(self) -> list[str]:
-        """The evaluation as lines for a terminal."""
+        """The results as lines for a terminal."""
         lines = []
         for row in self.rows:
-            score = (
-                "" if row.inception_score is None else f"  is {row.inception_score:.2f} ± {row.inception_spread:.2f}"
-            )
+            score = ""
+            if row.inception_score is not None:
+                score = f"  Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
             name = row.sampler or row.method or "checkpoint"
             lines.append(f"{name:<10} {row.steps:>4} steps  {self.metric} {row.distance:.3f}{score}")
         lines.append(
-            f"{'real':<10} {'':>10}  {self.metric} {self.floor:.3f}  (half of the data against the other half)"
+            f"{'real':<10} {'':>10}  {self.metric} {self.floor:.3f}  (half of the real images against the other half)"
         )
         return [*lines, f"note: {self.caution}"] if self.caution else lines
 
@@ -82,38 +82,39 @@ def evaluate(
     out: Path | None = None,
     sampler: str | None = None,
 ) -> Evaluation:
-    """Evaluate a checkpoint in each number of steps; none given: in the one it was trained for.
+    """Evaluate a checkpoint in each number of sampling steps, by default the one that it was trained for.
 
-    out: where to write the evaluation as JSON.
-    Under torchrun the processes share the work; each gets the whole result, and rank 0 writes it.
-    Raises DataError for fewer than two samples, or for fewer than the Inception score's splits.
+    out: JSON file for the result.
+    Under torchrun the processes share the work; each returns the whole result, and rank 0 writes it.
+    Raises UsageError for real images of another shape, DataError for fewer than two samples, or for fewer than the
+    splits of the Inception score.
     """
-    found = read_checkpoint(checkpoint)
+    student = read_checkpoint(checkpoint)
     require_samples(count)
     if isinstance(extractor, Inception):
         InceptionScoreAccumulator(count, SPLITS)  # refuses too few samples before any is drawn
-    counts = [sampling_steps(found, n) for n in steps] or [sampling_steps(found, None)]
-    if found.image_shape != real.image_shape:
+    counts = [sampling_steps(student, n) for n in steps] or [sampling_steps(student, None)]
+    if student.image_shape != real.image_shape:
         raise UsageError(
-            f"{found.folder} makes images of {found.image_shape} (channels, height, width) and {real.name} has "
-            f"{real.image_shape}: give other --data"
+            f"{student.folder} makes images of shape {student.image_shape} (channels, height, width) and {real.name} "
+            f"has {real.image_shape}: choose other --data"
         )
     truth, floor = reference_with_floor(real, extractor)
     rows, caution = [], truth.caution()
     for n in counts:
-        images = sample_images(found, count, n, seed, sampler)
-        own, score = _measure(images, count, extractor)
-        caution = caution or own.caution()
+        images = sample_images(student, count, n, seed, sampler)
+        statistics, score = _measure(images, count, extractor)
+        caution = caution or statistics.caution()
         rows.append(
             Row(
-                checkpoint=str(found.folder),
-                checkpoint_sha256=found.sha256,
-                method=found.card.method if found.card else None,
+                checkpoint=str(student.folder),
+                checkpoint_sha256=student.sha256,
+                method=student.card.method if student.card else None,
                 steps=n,
                 sampler=sampler,
                 inception_score=score.mean if score else None,
                 inception_spread=score.spread if score else None,
-                distance=frechet_distance(own, truth),
+                distance=frechet_distance(statistics, truth),
             )
         )
     result = Evaluation(
@@ -134,7 +135,7 @@ def evaluate(
 
 
 def require_samples(count: int) -> None:
-    """Raises DataError for fewer than a covariance needs."""
+    """Raises DataError for fewer samples than a covariance needs."""
     if count < 2:
         raise DataError(
             f"--n {count} is too few samples for a covariance: give at least two, better more than features"
@@ -142,12 +143,12 @@ def require_samples(count: int) -> None:
 
 
 def _measure(images: NDArray[np.uint8], count: int, extractor: Extractor) -> tuple[Statistics, InceptionScore | None]:
-    """Statistics of the features, and of the Inception network's class probabilities the score, of all processes."""
-    own, first = StatisticsAccumulator(), current().blocks(count).start
+    """Feature statistics, and with the Inception network its score, of the images of all processes."""
+    statistics, first = StatisticsAccumulator(), current().blocks(count).start
     score = InceptionScoreAccumulator(count, SPLITS) if isinstance(extractor, Inception) else None
     for batch in extractor.batches(images):
         if score is not None and isinstance(extractor, Inception):
-            score.add(first + own.count, extractor.probabilities(batch))
-        own.add(batch)
-    whole = gather_score(score).result() if score else None
-    return gather_statistics(own).result(), whole
+            score.add(first + statistics.count, extractor.probabilities(batch))
+        statistics.add(batch)
+    total = gather_score(score).result() if score else None
+    return gather_statistics(statistics).result(), total

@@ -1,4 +1,4 @@
-"""Training runs side by side: a table of method × steps, and a grid of their images from the same noise (Fig. 5)."""
+"""`rdd-edge compare`: training runs as a table of method × steps, and their images from the same noise (Fig. 5)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..schema import Frozen, UInt64
 from .checkpoint import Evaluation, evaluate
 from .sources import evaluation_sources
 
-__all__ = ["Comparison", "Entry", "compare", "draw_comparison", "evaluated"]
+__all__ = ["Comparison", "Entry", "compare", "draw_comparison", "evaluate_cached"]
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 BASELINE = "ddim"  # the teacher's row
@@ -41,7 +41,7 @@ class Entry(Frozen):
 
     @property
     def text(self) -> str:
-        """The mean, with the standard deviation where there are several runs."""
+        """The mean, with the standard deviation over the runs if there are several."""
         mean = f"{statistics.fmean(self.distances):.3f}"
         return f"{mean} ± {statistics.stdev(self.distances):.3f}" if len(self.distances) > 1 else mean
 
@@ -56,13 +56,14 @@ class Comparison(Frozen):
     entries: tuple[Entry, ...]
 
     def markdown(self) -> str:
-        """A row a method, a column a number of steps; lower is better."""
+        """A table with a row for each method and a column for each number of steps; lower is better."""
         steps = sorted({entry.steps for entry in self.entries}, reverse=True)
-        found = {(entry.method, entry.steps): entry.text for entry in self.entries}
+        texts = {(entry.method, entry.steps): entry.text for entry in self.entries}
         names = dict.fromkeys(entry.method for entry in self.entries)
         head = f"| {self.metric} | " + " | ".join(f"{n} step{'s' * (n > 1)}" for n in steps) + " |"
-        rows = [f"| {name} | " + " | ".join(found.get((name, n), "–") for n in steps) + " |" for name in names]
-        note = f"{self.samples} samples of seed {self.seed}; half of the real images to the other: {self.floor:.3f}"
+        rows = [f"| {name} | " + " | ".join(texts.get((name, n), "–") for n in steps) + " |" for name in names]
+        floor = f"half of the real images against the other half: {self.floor:.3f}"
+        note = f"{self.samples} samples of seed {self.seed}; {floor}"
         return "\n".join([head, "|---|" + "---:|" * len(steps), *rows, "", note, ""])
 
 
@@ -76,22 +77,22 @@ def compare(
 ) -> Comparison:
     """Evaluate every student of the runs at and below their base step count, and their teachers by DDIM.
 
-    Runs of one method are its repetitions. One extractor judges all: the first run's, unless told.
-    out: .md or .json.
+    Several runs of one method are repetitions.  extractor: by default the judge of the first run, for all of them.
+    out: file for the table, .json or Markdown.
     Raises UsageError for runs on different data.
     """
     students, teachers = _students(runs)
     real, judge = evaluation_sources(runs[0], data, extractor)
     cards = [(read_checkpoint(path).card, path) for path in students]
-    own = [(card.method, card.sampling_steps or 1, path, None) for card, path in cards if card]
-    steps = sorted({n for _, n, _, _ in own}, reverse=True)
-    pairs: list[tuple[str, int, Path, str | None]] = [(BASELINE, n, t, BASELINE) for t in teachers for n in steps]
-    found: dict[tuple[str, int], dict[str, tuple[str, float]]] = {}
+    distilled = [(card.method, card.sampling_steps or 1, path, None) for card, path in cards if card]
+    steps = sorted({n for _, n, _, _ in distilled}, reverse=True)
+    baselines: list[tuple[str, int, Path, str | None]] = [(BASELINE, n, t, BASELINE) for t in teachers for n in steps]
+    distances: dict[tuple[str, int], dict[str, tuple[str, float]]] = {}
     floor = 0.0
-    for method, n, path, sampler in [*pairs, *own]:
-        result = evaluated(path, n, count, seed, real, judge, sampler)
+    for method, n, path, sampler in [*baselines, *distilled]:
+        result = evaluate_cached(path, n, count, seed, real, judge, sampler)
         (row,), floor = result.rows, result.floor
-        found.setdefault((method, n), {})[row.checkpoint_sha256] = (str(path), row.distance)
+        distances.setdefault((method, n), {})[row.checkpoint_sha256] = (str(path), row.distance)
     entries = tuple(
         Entry(
             method=method,
@@ -99,7 +100,7 @@ def compare(
             checkpoints=tuple(path for path, _ in values.values()),
             distances=tuple(distance for _, distance in values.values()),
         )
-        for (method, n), values in found.items()
+        for (method, n), values in distances.items()
     )
     table = Comparison(
         metric=metric_name(judge), data=real.name, samples=count, seed=seed, floor=floor, entries=entries
@@ -114,7 +115,7 @@ def compare(
 
 
 def draw_comparison(comparison: Comparison, out: Path, columns: int = 8) -> list[str]:
-    """A grid with a row for each entry, each column from the same noise; returns the names of the rows."""
+    """Draw a grid with a row for each entry and the same noise in each column. Returns the names of the rows."""
     rows = []
     for entry in comparison.entries:
         sampler = BASELINE if entry.method == BASELINE else None
@@ -124,8 +125,8 @@ def draw_comparison(comparison: Comparison, out: Path, columns: int = 8) -> list
     return [f"{entry.method} {entry.steps}" for entry in comparison.entries]
 
 
-def evaluated(
-    path: Path,
+def evaluate_cached(
+    folder: Path,
     steps: int,
     count: int,
     seed: int,
@@ -133,31 +134,31 @@ def evaluated(
     extractor: Extractor,
     sampler: str | None = None,
 ) -> Evaluation:
-    """`evaluate`, kept in the cache by everything that its numbers depend on."""
-    checkpoint = read_checkpoint(path)
+    """`evaluate` with one number of steps, cached under everything that its numbers depend on."""
+    checkpoint = read_checkpoint(folder)
     card = checkpoint.card.weights_sha256 + checkpoint.card.config_sha256 if checkpoint.card else checkpoint.sha256
     times = checkpoint.card.noise_times if checkpoint.card else None
-    told = (card, times, steps, count, seed, real.sha256, extractor.sha256, sampler)
-    place = cache_root() / "evaluations" / f"{hashlib.sha256(repr(told).encode()).hexdigest()}.json"
-    if everywhere(place.is_file()):
-        return read_model(place, Evaluation)
-    return evaluate(path, (steps,), count, seed, real, extractor, place, sampler)
+    key = (card, times, steps, count, seed, real.sha256, extractor.sha256, sampler)
+    path = cache_root() / "evaluations" / f"{hashlib.sha256(repr(key).encode()).hexdigest()}.json"
+    if everywhere(path.is_file()):
+        return read_model(path, Evaluation)
+    return evaluate(folder, (steps,), count, seed, real, extractor, path, sampler)
 
 
 def _students(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """Students of each run at and below its base step count, and the teachers. Equal ones are told apart by no one."""
+    """The students of each run at and below its base step count, and the teachers."""
     from ..distillation.run import read_training_run
 
-    told = [read_training_run(run) for run in runs]
-    for run, file in zip(runs, told, strict=True):
-        if file.data_sha256 != told[0].data_sha256:
-            raise UsageError(f"{run} and {runs[0]} were trained on different data and do not compare")
+    run_files = [read_training_run(run) for run in runs]
+    for run, file in zip(runs, run_files, strict=True):
+        if file.data_sha256 != run_files[0].data_sha256:
+            raise UsageError(f"{run} and {runs[0]} were trained on different data and cannot be compared")
     students: list[Path] = []
-    for run, file in zip(runs, told, strict=True):
-        own = [path for path in run.glob("student-*") if path.is_dir()]
+    for run, file in zip(runs, run_files, strict=True):
+        steps = {path: int(path.name.removeprefix("student-")) for path in run.glob("student-*") if path.is_dir()}
         most = file.preset.sfddm.steps if file.preset.sfddm else file.preset.base_steps
-        own = [path for path in own if int(path.name.removeprefix("student-")) <= most]
-        if not own:
-            raise MissingError(f"the run {run} has no student yet: finish it with rdd-edge distill")
-        students += sorted(own, key=lambda path: -int(path.name.removeprefix("student-")))
+        finished = [path for path in steps if steps[path] <= most]
+        if not finished:
+            raise MissingError(f"the training run {run} has no student yet: finish it with rdd-edge distill")
+        students += sorted(finished, key=lambda path: -steps[path])
     return students, [run / "teacher" for run in runs if (run / "teacher").is_dir()]

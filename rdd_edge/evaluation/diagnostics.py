@@ -1,7 +1,7 @@
-"""Mistakes of a device's pipeline recognised by what they do to its samples, each named in a sentence.
+"""Recognises mistakes of a device's image pipeline by their effect on the samples.
 
-A bad quantization makes images a little wrong. A swapped channel, a shifted index or another seed makes them wrong in a
-way that one known change undoes; that change is what is looked for here.
+Quantization changes images slightly. Swapped channels, a shifted index or another seed change them in a way that one
+known transformation undoes; these transformations are tried here.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..schema import Frozen, Text
 __all__ = ["Diagnosis", "diagnose"]
 
 Images = NDArray[np.uint8]  # (N, H, W, C)
-LOOKED_AT = 64  # images; a fault of the pipeline is in all of them
-UNDONE = 0.25  # a change that leaves at most this part of the mean squared error explains the samples
-WRONG_MSE = 4.0  # in levels²: below it two images differ by rounding alone, and nothing needs explaining
+EXAMINED = 64  # images; a mistake of the pipeline affects all of them
+UNDONE = 0.25  # a transformation explains the samples if it leaves at most this fraction of the squared error
+WRONG_MSE = 4.0  # in levels²; a smaller difference is that of rounding and needs no explanation
 
 
 class Diagnosis(Frozen):
-    """A mistake that was recognised."""
+    """A mistake that was recognised, and what it does."""
 
     name: Text
     sentence: Text
@@ -37,10 +37,10 @@ def diagnose(
     student: Callable[[int, int], Images] | None = None,
     seed: int = 0,
 ) -> tuple[Diagnosis, ...]:
-    """The faults of an artifact's samples against the server's on what should be the same noise.
+    """What is wrong with an artifact's samples, compared with the server's from what should be the same noise.
 
-    floats: the artifact's own first samples before rounding, (N', H, W, C), N' possibly 0.
-    student(seed, n): the server's first n images from another seed, asked only where nothing else explains the samples.
+    floats: the artifact's first samples before rounding, (N', H, W, C), N' possibly 0.
+    student(seed, n): the server's first n images from another seed, called only if nothing else explains the samples.
     """
     return (*_rounding(artifact, floats, server), *_arrangement(artifact, server, student, seed))
 
@@ -54,14 +54,14 @@ def _rounding(artifact: Images, floats: NDArray[np.float32], server: Images) -> 
         truncated = np.clip(np.floor(np.float32(127.5) * floats + np.float32(127.5)), 0, 255).astype(np.uint8)
         if np.mean(kept == truncated) > 0.99 > np.mean(kept == rounded):
             yield _TRUNCATION
-        elif np.abs(kept.astype(np.int16) - rounded).max() > 1:  # one level: the device's last bit of float32
+        elif np.abs(kept.astype(np.int16) - rounded).max() > 1:  # one level may come from the last bit of float32
             yield Diagnosis(
-                name="uint8 is not the floats",
-                sentence="samples.u8 is not samples.f32 rounded: the two files come from different images.",
+                name="uint8 differs from float32",
+                sentence="samples.u8 is not samples.f32 rounded to 8 bits: the two files hold different images.",
             )
         return
-    difference = artifact[:LOOKED_AT].astype(np.int16) - server[:LOOKED_AT]
-    inner = difference[(server[:LOOKED_AT] > 0) & (server[:LOOKED_AT] < 255)]
+    difference = artifact[:EXAMINED].astype(np.int16) - server[:EXAMINED]
+    inner = difference[(server[:EXAMINED] > 0) & (server[:EXAMINED] < 255)]
     low = np.mean(inner == -1) if inner.size else 0.0
     if 0.3 < low < 0.7 and np.mean(inner == 0) + low > 0.99:
         yield _TRUNCATION
@@ -69,65 +69,66 @@ def _rounding(artifact: Images, floats: NDArray[np.float32], server: Images) -> 
 
 _TRUNCATION = Diagnosis(
     name="truncation",
-    sentence="Values are truncated to uint8 where they should be rounded: floor(127.5 x + 128) is asked for, "
-    "and about half of the samples are one level too low.",
+    sentence="Values are truncated to uint8 instead of rounded with floor(127.5 x + 128): "
+    "about half of them are one level too low.",
 )
 
 
 def _arrangement(
     artifact: Images, server: Images, student: Callable[[int, int], Images] | None, seed: int
 ) -> Iterator[Diagnosis]:
-    """The one change of order, place or noise that best undoes the difference, if any does."""
-    count = min(LOOKED_AT, len(artifact))
-    mine = artifact[:count].astype(np.float32)
-    error = _mse(mine, server[:count])
+    """The transformation or the seed that best explains the difference, if any does."""
+    count = min(EXAMINED, len(artifact))
+    images = artifact[:count].astype(np.float32)
+    error = _mse(images, server[:count])
     if count == 0 or error < WRONG_MSE:
         return
-    best = min(_candidates(mine, server), key=lambda pair: pair[0])
+    best = min(_candidates(images, server), key=lambda pair: pair[0])
     if best[0] > UNDONE * error and student is not None:
         few = min(8, count)
         near = [s for s in (seed - 1, seed + 1) if 0 <= s < 2**64]
-        best = min([best, *((_mse(mine[:few], student(s, few)), _seed(s, seed)) for s in near)], key=lambda p: p[0])
+        others = ((_mse(images[:few], student(s, few)), _seed(s, seed)) for s in near)
+        best = min([best, *others], key=lambda pair: pair[0])
     if best[0] <= UNDONE * error:
         yield best[1]
-    elif _unrelated(mine, server[:count]):
+    elif _unrelated(images, server[:count]):
         yield Diagnosis(
             name="other noise",
-            sentence="The samples are no nearer to the server's of the same index than to its others: "
-            "they were made from other noise.",
+            sentence="The samples are no closer to the server's sample of the same index than to its others: "
+            "they were made from different noise.",
         )
 
 
-def _candidates(mine: NDArray[np.float32], server: Images) -> Iterator[tuple[float, Diagnosis]]:
-    """(mean squared error left, fault) of each known mistake; server's images may be looked up one index further."""
-    count, _, _, channels = mine.shape
-    theirs = server[:count]
+def _candidates(images: NDArray[np.float32], server: Images) -> Iterator[tuple[float, Diagnosis]]:
+    """(remaining mean squared error, diagnosis) of each known mistake. server may hold more images than `images`."""
+    count, _, _, channels = images.shape
+    reference = server[:count]
     if channels <= 4:
         for order in permutations(range(channels)):
             if order != tuple(range(channels)):
-                yield _mse(mine, theirs[..., list(order)]), _channels(order)
-    yield _mse(mine, theirs[:, ::-1]), _mirrored("top to bottom")
-    yield _mse(mine, theirs[:, :, ::-1]), _mirrored("left to right")
-    if theirs.shape[1] == theirs.shape[2]:
-        turned = theirs.transpose(0, 2, 1, 3)
-        yield _mse(mine, turned), Diagnosis(name="transposed", sentence="Rows and columns of the images are exchanged.")
-    inverted = Diagnosis(name="inverted", sentence="The images are negatives: their sign was turned.")
-    yield _mse(mine, 255 - theirs), inverted
+                yield _mse(images, reference[..., list(order)]), _channels(order)
+    yield _mse(images, reference[:, ::-1]), _mirrored("top to bottom")
+    yield _mse(images, reference[:, :, ::-1]), _mirrored("left to right")
+    if reference.shape[1] == reference.shape[2]:
+        transposed = Diagnosis(name="transposed", sentence="The images' rows and columns are exchanged.")
+        yield _mse(images, reference.transpose(0, 2, 1, 3)), transposed
+    inverted = Diagnosis(name="inverted", sentence="The images are negatives: their sign is inverted.")
+    yield _mse(images, 255 - reference), inverted
     for shift in (-1, 1):
         first, last = max(0, -shift), min(count, len(server) - shift)
         if last > first:
-            yield _mse(mine[first:last], server[first + shift : last + shift]), _shifted(shift)
+            yield _mse(images[first:last], server[first + shift : last + shift]), _shifted(shift)
 
 
 def _channels(order: tuple[int, ...]) -> Diagnosis:
     return Diagnosis(
         name="swapped channels",
-        sentence=f"The channels are in the wrong order: the artifact's are the server's {', '.join(map(str, order))}.",
+        sentence=f"The channels are in the wrong order: they are the server's channels {', '.join(map(str, order))}.",
     )
 
 
-def _mirrored(how: str) -> Diagnosis:
-    return Diagnosis(name="mirrored", sentence=f"The images are mirrored {how}.")
+def _mirrored(direction: str) -> Diagnosis:
+    return Diagnosis(name="mirrored", sentence=f"The images are mirrored {direction}.")
 
 
 def _shifted(shift: int) -> Diagnosis:
@@ -137,9 +138,9 @@ def _shifted(shift: int) -> Diagnosis:
     )
 
 
-def _seed(made_from: int, asked: int) -> Diagnosis:
+def _seed(actual: int, asked: int) -> Diagnosis:
     return Diagnosis(
-        name="other seed", sentence=f"The noise is that of seed {made_from}, and the plan asked for {asked}."
+        name="other seed", sentence=f"The noise is that of seed {actual}; the plan asked for seed {asked}."
     )
 
 
@@ -147,8 +148,8 @@ def _mse(a: NDArray[np.float32], b: Images) -> float:
     return float(np.mean((a - b.astype(np.float32)) ** 2))
 
 
-def _unrelated(mine: NDArray[np.float32], theirs: Images) -> bool:
-    """Whether the images are as far from their own counterparts as from everybody else's."""
-    own = _mse(mine, theirs)
-    others = [_mse(mine, np.roll(theirs, k, axis=0)) for k in range(1, min(5, len(mine)))]
-    return bool(others) and own > 0.8 * float(np.mean(others))
+def _unrelated(images: NDArray[np.float32], reference: Images) -> bool:
+    """Whether the images are as far from the reference of the same index as from those of other indices."""
+    same = _mse(images, reference)
+    others = [_mse(images, np.roll(reference, k, axis=0)) for k in range(1, min(5, len(images)))]
+    return bool(others) and same > 0.8 * float(np.mean(others))

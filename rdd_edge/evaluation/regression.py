@@ -1,4 +1,4 @@
-"""Two bench runs held against each other, for a pull request: is the new one slower or worse than it may be?"""
+"""`rdd-edge compare-bench`: whether a new benchmark run is slower or worse than an old one by more than allowed."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarking.record import summary
-from ..benchmarking.run import BenchRun, read_bench_run
+from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
 from ..errors import MissingError, ThresholdError, UsageError
 from ..files import read_model, sha256_of
 from .scores import Distance, Scores
 
-__all__ = ["Change", "Comparison", "compare_runs"]
+__all__ = ["BenchComparison", "Change", "compare_runs"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One figure of both runs. `limit` is the greatest relative change that is allowed; None: shown only."""
+    """One figure of both runs. limit: the largest allowed relative rise; None: for information only."""
 
     name: str
     unit: str
@@ -40,28 +40,32 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BenchComparison:
+    """All figures of both runs."""
+
     changes: tuple[Change, ...]
 
     def check(self) -> None:
-        """Raise ThresholdError where something regressed."""
+        """Raise ThresholdError if a figure regressed."""
         worse = [change for change in self.changes if change.regressed]
         if worse:
-            what = "; ".join(f"{c.name} {c.relative:+.1%} where {c.limit:.1%} is allowed" for c in worse)
+            what = "; ".join(f"{c.name} {c.relative:+.1%} ({c.limit:.1%} allowed)" for c in worse)
             raise ThresholdError(f"the new run regressed: {what}")
 
 
-def compare_runs(before: Path, after: Path, max_slower: float | None, max_fd_rise: float | None) -> Comparison:
-    """The new run against the old one.
+def compare_runs(before: Path, after: Path, max_slower: float | None, max_fd_rise: float | None) -> BenchComparison:
+    """Compare a new benchmark run with an old one.
 
-    max_slower: greatest relative rise of the median latency.  max_fd_rise: of the Fréchet distance, from the
-    scores.json of both folders.  None: that figure is shown where both have it, and decides nothing.
-    Raises UsageError where the two do not compare, MissingError where a figure that is to decide is not there.
+    max_slower: largest allowed relative rise of the median latency.  max_fd_rise: that of the Fréchet distance, from
+    the scores.json of both folders.  None: the figure is shown if both runs have it, but cannot fail.
+    Raises UsageError where the runs cannot be compared, MissingError where a limited figure is missing.
     """
     old, new = read_bench_run(before), read_bench_run(after)
     if (old.record.target, old.record.precision) != (new.record.target, new.record.precision):
-        raise UsageError(f"{before} is {old.title} and {after} is {new.title}: compare runs of one kind")
-    return Comparison((*_speed(old, new, max_slower), *_quality(old, new, max_fd_rise)))
+        raise UsageError(
+            f"{before} is {old.title} and {after} is {new.title}: compare runs of the same target and precision"
+        )
+    return BenchComparison((*_speed(old, new, max_slower), *_quality(old, new, max_fd_rise)))
 
 
 def _speed(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
@@ -69,14 +73,14 @@ def _speed(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
     if a is None or b is None:
         if limit is None:
             return []
-        without = old if a is None else new
-        raise MissingError(f"{without.folder} has no latencies: {without.record.missing['latency_ms']}")
+        untimed = old if a is None else new
+        raise MissingError(f"{untimed.folder} has no latencies: {untimed.record.missing['latency_ms']}")
     if limit is not None and old.record.device != new.record.device:
-        raise UsageError(f"{old.folder} and {new.folder} were timed on different machines: their times do not compare")
+        raise UsageError(f"{old.folder} and {new.folder} were timed on different machines and cannot be compared")
     modes = [(run.record.power_mode, run.record.clocks_locked) for run in (old, new)]
     if limit is not None and modes[0] != modes[1]:
         raise UsageError(
-            f"{old.folder} and {new.folder} were timed in different power modes or with other clocks: "
+            f"{old.folder} and {new.folder} were timed in different power modes or with different clock settings: "
             f"{modes[0][0]} and {modes[1][0]}, clocks locked {modes[0][1]} and {modes[1][1]}"
         )
     return [Change("median", "ms", a.median, b.median, limit), Change("p90", "ms", a.p90, b.p90, None)]
@@ -86,28 +90,29 @@ def _quality(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
     a, b = _distance(old, limit), _distance(new, limit)
     if a is None or b is None:
         return []
-    alike = (a.metric, a.extractor_sha256, a.real_images) == (b.metric, b.extractor_sha256, b.real_images)
-    mine, theirs = old.record.samples, new.record.samples
-    if not alike or mine is None or theirs is None or (mine.seed, mine.count) != (theirs.seed, theirs.count):
+    same = (a.metric, a.extractor_sha256, a.real_images) == (b.metric, b.extractor_sha256, b.real_images)
+    x, y = old.record.samples, new.record.samples
+    if not same or x is None or y is None or (x.seed, x.count) != (y.seed, y.count):
         if limit is None:
             return []
         raise UsageError(
-            f"the distances of {old.folder} and {new.folder} do not compare: metric, data, seed and count have to agree"
+            f"the distances of {old.folder} and {new.folder} cannot be compared: metric, extractor, real images, seed "
+            "and number of samples have to be the same"
         )
     return [Change(a.metric, "", a.artifact, b.artifact, limit)]
 
 
 def _distance(run: BenchRun, limit: float | None) -> Distance | None:
-    path = run.folder / "scores.json"
+    path = run.folder / SCORES
     if not path.is_file():
         if limit is None:
             return None
         raise MissingError(
-            f"there is no {path}: rdd-edge evaluate {run.folder} --reference SERVER --out {path} makes it"
+            f"there is no {path}: create it with rdd-edge evaluate {run.folder} --reference SERVER_BENCH --out {path}"
         )
     scores = read_model(path, Scores)
-    if scores.record_sha256 != sha256_of(run.folder / "record.json"):
-        raise UsageError(f"{path} scores another record than the one beside it: score it again")
+    if scores.record_sha256 != sha256_of(run.folder / RECORD):
+        raise UsageError(f"{path} belongs to another record than the one beside it: evaluate the run again")
     if scores.distance is None and limit is not None:
         raise MissingError(f"{path} has no distance: {scores.missing.get('distance', 'no reason given')}")
     return scores.distance

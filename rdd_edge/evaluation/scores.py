@@ -1,6 +1,6 @@
-"""Quality of an artifact's own samples against the server's student on the same noise, and of both against real images.
+"""Quality of a benchmark run: its samples against the server's from the same noise, and both against real images.
 
-PSNR is per image. The Fréchet distance is `fd_<extractor>`; its rise over the student's comes with an interval.
+PSNR is per image. The rise of the Fréchet distance over the student's is given with a confidence interval.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..benchmarking.run import BenchRun, read_bench_run
-from ..benchmarking.worker import SERVER, run_artifact
+from ..benchmarking.isolation import run_artifact
+from ..benchmarking.record import SERVER
+from ..benchmarking.run import RECORD, BenchRun, read_bench_run
 from ..console import reporter
 from ..errors import RddEdgeError, UsageError
 from ..files import sha256_of, write_model
@@ -34,21 +35,23 @@ FLOOR_SEED = 0
 WORST = 8
 
 Measure = Annotated[float, Field(ge=0, le=1e12)]
-Share = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Worst(Frozen):
+    """One of the images with the lowest PSNR."""
+
     index: Count
     psnr_db: Decibels
 
 
 class Psnr(Frozen):
-    """Over images, in dB. An image identical to the server's counts as IDENTICAL_DB."""
+    """PSNR over images, in dB. An image identical to the server's counts as IDENTICAL_DB."""
 
     images: Count
     identical: Count
     median_db: Decibels
-    worst_percent_db: Decibels  # the 1st percentile: one image in a hundred is worse
+    worst_percent_db: Decibels  # 1st percentile: one image in a hundred is worse
     worst: tuple[Worst, ...]  # the worst first
 
 
@@ -60,23 +63,23 @@ class Distance(Frozen):
     real_images: Count
     artifact: Measure
     server: Measure
-    floor: Measure  # a half of the real images to the other half
+    floor: Measure  # distance of half of the real images to the other half
     rise: Number  # artifact - server
-    rise_low: Number | None  # 95 % interval of the rise, over which samples were drawn
+    rise_low: Number | None  # ends of the 95 % interval of the rise, over the choice of samples
     rise_high: Number | None
-    caution: Text | None  # what to know before reading these numbers
+    caution: Text | None  # why these numbers may mislead
 
 
 class Saturation(Frozen):
-    """Share of uint8 values that are 0 or 255."""
+    """Fraction of the uint8 values that are 0 or 255."""
 
-    artifact: Share
-    server: Share
-    real: Share
+    artifact: Fraction
+    server: Fraction
+    real: Fraction
 
 
 class Scores(Frozen):
-    """Quality of one bench run. A null is a thing that could not be measured; `missing` says why, by field name."""
+    """Quality of one benchmark run. A field that could not be measured is null; `missing` gives the reason."""
 
     schema_version: Version1 = 1
     target: Name
@@ -94,20 +97,20 @@ class Scores(Frozen):
     missing: dict[Text, Text]
 
     def lines(self) -> list[str]:
-        """What to say of them at a terminal."""
+        """The scores as lines for a terminal."""
         name = f"{self.target} {self.precision}"
         lines = [f"{name}: {field} not measured: {reason}" for field, reason in self.missing.items()]
         if psnr := self.psnr_float or self.psnr_uint8:
             median, low = (
                 f"{v:.1f} dB" if v < IDENTICAL_DB else "identical" for v in (psnr.median_db, psnr.worst_percent_db)
             )
-            lines.append(f"{name}: PSNR to the student {median} median, {low} worst 1 %, over {psnr.images} images")
+            lines.append(f"{name}: PSNR to the student {median} median, {low} worst 1 %, of {psnr.images} images")
         if d := self.distance:
             spread = f" [{d.rise_low:+.4f} … {d.rise_high:+.4f}]" if d.rise_low is not None else ""
-            both = f"{d.artifact:.3f}, the student's {d.server:.3f}, floor {d.floor:.3f}"
-            lines.append(f"{name}: {d.metric} {both}; rise {d.rise:+.4f}{spread}")
+            lines.append(f"{name}: {d.metric} {d.artifact:.3f}, student {d.server:.3f}; rise {d.rise:+.4f}{spread}")
+            lines.append(f"{name}: {d.metric} {d.floor:.3f} of half of the real images against the other half")
             lines += [f"note: {d.caution}"] if d.caution else []
-        return lines + [f"{name}: {fault.name}: {fault.sentence}" for fault in self.diagnoses]
+        return lines + [f"{name}: {diagnosis.name}: {diagnosis.sentence}" for diagnosis in self.diagnoses]
 
 
 def score(
@@ -117,10 +120,10 @@ def score(
     extractor: Extractor,
     out: Path | None = None,
 ) -> Scores:
-    """Score a bench run against the server's on the same noise.
+    """Score a benchmark run against the server's on the same noise.
 
-    real: images (N, H, W, C).  out: where to write the scores as JSON.
-    Raises UsageError where the two runs cannot be compared, MissingError and CorruptError as read_bench_run does.
+    bench, reference: folders of the two runs.  real: images (N, H, W, C).  out: JSON file for the scores.
+    Raises UsageError where the two cannot be compared, MissingError and CorruptError as read_bench_run does.
     """
     run, server = read_bench_run(bench), read_bench_run(reference)
     _check_comparable(run, server)
@@ -128,8 +131,8 @@ def score(
     common = {
         "target": run.record.target,
         "precision": run.record.precision,
-        "record_sha256": sha256_of(bench / "record.json"),
-        "reference_sha256": sha256_of(reference / "record.json"),
+        "record_sha256": sha256_of(bench / RECORD),
+        "reference_sha256": sha256_of(reference / RECORD),
         "checkpoint_sha256": run.record.checkpoint_sha256,
         "samples": samples.count if samples else 0,
         "seed": samples.seed if samples else None,
@@ -142,19 +145,20 @@ def score(
 
 def _check_comparable(run: BenchRun, server: BenchRun) -> None:
     a, b = run.record, server.record
-    if b.target != SERVER:
-        raise UsageError(f"{server.folder} is a run of {b.target}: the reference is one made with --device {SERVER}")
+    if not server.is_server:
+        raise UsageError(f"{server.folder} is a run of {b.target}: the reference has to be one of --device {SERVER}")
     if b.samples is None:
         raise UsageError(f"the reference {server.folder} has no samples: {b.missing['samples']}")
     if a.checkpoint_sha256 != b.checkpoint_sha256:
-        raise UsageError(f"{run.folder} and {server.folder} are of different checkpoints and do not compare")
+        raise UsageError(f"{run.folder} and {server.folder} are of different checkpoints and cannot be compared")
     if a.samples is None:
         return
     for name in ("seed", "count", "height", "width", "channels"):
-        mine, theirs = getattr(a.samples, name), getattr(b.samples, name)
-        if mine != theirs:
-            both = f"{run.folder} and {server.folder} do not compare"
-            raise UsageError(f"{both}: {name} of the samples is {mine} in one and {theirs} in the other")
+        x, y = getattr(a.samples, name), getattr(b.samples, name)
+        if x != y:
+            raise UsageError(
+                f"{run.folder} and {server.folder} cannot be compared: the {name} of their samples is {x} and {y}"
+            )
 
 
 def _quality(
@@ -168,23 +172,23 @@ def _quality(
     if run.record.samples is None:
         nulls: dict[str, object] = dict.fromkeys(measured)
         return nulls | {"diagnoses": (), "missing": dict.fromkeys(measured, run.record.missing["samples"])}
-    images, theirs = run.images(), server.images()
+    images, reference = run.images(), server.images()
     if images.shape[1:] != real.shape[1:]:
         raise UsageError(
-            f"samples are {images.shape[1:]} (H, W, C) and the real images {real.shape[1:]}: other --data?"
+            f"samples have shape {images.shape[1:]} (H, W, C) and real images {real.shape[1:]}: choose other --data"
         )
     missing = {}
     floats = min(len(run.floats()), len(server.floats()))
     if not floats:
-        missing["psnr_float"] = "the plan of one of the two runs asks for no floats"
+        missing["psnr_float"] = "one of the two runs has no samples before rounding"
     if len(images) < 2:
-        missing["distance"] = f"{len(images)} sample has no covariance: bench with more samples"
+        missing["distance"] = f"{len(images)} sample is too few for a covariance: benchmark with more samples"
     return {
         "psnr_float": _psnr(run.floats()[:floats], server.floats()[:floats], 2.0) if floats else None,
-        "psnr_uint8": _psnr(images, theirs, 255.0),
-        "distance": None if "distance" in missing else _distance(images, theirs, real, extractor),
-        "saturation": Saturation(artifact=_saturated(images), server=_saturated(theirs), real=_saturated(real)),
-        "diagnoses": diagnose(images, run.floats(), theirs, _student(server), run.record.samples.seed),
+        "psnr_uint8": _psnr(images, reference, 255.0),
+        "distance": None if "distance" in missing else _distance(images, reference, real, extractor),
+        "saturation": Saturation(artifact=_saturated(images), server=_saturated(reference), real=_saturated(real)),
+        "diagnoses": diagnose(images, run.floats(), reference, _student(server), run.record.samples.seed),
         "missing": missing,
     }
 
@@ -203,18 +207,17 @@ def _psnr(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> Psnr:
 
 def _distance(
     images: NDArray[np.uint8],
-    theirs: NDArray[np.uint8],
+    reference: NDArray[np.uint8],
     real: NDArray[np.uint8],
     extractor: Extractor,
 ) -> Distance:
-    target = _features(extractor, real, "real")
-    truth, floor = Statistics.of(target), real_floor(target, FLOOR_SEED)
-    del target  # of 50,000 images and 2,048 features it is 400 MB, and nothing below needs it
-    mine = _features(extractor, images, "artifact")
-    reference = _features(extractor, theirs, "server")
-    a, b = Statistics.of(mine), Statistics.of(reference)
+    real_features = _features(extractor, real, "real")
+    truth, floor = Statistics.of(real_features), real_floor(real_features, FLOOR_SEED)
+    del real_features  # 400 MB for 50,000 images and 2,048 features, and not needed below
+    x, y = _features(extractor, images, "artifact"), _features(extractor, reference, "server")
+    a, b = Statistics.of(x), Statistics.of(y)
     artifact, server = frechet_distance(a, truth), frechet_distance(b, truth)
-    spread = None if a.caution() else paired_interval(influences(mine, a, truth), influences(reference, b, truth))
+    spread = None if a.caution() else paired_interval(influences(x, a, truth), influences(y, b, truth))
     return Distance(
         metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
@@ -229,9 +232,9 @@ def _distance(
     )
 
 
-def _features(extractor: Extractor, images: NDArray[np.uint8], whose: str) -> NDArray[np.float32]:
+def _features(extractor: Extractor, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
     parts, done = [], 0
-    reporter().begin(f"features of the {whose} images", len(images), unit="images")
+    reporter().begin(f"features of the {name} images", len(images), unit="images")
     for part in extractor.batches(images):
         parts.append(part)
         done += len(part)
@@ -248,7 +251,7 @@ def _saturated(images: NDArray[np.uint8]) -> float:
 
 
 def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None:
-    """The server's student on another seed, where its checkpoint is still at hand and is the one that was benched."""
+    """The server's student on another seed, if its checkpoint still exists and is the one that was run."""
     from ..diffusion.checkpoint import read_checkpoint
 
     if server.record.checkpoint is None:
@@ -256,7 +259,7 @@ def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None
     try:
         checkpoint = read_checkpoint(Path(server.record.checkpoint))
     except (RddEdgeError, OSError):
-        return None  # gone or changed since: then a fault of the seed is named "other noise"
+        return None  # removed or changed since: a wrong seed is then diagnosed as "other noise"
     if checkpoint.sha256 != server.record.checkpoint_sha256:
         return None
 
@@ -265,7 +268,7 @@ def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None
         label = None if checkpoint.classes is None else labels(range(count), checkpoint.classes)
         spec = ExportSpec("fp32", (count, *checkpoint.image_shape), checkpoint.classes)
         x = run_artifact(SERVER, checkpoint.folder, spec, 1, z, label)
-        assert x is not None  # PyTorch runs wherever the student was benched
+        assert x is not None  # PyTorch runs wherever an evaluation does
         return to_uint8(x)
 
     return images

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..benchmarking.verify import PEAK
 from ..errors import UsageError
 from ..metrics.frechet import frechet_distance
 from ..metrics.psnr import psnr_per_image
 from ..metrics.reference import image_statistics, reference_statistics
 from ..portable.noise import to_uint8
 from .calibration import BUDGET_SEED, PARITY_SEED
-from .parity import PARITY_SAMPLES, PEAK
+from .parity import PARITY_SAMPLES
 
 if TYPE_CHECKING:
     from ..data import ImageSet

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..benchmarking.worker import run_artifact
+from ..benchmarking.verify import psnr_to_student
 from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
 from ..files import write_bytes
-from ..metrics.psnr import psnr_per_image
 from ..portable.noise import labels, normals
 from ..targets import load_target
 from ..targets.base import ExportSpec
@@ -24,9 +23,7 @@ from .calibration import PARITY_SEED
 __all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
 
 PARITY_SAMPLES = 32
-PEAK = 2.0  # of images in [-1, 1]
 BATCH = 8  # of the student; its results do not depend on it, its memory does
-THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -69,10 +66,10 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
 
 def measure(target: str, artifact: Path, spec: ExportSpec, vectors: Vectors, seed: int = PARITY_SEED) -> Parity:
     """Run the artifact in a child process. Raises ArtifactError where it does not run."""
-    x = run_artifact(target, artifact, spec, THREADS, vectors.z, vectors.label)
-    if x is None:
+    compared = psnr_to_student(target, artifact, spec, vectors.z, vectors.label, vectors.x)
+    if compared is None:
         reason = load_target(target).cannot_run(spec.precision)
         return Parity(samples=len(vectors.z), seed=seed, psnr_db=None, worst_psnr_db=None, reason=reason)
-    psnr = psnr_per_image(x, vectors.x, PEAK)
+    psnr, _ = compared
     median, worst = float(np.median(psnr)), float(psnr.min())
     return Parity(samples=len(psnr), seed=seed, psnr_db=median, worst_psnr_db=worst, reason=None)

@@ -15,7 +15,8 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..benchmarking.worker import run_artifact
+from ..benchmarking.isolation import run_artifact
+from ..benchmarking.verify import THREADS
 from ..bundle import (
     MANIFEST,
     BudgetRecord,
@@ -37,7 +38,7 @@ from ..targets.base import Artifact, CalibrationSet, ExportSpec, Quantized, Targ
 from .budget import Budget
 from .calibration import PARITY_SEED, calibration_set
 from .harness import add_harness
-from .parity import PARITY_SAMPLES, THREADS, Vectors, make_vectors, measure, write_vectors
+from .parity import PARITY_SAMPLES, Vectors, make_vectors, measure, write_vectors
 from .program import export_program
 from .provenance import shared_provenance
 from .rewrites import apply_rewrites

@@ -1,1 +1,1 @@
-"""A trained student as a model to ship, with its card."""
+"""A trained student as a model to publish, with its model card."""

@@ -1,4 +1,4 @@
-"""The card of a packed model: what it is, how it was made, how good it is by which command, and what it cannot do."""
+"""The model card: what the model is, how to use it, how it was trained, its quality and its limitations."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ CARD_FILE = "README.md"
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What a card is made of. metrics: each extractor as the user named it, and what it found on the packed weights."""
+    """The facts in a card. metrics: each extractor as the user gave it, with the evaluation of the packed weights."""
 
     name: str
     dtype: Half
     packed: Checkpoint
-    told: RunFile
+    run_file: RunFile
     run: Path
     metrics: tuple[tuple[str, Evaluation], ...]
 
 
 def model_card(facts: ModelFacts) -> str:
-    """Markdown."""
+    """The card as Markdown."""
     return "\n".join([*_what(facts), *_use(facts), *_training(facts), *_quality(facts), *_limits(facts), ""])
 
 
 def _what(facts: ModelFacts) -> list[str]:
     channels, height, width = facts.packed.image_shape
     size, count = facts.packed.weights.stat().st_size, _parameters(facts.packed.weights)
-    preset = facts.told.preset
+    preset = facts.run_file.preset
     return [
         f"# {facts.name}",
         "",
-        f"A diffusion model distilled to {_steps(facts)} by {preset.method.upper()}: images of {width} × {height}, "
-        f"{channels} channel{'s' * (channels > 1)}, from Gaussian noise; "
-        f"{'by class label' if preset.conditional else 'without labels'}. {count / 1e6:.1f} M parameters, "
-        f"{size / 1e6:.1f} MB in {facts.dtype}, SHA-256 `{facts.packed.sha256}`.",
+        f"A diffusion model distilled to {_steps(facts)} with {preset.method.upper()}. It generates images of "
+        f"{width} × {height} pixels with {channels} channel{'s' * (channels > 1)} from Gaussian noise, "
+        f"{'conditioned on a class label' if preset.conditional else 'unconditionally'}. {count / 1e6:.1f} M "
+        f"parameters, {size / 1e6:.1f} MB in {facts.dtype}, SHA-256 `{facts.packed.sha256}`.",
         "",
     ]
 
@@ -58,16 +58,15 @@ def _use(facts: ModelFacts) -> list[str]:
         f"    rdd-edge sample {facts.name} --n 64 --out grid.png",
         f"    rdd-edge export {facts.name} --target android --out bundles",
         "",
-        "or, in this folder, `diffusers.UNet2DModel.from_pretrained(\".\")`: it predicts the image itself, and "
-        "`DDIMScheduler.from_pretrained(\".\")` beside it samples what `rdd-edge sample` samples.",
+        "With diffusers, load `UNet2DModel.from_pretrained(\".\")` and `DDIMScheduler.from_pretrained(\".\")` in this "
+        "folder; the network predicts the image itself, and the scheduler samples as `rdd-edge sample` does.",
         "",
     ]  # fmt: skip
 
 
 def _training(facts: ModelFacts) -> list[str]:
-    told, preset = facts.told, facts.told.preset
-    rows = []
-    total = 0.0
+    run_file, preset = facts.run_file, facts.run_file.preset
+    rows, total = [], 0.0
     for stage in stage_names(preset):
         seconds = stage_seconds(facts.run, stage)
         total += seconds
@@ -77,39 +76,46 @@ def _training(facts: ModelFacts) -> list[str]:
     return [
         "## Training",
         "",
-        f"Data: {Path(told.data).name}, {told.data_count} images (SHA-256 of the pixels and labels "
-        f"`{told.data_sha256}`).",
+        f"Data: {Path(run_file.data).name}, {run_file.data_count} images (SHA-256 of the pixels and labels "
+        f"`{run_file.data_sha256}`).",
         "",
         "| stage | recipe | minutes |",
         "|---|---|---:|",
         *rows,
         "",
-        f"{total / 60:.1f} minutes of training, begun on {told.versions.get('device', 'an unnamed device')} with "
-        f"torch {told.versions['torch']}.",
-        *(f"The run was moved in half precision, without its optimizer: {point}." for point in told.compacted),
+        f"{total / 60:.1f} minutes of training, started on {run_file.versions.get('device', 'an unnamed device')} with "
+        f"torch {run_file.versions['torch']}.",
+        *(
+            f"The run was continued from half-precision weights, without optimizer state: {point}."
+            for point in run_file.compacted
+        ),
         "",
-        f"    rdd-edge distill --preset {preset.name} --data {Path(told.data).name} {changed}--out RUN",
+        f"    rdd-edge distill --preset {preset.name} --data {Path(run_file.data).name} {changed}--out RUN",
         "",
     ]
 
 
 def _quality(facts: ModelFacts) -> list[str]:
     rows = []
-    for spec, found in facts.metrics:
+    for spec, evaluation in facts.metrics:
         command = (
-            f"rdd-edge evaluate {facts.name} --n {found.samples} --seed {found.seed} "
-            f"--data {Path(facts.told.data).name} --extractor {_shortened(spec)}"
+            f"rdd-edge evaluate {facts.name} --n {evaluation.samples} --seed {evaluation.seed} "
+            f"--data {Path(facts.run_file.data).name} --extractor {_shortened(spec)}"
         )
-        (row,) = found.rows
-        score = "" if row.inception_score is None else f", IS {row.inception_score:.2f} ± {row.inception_spread:.2f}"
-        rows.append(f"| {found.metric} | {row.distance:.3f}{score} | {found.floor:.3f} | `{command}` |")
+        (row,) = evaluation.rows
+        score = (
+            ""
+            if row.inception_score is None
+            else f", Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
+        )
+        rows.append(f"| {evaluation.metric} | {row.distance:.3f}{score} | {evaluation.floor:.3f} | `{command}` |")
     return [
         "## Quality",
         "",
-        f"Measured on these weights as they lie here, rounded to {facts.dtype}, not on those they were rounded from.",
-        "Lower is better; the floor is one half of the real images against the other.",
+        f"Measured on the weights of this folder, after rounding to {facts.dtype}. Lower is better for Fréchet",
+        "distances; for comparison, the third column is the distance of half of the real images to the other half.",
         "",
-        "| metric | value | floor | command |",
+        "| metric | value | real images | command |",
         "|---|---:|---:|---|",
         *rows,
         "",
@@ -118,14 +124,14 @@ def _quality(facts: ModelFacts) -> list[str]:
 
 def _limits(facts: ModelFacts) -> list[str]:
     _, height, width = facts.packed.image_shape
-    free = [] if facts.told.preset.conditional else ["- No choice of class: the noise alone decides what is drawn."]
+    unconditional = "- The class of an image cannot be chosen: the model is unconditional."
     return [
         "## Limits",
         "",
-        f"- It draws what its training data show, at {width} × {height}, with their biases, and nothing else.",
-        *free,
-        f"- It was trained for {_steps(facts)}; more do not improve it.",
-        "- The metrics are of one training run and one seed; those of other sample counts do not compare.",
+        f"- It generates images like its training data, at {width} × {height} pixels, with their biases.",
+        *([] if facts.run_file.preset.conditional else [unconditional]),
+        f"- It was trained for {_steps(facts)}; more steps do not improve it.",
+        "- The metrics are of one training run and one seed, and comparable only with the same number of samples.",
     ]
 
 
@@ -145,9 +151,9 @@ def _parameters(weights: Path) -> int:
 def _recipe(preset: Preset, stage: str) -> str:
     """One stage's training in words."""
     if stage in ("extractor", "judge"):
-        found = preset.extractor_training if stage == "extractor" else preset.judge_training
-        assert isinstance(found, ClassifierTraining)
-        return f"{found.epochs} epochs, batch {found.batch}, rate {found.rate:g}"
+        classifier = preset.extractor_training if stage == "extractor" else preset.judge_training
+        assert isinstance(classifier, ClassifierTraining)
+        return f"{classifier.epochs} epochs, batch {classifier.batch}, rate {classifier.rate:g}"
     if stage == "teacher":
         return _words(preset.teacher if preset.teacher_folder is None else preset.conversion or preset.pd)
     if preset.sfddm:
@@ -162,23 +168,23 @@ def _words(training: Training) -> str:
 
 
 def _changed(preset: Preset) -> str:
-    """The settings that differ from the preset's own, as the command line takes them."""
-    plain = PRESETS[preset.name].model_dump() if preset.name in PRESETS else {}
-    return "".join(f"--set '{key}={value}' " for key, value in _differences(plain, preset.model_dump(), ""))
+    """The settings that differ from the preset's, as options of the command line."""
+    defaults = PRESETS[preset.name].model_dump() if preset.name in PRESETS else {}
+    return "".join(f"--set '{key}={value}' " for key, value in _differences(defaults, preset.model_dump(), ""))
 
 
 def _differences(old: dict[str, object], new: dict[str, object], prefix: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
+    differences: list[tuple[str, str]] = []
     for key, value in new.items():
         before = old.get(key)
         if isinstance(value, dict) and isinstance(before, dict):
-            found += _differences(before, value, f"{prefix}{key}.")
+            differences += _differences(before, value, f"{prefix}{key}.")
         elif value != before and prefix + key != "data":
-            found.append((prefix + key, json.dumps(value).replace(" ", "")))
-    return found
+            differences.append((prefix + key, json.dumps(value).replace(" ", "")))
+    return differences
 
 
 def _shortened(spec: str) -> str:
-    """An extractor as the card names it: without the folders of the machine it was measured on."""
+    """An extractor as the card names it, without the folders of this machine."""
     name, colon, file = spec.partition(":")
     return f"{name}{colon}{Path(file).name}" if colon else f"RUN/{Path(spec).name}"

@@ -1,8 +1,8 @@
-"""A training run's student made into a model to ship: rounded, measured as it then is, and described.
+"""`rdd-edge pack`: a training run's student as a model to publish, rounded, evaluated and described.
 
 FOLDER/{config.json,diffusion_pytorch_model.safetensors,scheduler_config.json}   as diffusers reads them
-FOLDER/rdd_edge.json   hashes; what it was trained for
-FOLDER/README.md       data, recipe, minutes, metrics with their commands, limits
+FOLDER/rdd_edge.json   hashes, method and sampling steps
+FOLDER/README.md       the model card
 """
 
 from __future__ import annotations
@@ -34,33 +34,34 @@ def pack(
     data: str | None = None,
     extractors: Sequence[str] = (),
 ) -> list[Evaluation]:
-    """Write the model `name` of a run's last student to the folder `out`. Returns its metrics, one an extractor.
+    """Write a run's last student as the model `name` to the folder `out`. Returns an evaluation for each extractor.
 
-    count, seed: of the samples.  data, extractors: as `rdd-edge evaluate` takes them; none: the run's judge.
-    Raises UsageError for what cannot be packed, before anything is written; the folder is there whole or not at all.
+    count, seed: the samples of the evaluations.  data, extractors: as in `rdd-edge evaluate`; by default the training
+    data and the run's judge.  The folder appears whole or not at all.
+    Raises UsageError for what cannot be packed, before anything is written.
     """
     _check(run, name, out, dtype)
-    told, student = read_training_run(run), read_checkpoint(run)
-    if not extractors and told.preset.judge is None:
-        raise UsageError(f"{run} has no judge, and its extractor was trained against: give --extractor")
+    run_file, student = read_training_run(run), read_checkpoint(run)
+    if not extractors and run_file.preset.judge is None:
+        raise UsageError(f"{run} has no judge, and its students were trained against its extractor: give --extractor")
     with new_folder(out) as folder:
         packed = save_rounded(student, folder, dtype)
         specs = list(extractors) or [str(run / "judge")]
-        found = []
+        evaluations = []
         for spec in specs:
             real, judge = evaluation_sources(run, data, spec)
-            found.append(evaluate(folder, (), count, seed, real, judge))
-        facts = ModelFacts(name, dtype, packed, told, run, tuple(zip(specs, found, strict=True)))
+            evaluations.append(evaluate(folder, (), count, seed, real, judge))
+        facts = ModelFacts(name, dtype, packed, run_file, run, tuple(zip(specs, evaluations, strict=True)))
         write_bytes(folder / CARD_FILE, model_card(facts).encode())
-    return found
+    return evaluations
 
 
 def _check(run: Path, name: str, out: Path, dtype: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise UsageError(f"--name {name} is not a name: use lower-case letters, digits, dots and dashes")
+        raise UsageError(f"--name {name} is not a name: use lower-case letters, digits, dots, dashes and underscores")
     if dtype not in get_args(Half):
         raise UsageError(f"there is no --dtype {dtype}: choose from {', '.join(get_args(Half))}")
     if not (run / RUN_FILE).is_file():
-        raise UsageError(f"{run} is not a training run: the recipe in a model's card comes from its {RUN_FILE}")
+        raise UsageError(f"{run} is not a training run: it has no {RUN_FILE} for the recipe of the model card")
     if out.exists():
-        raise UsageError(f"{out} is there already: choose another --out")
+        raise UsageError(f"{out} exists: choose another --out")

@@ -1,1 +1,1 @@
-"""Benchmark runs and their scores as a page, as Markdown or as JSON."""
+"""Benchmark runs and their scores as an HTML page, as Markdown or as JSON."""

@@ -1,4 +1,4 @@
-"""Where an inference's time goes: a record's operators, their times added up by kind and by who ran them."""
+"""Where the time of an inference goes: the times of a record's operators, summed by kind and backend."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class KindTime:
-    """All operators of one kind that one backend ran. The last row of many may be the rest together."""
+    """All operators of one kind that one backend ran; or, as the last row, all kinds that are not listed."""
 
     kind: str
     backend: str | None
@@ -24,7 +24,7 @@ class KindTime:
 
 
 def by_kind(operators: Sequence[OperatorTime], shown: int = SHOWN) -> list[KindTime]:
-    """Kinds from the slowest on; those beyond `shown` are one row at the end."""
+    """Kinds in the order of their time, the slowest first; those beyond `shown` are summed in a last row."""
     total = sum(operator.milliseconds for operator in operators)
     groups: dict[tuple[str, str | None], list[float]] = {}
     for operator in operators:
@@ -37,8 +37,8 @@ def by_kind(operators: Sequence[OperatorTime], shown: int = SHOWN) -> list[KindT
     if len(rows) <= shown + 1:
         return rows
     rest = rows[shown:]
-    together = KindTime(
+    others = KindTime(
         f"{len(rest)} other kinds", None, sum(row.count for row in rest), sum(row.milliseconds for row in rest),
         sum(row.fraction for row in rest),
     )  # fmt: skip
-    return [*rows[:shown], together]
+    return [*rows[:shown], others]

@@ -1,4 +1,4 @@
-"""The table of a report: a row a record, each value with what it is sorted by and, where it is missing, why."""
+"""The table of a report: a row for each run, each value with its sort key and, where it is missing, the reason."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from ..metrics.psnr import IDENTICAL_DB
 __all__ = ["COLUMNS", "Cell", "Column", "Notes", "cells", "distance_text", "megabytes", "milliseconds"]
 
 DASH = "–"
-NOT_SCORED = "No scores were given for this run: rdd-edge evaluate BENCH --reference SERVER_BENCH makes them."
+NOT_SCORED = "Not evaluated: use rdd-edge evaluate BENCH --reference SERVER_BENCH --out BENCH/scores.json"
 
 
 @dataclass(frozen=True)
 class Column:
+    """Title and unit as the table shows them. text: left-aligned."""
+
     name: str
     title: str
     unit: str = ""
@@ -29,21 +31,21 @@ COLUMNS = [
     Column("runtime", "Runtime", text=True),
     Column("size", "Size"),
     Column("load", "Load"),
-    Column("first", "First run"),
+    Column("first", "First inference"),
     Column("median", "Median"),
     Column("p90", "p90"),
-    Column("relative", "To baseline"),
+    Column("relative", "Median", "vs. baseline"),
     Column("memory", "Peak memory"),
     Column("psnr", "PSNR", "median"),
     Column("worst", "PSNR", "worst 1 %"),
     Column("distance", "Fréchet", "distance"),
-    Column("rise", "Rise", "to student"),
+    Column("rise", "Rise", "over student"),
 ]
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What is shown, what it is sorted by (None: last), and the number of the note that explains a dash."""
+    """What is shown, its sort key (None: last), the number of the note on a dash, and small print below the value."""
 
     value: str
     sort: float | str | None = None
@@ -53,7 +55,7 @@ class Cell:
 
 @dataclass
 class Notes:
-    """Reasons, each once, numbered from 1 in the order of their first use."""
+    """Reasons for dashes, numbered from 1 in the order of their first use."""
 
     texts: list[str] = field(default_factory=list)
 
@@ -66,19 +68,19 @@ class Notes:
 
 
 def milliseconds(value: float) -> str:
-    """Three significant digits, in ms or in s from ten seconds on."""
+    """Three significant digits, in ms below ten seconds and in s above."""
     if value >= 10_000:
         return f"{value / 1000:.1f} s"
     return f"{value:.0f} ms" if value >= 100 else f"{value:.1f} ms" if value >= 10 else f"{value:.2f} ms"
 
 
 def distance_text(value: float) -> str:
-    """A Fréchet distance with as many decimals in every row, so that a column of them can be read."""
+    """A Fréchet distance, with the same number of decimals in every row."""
     return f"{value:.3f}"
 
 
 def megabytes(value: int) -> str:
-    """Decimal units, as stores and phones show sizes."""
+    """A size in decimal units, as app stores show it."""
     if value < 1000:
         return f"{value} B"
     if value < 1_000_000:
@@ -89,7 +91,7 @@ def megabytes(value: int) -> str:
 def cells(
     run: BenchRun, scores: Scores | None, stats: Summary | None, baseline: BenchRun | None, notes: Notes
 ) -> dict[str, Cell]:
-    """The row of one record, by column name."""
+    """The row of one run, by column name."""
     r = run.record
 
     def time(name: str) -> Cell:
@@ -108,7 +110,7 @@ def cells(
         "runtime": Cell(r.runtime.name, r.runtime.name) if r.runtime else notes.dash(r.missing["runtime"]),
         "size": Cell(megabytes(r.artifact_bytes), r.artifact_bytes)
         if r.artifact_bytes is not None
-        else notes.dash(r.missing.get("artifact_bytes", "the record has no size")),
+        else notes.dash(r.missing.get("artifact_bytes", "the size was not recorded")),
         "load": time("load_ms"),
         "first": time("first_inference_ms"),
         "median": latency("median"),
@@ -136,9 +138,9 @@ def _quality(run: BenchRun, scores: Scores | None, notes: Notes) -> dict[str, Ce
         return {name: notes.dash(why) for name in names}
     psnr = scores.psnr_float or scores.psnr_uint8
     d = scores.distance
-    why = scores.missing.get("distance", "not scored")
+    why = scores.missing.get("distance", "not evaluated")
     if psnr is None:
-        median = worst = notes.dash(scores.missing.get("psnr_uint8", "not scored"))
+        median = worst = notes.dash(scores.missing.get("psnr_uint8", "not evaluated"))
     else:
         median, worst = _decibels(psnr, psnr.median_db), _decibels(psnr, psnr.worst_percent_db)
     return {
@@ -154,7 +156,7 @@ def _decibels(psnr: Psnr, value: float) -> Cell:
 
 
 def _rise(d: Distance) -> Cell:
-    """The rise in per cent of the student's own distance, with its interval."""
+    """The rise in percent of the student's own distance, with its interval."""
     if d.server == 0:
         return Cell(f"+{d.rise:.3g}" if d.rise else "0", d.rise)
     interval = None
@@ -163,6 +165,6 @@ def _rise(d: Distance) -> Cell:
     return Cell(f"{_percent(d.rise / d.server)} %", d.rise / d.server, extra=interval)
 
 
-def _percent(share: float) -> str:
-    text = f"{100 * share:+.1f}"
+def _percent(fraction: float) -> str:
+    text = f"{100 * fraction:+.1f}"
     return "0" if float(text) == 0 else text.replace("-", "−")

@@ -1,4 +1,4 @@
-"""Bench runs of a fake target and of the student itself, through real child processes."""
+"""Benchmark runs of a fake target and of the student itself, in real child processes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench, default_plan
 from rdd_edge.benchmarking.record import MEASURED, RunRecord, summary
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.console import reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_bytes
 from rdd_edge.portable import noise
@@ -40,9 +42,10 @@ def test_samples_are_the_artifacts_own_on_portable_noise(
 
 
 def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
-    seen: list[tuple[str, int]] = []
-    record = bench(make_bundle(), "host", tmp_path / "run", None, lambda *step: seen.append(step))
-    # A virtual machine tells no temperature, and the fake's runtime builds, copies and profiles nothing
+    recorder = Recorder()
+    with reporting_to(recorder):
+        record = bench(make_bundle(), "host", tmp_path / "run", None)
+    # A virtual machine has no temperature sensor, and the fake's runtime builds, copies and profiles nothing
     assert set(record.missing) - {"conditions"} == {
         "build_ms", "transfers", "power_mode", "clocks_locked", "operators",
     }  # fmt: skip
@@ -57,7 +60,7 @@ def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "plan.json", "record.json", "samples.f32", "samples.u8",
     ]  # fmt: skip
-    assert seen
+    assert "samples" in [stage for stage, _ in recorder.counts]
 
 
 def test_timed_runs_go_on_for_the_seconds_asked(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
@@ -132,13 +135,13 @@ def test_wrong_arguments_are_sentences(tmp_path: Path, make_bundle: Callable[...
     bundle, out = make_bundle(), tmp_path / "run"
     with pytest.raises(UsageError, match="there is no device 'tpu'"):
         bench(bundle, "tpu", out, None)
-    with pytest.raises(UsageError, match="is a bundle: take --device host"):
+    with pytest.raises(UsageError, match=r"is a bundle .* use --device host"):
         bench(bundle, "server", out, None)
     with pytest.raises(UsageError, match="export it first"):
         bench(tiny_checkpoint, "host", out, None)
     with pytest.raises(MissingError, match="there is no bundle or checkpoint"):
         bench(tmp_path / "nothing", "host", out, None)
-    with pytest.raises(UsageError, match="is not a bench run: choose another"):
+    with pytest.raises(UsageError, match="is not a benchmark run: choose another"):
         bench(bundle, "host", bundle, None)
     (bundle / "model.fake").write_text("changed")
     with pytest.raises(CorruptError, match="its SHA-256 differs"):
@@ -186,7 +189,7 @@ def _link(run: Path) -> None:
         (_link, CorruptError, "is a symbolic link"),
         (lambda run: (run / "samples.f32").unlink(), MissingError, "there is no .*samples.f32"),
         (lambda run: (run / "plan.json").unlink(), MissingError, "there is no .*plan.json"),
-        (shutil.rmtree, MissingError, "is not a bench run"),
+        (shutil.rmtree, MissingError, "is not a benchmark run"),
     ],
 )
 def test_a_broken_run_is_a_sentence(

@@ -1,27 +1,33 @@
-"""A real OpenSSH server on the loopback address, and a bundle that travels there and back."""
+"""Benchmark runs over ssh, against a real OpenSSH server on the loopback address."""
 
 from __future__ import annotations
 
 import contextlib
 import getpass
+import io
 import os
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from records import REAL, Means
 from tanh_onnx import write_tanh_bundle
+from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.connection import CONFIG, Destination, show_progress
 from rdd_edge.benchmarking.run import read_bench_run
-from rdd_edge.benchmarking.ssh import CONFIG, Destination
+from rdd_edge.benchmarking.ssh import unpack
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.console import Reporter, reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
@@ -32,13 +38,11 @@ PLAN = Plan(
     threads=1,
 )
 LONG = PLAN.model_copy(update={"performance": PerformancePlan(warmup=0, runs=1, seconds=60)})
-
-
-JETSON = Path(__file__).parent / "fakes" / "jetson"
+JETSON = Path(__file__).parents[1] / "fakes" / "jetson"
 
 
 class Board:
-    """A server with a home of its own, at the end of ssh://…"""
+    """An ssh server with a separate home directory."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.home = folder, folder / "home"
@@ -85,18 +89,18 @@ class Board:
         raise AssertionError((self.folder / "sshd.log").read_text())
 
     def sessions(self) -> list[int]:
-        """Processes of the logins that are under way."""
+        """Processes of the current logins."""
         found = subprocess.run(["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True)
         return [int(pid) for pid in found.stdout.split()]
 
     def cut(self) -> None:
-        """What a cable does: both ends of every session gone at once."""
+        """Kill every session, as a cut cable would."""
         for pid in self.sessions():
             with contextlib.suppress(ProcessLookupError):  # it ended by itself in between
                 os.kill(pid, signal.SIGKILL)
 
     def harnesses(self) -> list[int]:
-        """Processes of the harness that run on this board, and on no other that is there at the same time."""
+        """Processes of the harness on this board, without those of boards of other tests."""
         found = []
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it ended in between
@@ -107,6 +111,17 @@ class Board:
 
     def left(self, name: str) -> list[str]:
         return sorted(os.listdir(self.home / ".cache/rdd-edge" / name))
+
+
+class WhileTimed(Reporter):
+    """Does something whenever a timed run is reported."""
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self.action = action
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        if self.stage == "time":
+            self.action()
 
 
 @pytest.fixture
@@ -123,25 +138,27 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
 
 @needs_sshd
 def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board) -> None:
-    bundle, seen = write_tanh_bundle(tmp_path), []
-    record = bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    bundle, recorder = write_tanh_bundle(tmp_path), Recorder()
+    with reporting_to(recorder):
+        record = bench(bundle, board.url, tmp_path / "run", PLAN)
     run = read_bench_run(tmp_path / "run")
     assert run.record == record
     assert (record.where, record.target, run.plan) == ("device", "jetson", PLAN)
     bench(bundle, "host", tmp_path / "host", PLAN)
     np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
-    stages = [stage for stage, _ in seen]
+    stages = [stage for stage, _ in recorder.stages]
     assert stages[0] == "copy"
     assert "load" in stages
     assert board.left("runs") == []
     assert board.left("bundles") == [record.bundle_sha256]
-    seen.clear()
     abandoned = board.home / ".cache/rdd-edge/runs/abandoned"
     (abandoned / "out").mkdir(parents=True)
     os.utime(abandoned, (time.time() - 3 * 86400,) * 2)
-    bench(bundle, board.url, tmp_path / "run", PLAN, lambda *step: seen.append(step))
+    again = Recorder()
+    with reporting_to(again):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
     assert board.left("runs") == []
-    assert "copy" not in [stage for stage, _ in seen]
+    assert "copy" not in [stage for stage, _ in again.stages]
 
 
 @needs_sshd
@@ -149,12 +166,9 @@ def test_a_link_that_is_cut_leaves_the_old_run(tmp_path: Path, board: Board) -> 
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
 
-    def cut(stage: str, done: int) -> None:
-        if stage == "time":
-            board.cut()
-
-    with pytest.raises(DeviceError, match="cannot be reached, or the link to it broke"):
-        bench(bundle, board.url, tmp_path / "run", LONG, cut)
+    cut = WhileTimed(board.cut)
+    with reporting_to(cut), pytest.raises(DeviceError, match="cannot be reached, or the connection to it broke"):
+        bench(bundle, board.url, tmp_path / "run", LONG)
     assert read_bench_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert bench(bundle, board.url, tmp_path / "run", PLAN).bundle_sha256 == record.bundle_sha256
@@ -165,12 +179,12 @@ def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Boar
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
 
-    def kill(stage: str, done: int) -> None:
-        for pid in board.harnesses() if stage == "time" else []:
+    def kill() -> None:
+        for pid in board.harnesses():
             os.kill(pid, signal.SIGKILL)
 
-    with pytest.raises(ArtifactError, match=r"the harness on .* was ended by SIGKILL"):
-        bench(bundle, board.url, tmp_path / "run", LONG, kill)
+    with reporting_to(WhileTimed(kill)), pytest.raises(ArtifactError, match=r"the harness on .* SIGKILL"):
+        bench(bundle, board.url, tmp_path / "run", LONG)
     assert read_bench_run(tmp_path / "run").record == record
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle", "run"]
     assert board.left("runs") == []
@@ -181,12 +195,12 @@ def wait_for(condition: Callable[[], bool]) -> None:
         if condition():
             return
         time.sleep(0.1)
-    raise AssertionError("it did not come to that")
+    raise AssertionError("the condition did not become true within 30 s")
 
 
 @needs_sshd
 def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
-    """SIGKILL on this side: no folder here, and the board stops as soon as nobody listens."""
+    """After SIGKILL on this side there is no folder here, and the board stops."""
     bundle = write_tanh_bundle(tmp_path)
     command = [sys.executable, "-m", "rdd_edge", "bench", str(bundle), "--device", board.url]
     command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
@@ -225,13 +239,13 @@ def test_an_unknown_host_key_is_refused(tmp_path: Path, board: Board) -> None:
 
 @needs_sshd
 def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None:
-    """A harness that sends back other files, or another bundle's run."""
+    """A harness that sends back a link, an unknown file, or the run of another plan."""
     bundle = write_tanh_bundle(tmp_path)
     record = bench(bundle, board.url, tmp_path / "run", PLAN)
     harness = board.home / ".cache/rdd-edge/bundles" / str(record.bundle_sha256) / "harness/bench.py"
     lie = "import os, sys; out = sys.argv[sys.argv.index('--out') + 1]; os.makedirs(out)\n"
     harness.write_text(lie + "os.symlink('/etc/passwd', out + '/record.json')")
-    with pytest.raises(CorruptError, match=r"sent back 'record.json', which no bench run has"):
+    with pytest.raises(CorruptError, match=r"sent back 'record.json', which is not part of a benchmark run"):
         bench(bundle, board.url, tmp_path / "new", PLAN)
     harness.write_text(lie + "open(out + '/evil', 'w').write('x')")
     with pytest.raises(CorruptError, match="sent back 'evil'"):
@@ -262,7 +276,7 @@ def test_a_bundle_without_a_harness_is_a_sentence(tmp_path: Path, make_bundle: o
      "ssh://$(id)", "ssh://u@-h", "ssh://host/path", "ssh://host\n"],
 )  # fmt: skip
 def test_what_is_no_destination_is_refused(url: str) -> None:
-    with pytest.raises(UsageError, match="is no ssh://"):
+    with pytest.raises(UsageError, match="is not a destination"):
         Destination.parse(url)
 
 
@@ -275,23 +289,90 @@ def test_destinations() -> None:
     assert "StrictHostKeyChecking=yes" in command
 
 
+def archive(files: dict[str, bytes], mode: str = "w") -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode=mode) as tar:  # type: ignore[call-overload]
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            tar.addfile(member, io.BytesIO(data))
+    return content.getvalue()
+
+
+GOOD = archive({"./plan.json": b"{}", "./samples.u8": bytes(100)})
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (GOOD[:700], "is truncated or not a tar"),
+        (GOOD[:1600], "is truncated or not a tar"),
+        (b"", "is truncated or not a tar"),
+        (os.urandom(5000), "is truncated or not a tar"),
+        (archive({"samples.u8": bytes(100)}, "w:gz"), "is truncated or not a tar"),
+        (archive({"samples.u8": bytes(101)}), "samples.u8 with 101 bytes; the plan allows 100"),
+        (archive({"../plan.json": b"{}"}), "'../plan.json', which is not part of a benchmark run"),
+        (archive({"\x1b[2J": b""}), r"'\\x1b\[2J', which is not part of a benchmark run"),
+    ],
+)
+def test_an_archive_is_bounded_by_the_plan(tmp_path: Path, content: bytes, sentence: str) -> None:
+    most = {"plan.json": 10, "samples.u8": 100}
+    unpack(GOOD, tmp_path, most, Destination("board"))
+    assert (tmp_path / "samples.u8").read_bytes() == bytes(100)
+    with pytest.raises(CorruptError, match=sentence) as error:
+        unpack(content, tmp_path, most, Destination("board"))
+    assert str(error.value).isprintable()
+
+
+@needs_sshd
+def test_more_than_the_plan_allows_is_not_read(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    monkeypatch.setattr("rdd_edge.benchmarking.ssh.most_bytes", lambda *_: {"plan.json": 0})
+    monkeypatch.setattr("rdd_edge.benchmarking.ssh.TAR_BYTES", 1024)
+    with pytest.raises(CorruptError, match="sent back more than the 1024 bytes that were expected"):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b"", b"hello", b"[" * 100_000, b'{"stage": "time"}', b'{"stage": "time", "done": -1}', b"\xff",
+     b'{"stage": "time", "done": 1e999}', b'{"stage": "time", "done": NaN}', b'{"stage": ["time"], "done": 1}',
+     b'{"stage": "time", "done": %s}' % (b"9" * 4000), b'{"stage": "time", "done": null}'],
+)  # fmt: skip
+def test_absurd_progress_is_skipped(line: bytes) -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        show_progress(line)
+        show_progress(b'{"stage": "time", "done": 3}')
+    assert recorder.counts == [("time", 3)]
+
+
+def test_a_stage_brings_no_control_characters_to_the_terminal() -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        show_progress(b'{"stage": "\\u001b[2J\\u0007time", "done": 3}')
+    assert recorder.counts == [("?[2J?time", 3)]
+
+
 @needs_sshd
 def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Path, board: Board) -> None:
-    bundle, seen = write_tanh_bundle(tmp_path), []
-    own = bench(bundle, board.url, tmp_path / "own", PLAN, lambda *step: seen.append(step))
-    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, None, "onnxruntime")
+    bundle, recorder = write_tanh_bundle(tmp_path), Recorder()
+    with reporting_to(recorder):
+        own = bench(bundle, board.url, tmp_path / "own", PLAN)
+    asked = bench(bundle, board.url, tmp_path / "asked", PLAN, "onnxruntime")
     assert own.runtime is not None
     assert asked.runtime is not None
     assert (own.runtime.name, asked.runtime.name) == ("tensorrt", "onnxruntime")
-    assert "build" in [stage for stage, _ in seen]
+    assert "build" in [stage for stage, _ in recorder.stages]
     assert len(list((board.home / ".cache/rdd-edge/engines").glob("*.engine"))) == 1
     np.testing.assert_array_equal(
         read_bench_run(tmp_path / "own").images(), read_bench_run(tmp_path / "asked").images()
     )
     with pytest.raises(UsageError, match="goes with ssh://"):
-        bench(bundle, "host", tmp_path / "host", PLAN, None, "onnxruntime")
+        bench(bundle, "host", tmp_path / "host", PLAN, "onnxruntime")
     with pytest.raises(UsageError, match="invalid choice: 'tpu'"):
-        bench(bundle, board.url, tmp_path / "new", PLAN, None, "tpu")
+        bench(bundle, board.url, tmp_path / "new", PLAN, "tpu")
     assert not (tmp_path / "new").exists()
     assert board.left("runs") == []
 
@@ -302,17 +383,15 @@ def test_the_runtime_is_the_boards_own_unless_another_is_asked_for(tmp_path: Pat
 def test_exported_students_go_the_whole_way(
     tmp_path: Path, board: Board, tiny_conditional_checkpoint: Path, runtime: str
 ) -> None:
-    """Export, bench over ssh, bench of the server, scores: the board's images are the student's but for rounding."""
-    from test_scores import REAL, Means
-
+    """Export, benchmark over ssh and on the server, evaluate: the board's images differ by rounding only."""
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 
-    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles", lambda event: None)
+    export_bundles(tiny_conditional_checkpoint, ("jetson",), "all", tmp_path / "bundles")
     bench(tiny_conditional_checkpoint, "server", tmp_path / "server", PLAN)
     for precision, least in (("fp32", 100.0), ("fp16", 45.0), ("int8", 25.0)):
         out = tmp_path / precision
-        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, None, runtime)
+        record = bench(tmp_path / "bundles" / f"jetson-{precision}", board.url, out, PLAN, runtime)
         assert record.runtime is not None
         assert record.runtime.name == runtime
         assert record.operators is not None

@@ -24,7 +24,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> 
 
 
 def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
-    """A copy with one file changed and the manifest's hashes made to fit, as a hand that knows the format would."""
+    """A copy with one file changed and the hashes in the manifest adapted."""
     shutil.copytree(bundle, to)
     (to / file).write_bytes(change((to / file).read_bytes()))
     files = {name: digest for name, digest in tree_sha256(to).items() if name != "manifest.json"}

@@ -1,4 +1,4 @@
-"""A runtime's death in the child is a sentence in the parent."""
+"""A runtime that dies in the child is an error of one sentence in the parent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import Recorder
 
-from rdd_edge.benchmarking import worker as child
-from rdd_edge.benchmarking.worker import Request, in_child, run_artifact, supervise
+from rdd_edge.benchmarking.isolation import Request, _error_class, in_child, run_artifact, supervise
+from rdd_edge.console import reporting_to
 from rdd_edge.errors import ArtifactError, UsageError
 from rdd_edge.targets.base import ExportSpec
 
@@ -78,7 +79,7 @@ def test_an_unknown_target_travels_as_itself(tmp_path: Path) -> None:
 
 
 def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
-    """The parent's end of the pipe closes: the child leaves by itself."""
+    """The child exits when the parent's end of the pipe closes."""
     code = "import os, threading, time; from rdd_edge.benchmarking.worker import _end_with_parent as end\n"
     code += "threading.Thread(target=end, daemon=True).start(); time.sleep(30)"
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE)
@@ -88,14 +89,15 @@ def test_the_child_ends_with_its_parent(tmp_path: Path) -> None:
 
 
 def test_supervise_reports_each_stage(tmp_path: Path) -> None:
-    seen: list[tuple[str, int]] = []
-    code = "import sys, time, pathlib; from rdd_edge.benchmarking.worker import Reporter\n"
-    code += "r = Reporter(pathlib.Path(sys.argv[1])); r('load', 0); time.sleep(.3); r('run', 7); time.sleep(.3)"
+    recorder = Recorder()
+    code = "import sys, time, pathlib; from rdd_edge.benchmarking.worker import ProgressFile\n"
+    code += "r = ProgressFile(pathlib.Path(sys.argv[1])); r('load', 0); time.sleep(.3); r('run', 7); time.sleep(.3)"
     command = [sys.executable, "-c", code, str(tmp_path)]
-    assert supervise(command, dict(os.environ), tmp_path, 60) == 0
-    assert seen == [("load", 0), ("run", 7)]
+    with reporting_to(recorder):
+        assert supervise(command, dict(os.environ), tmp_path, 60) == 0
+    assert recorder.counts == [("load", 0), ("run", 7)]
 
 
 def test_every_error_name_maps_back() -> None:
-    assert child._error_class("UsageError") is UsageError
-    assert child._error_class("print") is ArtifactError
+    assert _error_class("UsageError") is UsageError
+    assert _error_class("print") is ArtifactError

@@ -1,4 +1,4 @@
-"""Runs side by side, and one setting varied: what is measured, what is drawn, what is not done twice."""
+"""Comparisons of training runs and ablations: results, drawings, and that no work is repeated."""
 
 import xml.etree.ElementTree as ElementTree
 

@@ -1,4 +1,4 @@
-"""Each planted mistake is named, and honest samples are left alone."""
+"""Each planted mistake is diagnosed, and correct samples have no diagnosis."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ def images(seed: int, count: int) -> np.ndarray:
 def names(artifact: np.ndarray, floats: np.ndarray | None = None, seed: int = 5) -> list[str]:
     none = np.empty((0, 8, 8, 3), np.float32)
     found = diagnose(artifact, none if floats is None else floats, images(5, 40), images, seed)
-    return [fault.name for fault in found]
+    return [diagnosis.name for diagnosis in found]
 
 
-def test_honest_samples_have_no_fault() -> None:
+def test_correct_samples_have_no_diagnosis() -> None:
     x = student(5, 40)
     assert names(to_uint8(x), x.transpose(0, 2, 3, 1)) == []
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.1, 0.3])
-def test_quantization_noise_is_no_fault(noise: float) -> None:
+def test_quantization_noise_is_no_mistake(noise: float) -> None:
     x = student(5, 40) + noise * np.random.default_rng(0).standard_normal((40, 3, 8, 8)).astype(np.float32)
     assert names(to_uint8(x)) == []
 
@@ -71,4 +71,4 @@ def test_another_seed_is_named_where_the_student_can_be_asked() -> None:
 
 
 def test_floats_of_other_images_are_named() -> None:
-    assert names(images(5, 40), student(6, 10).transpose(0, 2, 3, 1)) == ["uint8 is not the floats"]
+    assert names(images(5, 40), student(6, 10).transpose(0, 2, 3, 1)) == ["uint8 differs from float32"]

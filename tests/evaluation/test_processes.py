@@ -1,4 +1,4 @@
-"""`sample` and `evaluate` under torchrun: what several processes make together is what one makes, told once."""
+"""`sample` and `evaluate` under torchrun: several processes give the result of one, and print it once."""
 
 import json
 import os
@@ -36,10 +36,10 @@ def judge(tmp_path_factory) -> Path:
 
 
 def test_two_processes_measure_what_one_measures(tmp_path, monkeypatch, tiny_conditional_checkpoint, judge):
-    """600 samples are three blocks, so that the shares differ; the real images' statistics are made by both."""
-    told = ("evaluate", str(tiny_conditional_checkpoint), "-n", "600", "--steps", "1", "--steps", "2")
-    told += ("--data", "digits", "--extractor", str(judge), "--out", str(tmp_path / "two.json"))
-    assert len(run(tmp_path / "two", *told).splitlines()) == 3
+    """600 samples are three blocks, two for one process and one for the other; both compute the real statistics."""
+    words = ("evaluate", str(tiny_conditional_checkpoint), "-n", "600", "--steps", "1", "--steps", "2")
+    words += ("--data", "digits", "--extractor", str(judge), "--out", str(tmp_path / "two.json"))
+    assert len(run(tmp_path / "two", *words).splitlines()) == 3
     monkeypatch.setenv("RDD_EDGE_CACHE", str(tmp_path / "one"))
     real, extractor = evaluation_sources(None, "digits", judge)
     alone = evaluate(tiny_conditional_checkpoint, (1, 2), 600, 0, real, extractor)
@@ -51,7 +51,7 @@ def test_two_processes_measure_what_one_measures(tmp_path, monkeypatch, tiny_con
 
 def test_two_processes_draw_the_grid_of_one(tmp_path, tiny_checkpoint):
     out = tmp_path / "two.png"
-    told = ("sample", str(tiny_checkpoint), "-n", "300", "--seed", "5", "--out", str(out))
-    assert run(tmp_path, *told) == f"{out}: 300 images\n"
+    words = ("sample", str(tiny_checkpoint), "-n", "300", "--seed", "5", "--out", str(out))
+    assert run(tmp_path, *words) == f"{out}: 300 images\n"
     save_grid(sample_images(read_checkpoint(tiny_checkpoint), 300, 1, 5), tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes() == out.read_bytes()

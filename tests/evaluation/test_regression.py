@@ -1,4 +1,4 @@
-"""What may change between two runs, and what stops a merge."""
+"""Which changes between two benchmark runs are allowed, and which are regressions."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_within_the_limits_passes(tmp_path: Path) -> None:
 
 def test_what_does_not_compare_is_a_sentence(tmp_path: Path) -> None:
     a, b = pair(tmp_path)
-    with pytest.raises(UsageError, match="compare runs of one kind"):
+    with pytest.raises(UsageError, match="compare runs of the same target"):
         compare_runs(a, tmp_path / "server", None, None)
     nowhere = write_run(tmp_path / "nowhere", reason="no runtime")
     with pytest.raises(MissingError, match="has no latencies: no runtime"):
@@ -56,7 +56,7 @@ def test_what_does_not_compare_is_a_sentence(tmp_path: Path) -> None:
     assert len(compare_runs(a, b, 0.05, None).changes) == 2
     write_run(b, median_ms=9.0)
     (b / "scores.json").write_bytes((a / "scores.json").read_bytes())
-    with pytest.raises(UsageError, match="scores another record"):
+    with pytest.raises(UsageError, match="belongs to another record"):
         compare_runs(a, b, None, None)
 
 
@@ -65,6 +65,6 @@ def test_times_in_other_power_modes_do_not_compare(tmp_path: Path) -> None:
     record = read_model(b / "record.json", RunRecord)
     write_model(b / "record.json", record.model_copy(update={"power_mode": "15W"}))
     (b / "scores.json").unlink()
-    with pytest.raises(UsageError, match="different power modes or with other clocks: MAXN and 15W"):
+    with pytest.raises(UsageError, match="different power modes or with different clock settings: MAXN and 15W"):
         compare_runs(a, b, 0.05, None)
     assert compare_runs(a, b, None, None).changes

@@ -1,16 +1,19 @@
-"""Scores of real bench folders, against the same numbers computed by hand."""
+"""Scores of real benchmark runs, against the same numbers computed independently."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from records import REAL, Means
+from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
@@ -23,17 +26,6 @@ PLAN = Plan(
     accuracy=AccuracyPlan(samples=40, seed=5, floats=12),
     threads=1,
 )
-REAL = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
-
-
-class Means:
-    """Features: the means of the image's four quarters."""
-
-    name, sha256 = "quarters", "a" * 64
-
-    def batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
-        for part in np.array_split(np.asarray(images, np.float32), 3):
-            yield part.reshape(len(part), 2, 4, 2, 4).mean((2, 4)).reshape(len(part), 4)
 
 
 @pytest.fixture
@@ -44,15 +36,16 @@ def server(tmp_path: Path, tiny_checkpoint: Path) -> Path:
 
 @pytest.fixture
 def artifact(tmp_path: Path, make_bundle: Callable[..., Path], tiny_checkpoint: Path) -> Path:
-    """A run of an artifact that has nothing to do with the student but its hash."""
+    """A run of an artifact that only shares its hash with the student."""
     bundle = make_bundle(checkpoint_sha256=read_checkpoint(tiny_checkpoint).sha256)
     bench(bundle, "host", tmp_path / "run", PLAN)
     return tmp_path / "run"
 
 
 def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server: Path) -> None:
-    seen: list[tuple[str, int]] = []
-    scores = score(artifact, server, REAL, Means(), tmp_path / "scores.json", lambda *step: seen.append(step))
+    recorder = Recorder()
+    with reporting_to(recorder):
+        scores = score(artifact, server, REAL, Means(), tmp_path / "scores.json")
     assert read_model(tmp_path / "scores.json", Scores) == scores
     mine, theirs = read_bench_run(artifact), read_bench_run(server)
     of = {
@@ -82,8 +75,10 @@ def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server:
     assert scores.psnr_uint8.images == 40
     assert scores.saturation is not None
     assert scores.saturation.real == pytest.approx(np.mean((REAL == 0) | (REAL == 255)))
-    assert [fault.name for fault in scores.diagnoses] == ["other noise"]  # it has nothing to do with the student
-    assert seen == [(who, n) for who, ns in (("real", (20, 40, 60)), ("artifact", (14, 27, 40)), ("server", (14, 27, 40))) for n in ns]  # fmt: skip # noqa: E501
+    assert [diagnosis.name for diagnosis in scores.diagnoses] == ["other noise"]  # it is not the student
+    expected = {"real": (20, 40, 60), "artifact": (14, 27, 40), "server": (14, 27, 40)}
+    counts = [(f"features of the {images} images", n) for images, counts in expected.items() for n in counts]
+    assert [count for count in recorder.counts if count[0].startswith("features")] == counts
 
 
 def test_the_server_against_itself_is_identical(server: Path) -> None:
@@ -121,7 +116,7 @@ def test_too_few_samples_are_said(tmp_path: Path, tiny_checkpoint: Path) -> None
     assert scores.distance.caution is not None
     assert "4 samples" in scores.distance.caution
     assert scores.distance.rise_low is None
-    assert scores.missing == {"psnr_float": "the plan of one of the two runs asks for no floats"}
+    assert scores.missing == {"psnr_float": "one of the two runs has no samples before rounding"}
 
 
 @pytest.mark.parametrize(
@@ -132,14 +127,14 @@ def test_other_noise_is_refused(
     tmp_path: Path, tiny_checkpoint: Path, artifact: Path, accuracy: AccuracyPlan, what: str
 ) -> None:
     bench(tiny_checkpoint, "server", tmp_path / "other", PLAN.model_copy(update={"accuracy": accuracy}))
-    with pytest.raises(UsageError, match=f"do not compare: {what} of the samples"):
+    with pytest.raises(UsageError, match=f"cannot be compared: the {what} of their samples"):
         score(artifact, tmp_path / "other", REAL, Means())
 
 
 def test_what_does_not_compare_is_refused(
     tmp_path: Path, make_bundle: Callable[..., Path], artifact: Path, server: Path
 ) -> None:
-    with pytest.raises(UsageError, match="the reference is one made with --device server"):
+    with pytest.raises(UsageError, match="the reference has to be one of --device server"):
         score(server, artifact, REAL, Means())
     with pytest.raises(UsageError, match="other --data"):
         score(artifact, server, REAL[:, :4], Means())
@@ -152,12 +147,12 @@ def test_what_does_not_compare_is_refused(
 
 
 def test_a_planted_seed_is_named(tmp_path: Path, tiny_checkpoint: Path, server: Path) -> None:
-    """A record that claims seed 5 with the samples of seed 6: the student is asked, and the seed is named."""
+    """A record that claims seed 5 with the samples of seed 6: the student's samples of seed 6 reveal it."""
     plan = PLAN.model_copy(update={"accuracy": AccuracyPlan(samples=40, seed=6, floats=12)})
     bench(tiny_checkpoint, "server", tmp_path / "run", plan)
     for name in ("plan.json", "record.json"):
         path = tmp_path / "run" / name
         path.write_text(path.read_text().replace('"seed": 6', '"seed": 5'))
-    faults = score(tmp_path / "run", server, REAL, Means()).diagnoses
-    assert [fault.name for fault in faults] == ["other seed"]
-    assert "seed 6" in faults[0].sentence
+    diagnoses = score(tmp_path / "run", server, REAL, Means()).diagnoses
+    assert [diagnosis.name for diagnosis in diagnoses] == ["other seed"]
+    assert "seed 6" in diagnoses[0].sentence

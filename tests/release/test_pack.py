@@ -1,4 +1,4 @@
-"""A run's student packed to ship: rounded, measured on the rounded weights, and described."""
+"""A training run's student packed: rounded, evaluated on the rounded weights, and described."""
 
 from __future__ import annotations
 
@@ -73,9 +73,9 @@ def test_minutes_are_those_that_the_stages_trained(run: Path, tmp_path: Path) ->
 def test_what_cannot_be_packed_leaves_nothing(run: Path, tmp_path: Path, change: dict[str, object], says: str) -> None:
     from rdd_edge.errors import RddEdgeError
 
-    told = {"name": "tiny-edge", "out": tmp_path / "model", "count": 20} | change
+    arguments = {"name": "tiny-edge", "out": tmp_path / "model", "count": 20} | change
     with pytest.raises(RddEdgeError, match=says):
-        pack(run, **told)
+        pack(run, **arguments)
     assert not list(tmp_path.glob("*model*"))
 
 
@@ -87,5 +87,5 @@ def test_a_checkpoint_outside_a_run_has_no_recipe(run: Path, tmp_path: Path) -> 
 def test_without_a_judge_the_extractor_is_named(tmp_path: Path) -> None:
     preset = tiny().model_copy(update={"judge": None, "judge_training": None, "first_steps": 8})
     distill(preset, tmp_path / "run", device="cpu")
-    with pytest.raises(UsageError, match="was trained against: give --extractor"):
+    with pytest.raises(UsageError, match="were trained against its extractor: give --extractor"):
         pack(tmp_path / "run", "tiny-edge", tmp_path / "model")

@@ -44,7 +44,7 @@ def test_the_rest_of_many_kinds_is_one_row() -> None:
 
 
 def test_a_mean_is_over_the_runs_that_count() -> None:
-    """The first run of a session, slower, is left out; what is no kernel of a node is no operator."""
+    """The slower first run of a session is left out, and so are events that are not kernels of a node."""
     kernel = {
         "cat": "Node",
         "name": "conv_kernel_time",

@@ -1,4 +1,4 @@
-"""The page of real bench folders: its figures, its safety, and how it looks in a browser."""
+"""The report of real benchmark runs: its values, its safety, and its behavior in a browser."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 from bundles import add_fake_target, write_fake_bundle
-from records import write_run, write_scores
-from test_scores import REAL, Means
+from records import REAL, Means, write_run, write_scores
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.record import Device, OperatorTime, RunRecord, summary
@@ -57,7 +56,7 @@ def runs(tmp_path: Path, made: Path) -> list[Path]:
 
 
 def spoil(run: Path, text: str) -> None:
-    """Put a text in every free string of a record and of its scores; the others are refused by their patterns."""
+    """Put a text into every string of a record and its scores that has no pattern."""
     record = read_model(run / "record.json", RunRecord)
     changes = {
         "checkpoint": text,
@@ -75,7 +74,7 @@ def spoil(run: Path, text: str) -> None:
         changes = {
             "missing": dict.fromkeys(scores.missing, text),
             "record_sha256": sha256_of(run / "record.json"),
-            "diagnoses": tuple(fault.model_copy(update={"name": text, "sentence": text}) for fault in scores.diagnoses),
+            "diagnoses": tuple(one.model_copy(update={"name": text, "sentence": text}) for one in scores.diagnoses),
         }
         if scores.distance:
             changes["distance"] = scores.distance.model_copy(update={"metric": text, "caution": text})
@@ -107,9 +106,9 @@ def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> N
     assert f'data-sort="{scores.distance.artifact}"' in page
     assert "fd_quarters" in page
     assert "Fakert runs on fake machines only." in page  # the reason of every dash of the third run
-    assert "other noise" in page  # the planted fault: the fake artifact is not the student
+    assert "other noise" in page  # the planted mistake: the fake artifact is not the student
     assert page.count("data:image/png;base64,") == 1 + 3 + 1  # server; server, artifact, difference; the worst
-    assert re.search(r"difference, × \d+", page)
+    assert re.search(r"Difference × \d+", page)
 
 
 def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> None:
@@ -172,20 +171,20 @@ def test_json_is_for_scripts(tmp_path: Path, runs: list[Path]) -> None:
 
 def test_what_cannot_be_reported_is_a_sentence(tmp_path: Path, runs: list[Path]) -> None:
     out = tmp_path / "report.html"
-    with pytest.raises(UsageError, match="at least one bench run"):
+    with pytest.raises(UsageError, match="at least one benchmark run"):
         report([], out)
-    with pytest.raises(MissingError, match="is not a bench run"):
+    with pytest.raises(MissingError, match="is not a benchmark run"):
         report([tmp_path], out)
-    with pytest.raises(UsageError, match=r"ends in none of .html"):
+    with pytest.raises(UsageError, match=r"has none of the suffixes \.html"):
         report(runs, tmp_path / "report.pdf")
     with pytest.raises(UsageError, match="is a folder"):
         report(runs, tmp_path)
     with pytest.raises(UsageError, match="has no latencies: fakert runs"):
         report(runs, out, baseline=runs[2])
-    with pytest.raises(UsageError, match="scores none of the bench runs given"):
+    with pytest.raises(UsageError, match="belongs to none of the benchmark runs"):
         report(runs[:1], out, scores=[runs[1] / "scores.json"])
     shutil.copy(runs[1] / "scores.json", runs[0] / "scores.json")
-    with pytest.raises(CorruptError, match="scores another record"):
+    with pytest.raises(CorruptError, match="belongs to another record"):
         report(runs, out)
     assert not out.exists()
 
@@ -218,12 +217,12 @@ def test_a_browser_runs_no_string_of_a_record(tmp_path: Path, runs: list[Path]) 
         spoil(run, EVIL)
     report(runs, tmp_path / "evil.html")
     dom = chromium(tmp_path, "--dump-dom", (tmp_path / "evil.html").as_uri())
-    assert "<title>One-step student, measured</title>" in dom
+    assert "<title>One-step student: benchmark report</title>" in dom
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
-    """The page's own script, pressed by one that is added here; the rows come back by size, the missing last."""
+    """A script added here clicks a heading; the page's own sorts the rows, missing values last."""
     report(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     press = "<script>[...document.querySelectorAll('th button')].find(b => b.textContent.startsWith('Median')).click()"
@@ -240,7 +239,7 @@ def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path]) -> None:
-    """In a frame 390 wide, as on a phone, only the table scrolls, and inside itself."""
+    """In a frame 390 pixels wide, as on a phone, only the table scrolls."""
     report(runs, tmp_path / "report.html")
     measure = "<script>document.title = document.documentElement.scrollWidth + ' ' + innerWidth</script></body>"
     (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
@@ -258,7 +257,7 @@ def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_the_table_fits_a_window_1100_wide(tmp_path: Path) -> None:
-    """With the longest names there are and figures of full width."""
+    """With the longest names and the widest values."""
     server = write_run(tmp_path / "server", "server", median_ms=123.4)
     runs = [server, write_run(tmp_path / "run", "android", "mixed", median_ms=123.4)]
     for run in runs:

@@ -1,4 +1,4 @@
-// Sorts the table by the column whose heading is pressed; a value that is missing stays last.
+// Sorts the table by the column whose heading is clicked; missing values stay last.
 (() => {
   const table = document.getElementById("table"), body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {

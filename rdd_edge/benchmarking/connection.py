@@ -1,0 +1,165 @@
+"""Commands on another machine, one OpenSSH process each, with bounded output and without control characters."""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import shlex
+import signal
+import subprocess
+import tempfile
+from collections.abc import Generator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+
+from pydantic import Field, ValidationError
+
+from .. import errors
+from ..console import show_stage
+from ..errors import ArtifactError, CorruptError, DependencyError, DeviceError, RddEdgeError, UsageError, printable
+from ..schema import Frozen
+
+__all__ = ["CONFIG", "SSH", "Connection", "Destination", "show_progress"]
+
+SSH = "ssh://"
+CONFIG = "RDD_EDGE_SSH_CONFIG"  # path of an ssh_config to use in place of the user's
+STALL_SECONDS = 1800.0  # without any output: building an engine or copying a large bundle may take that long
+MOST_LINE_BYTES = 4096  # of the harness's progress; a longer line is skipped
+MOST_STDERR_BYTES = 1 << 16  # of its end, in which the last line is looked for
+
+
+@dataclass(frozen=True)
+class Destination:
+    """ssh://user@host[:port]; without user and port, ssh uses its configuration."""
+
+    host: str
+    user: str | None = None
+    port: int | None = None
+
+    @staticmethod
+    def parse(url: str) -> Destination:
+        """Raises UsageError for any other form, in particular what ssh might take for an option or a command."""
+        pattern = r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?/?"
+        match = re.fullmatch(pattern, url, re.ASCII)
+        port = int(match["port"]) if match and match["port"] else None
+        if match is None or (port is not None and not 0 < port < 65536):
+            raise UsageError(f"{url!r} is not a destination: expected ssh://user@host[:port]")
+        return Destination(match["host"].strip("[]"), match["user"], port)
+
+    def __str__(self) -> str:
+        return f"{self.user + '@' if self.user else ''}{self.host}{f':{self.port}' if self.port else ''}"
+
+    def command(self, remote: str) -> list[str]:
+        """ssh with this remote command line: without prompts, refusing unknown hosts, noticing a dead connection."""
+        options = {
+            "BatchMode": "yes",
+            "StrictHostKeyChecking": "yes",
+            "ConnectTimeout": "10",
+            "ServerAliveInterval": "5",
+            "ServerAliveCountMax": "3",
+        }
+        config = ["-F", os.environ[CONFIG]] if os.environ.get(CONFIG) else []
+        flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        port = ["-p", str(self.port)] if self.port else []
+        user = ["-l", self.user] if self.user else []
+        return ["ssh", "-T", *config, *flags, *port, *user, "--", self.host, remote]
+
+
+class _Progress(Frozen):
+    """A line that the harness prints."""
+
+    stage: str
+    done: int = Field(ge=0, lt=2**63)
+
+
+class Connection:
+    """Commands on the other machine, one ssh process each."""
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+
+    def call(self, command: Sequence[str], stdin: bytes = b"", most: int = MOST_LINE_BYTES) -> bytes:
+        """The output of a command. Raises CorruptError for more than `most` bytes of it."""
+        output = bytearray()
+        with closing(self._output(command, stdin, harness=False)) as parts:
+            for part in parts:
+                output += part
+                if len(output) > most:
+                    raise CorruptError(f"{self.destination} sent back more than the {most} bytes that were expected")
+        return bytes(output)
+
+    def try_call(self, command: Sequence[str]) -> None:
+        """Call a command that cleans up; a broken connection was reported already."""
+        try:
+            self.call(command)
+        except DeviceError:
+            return
+
+    def run_harness(self, command: Sequence[str], stdin: bytes) -> None:
+        """Run the harness and report its progress."""
+        line = b""
+        with closing(self._output(command, stdin, harness=True)) as parts:
+            for part in parts:
+                *lines, line = (line + part).split(b"\n")
+                for complete in lines:
+                    show_progress(complete)
+                line = line[: MOST_LINE_BYTES + 1]
+
+    def _output(self, command: Sequence[str], stdin: bytes, *, harness: bool) -> Generator[bytes, None, None]:
+        """Run a command and yield its output as it comes.
+
+        Raises DeviceError after STALL_SECONDS without output, and the error that the exit code stands for; the exit
+        codes of the harness are those of rdd_edge.errors.
+        """
+        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as stderr:
+            given.write(stdin)
+            given.seek(0)
+            ssh = self.destination.command(shlex.join(command))
+            try:
+                process = subprocess.Popen(
+                    ssh, stdin=given, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+                )
+            except FileNotFoundError:
+                raise DependencyError("ssh:// devices need OpenSSH: apt-get install openssh-client") from None
+            with process:
+                try:
+                    assert process.stdout is not None
+                    while True:
+                        if not select.select([process.stdout], [], [], STALL_SECONDS)[0]:
+                            raise DeviceError(f"{self.destination} sent nothing for {STALL_SECONDS:g} s")
+                        part = os.read(process.stdout.fileno(), 1 << 16)
+                        if not part:
+                            break
+                        yield part
+                    code = process.wait()
+                finally:
+                    process.kill()
+            if code:
+                stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - MOST_STDERR_BYTES))
+                raise self._error(code, stderr.read(), harness=harness)
+
+    def _error(self, code: int, stderr: bytes, *, harness: bool) -> RddEdgeError:
+        lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
+        last = printable(lines[-1], 500) if lines else "no reason given"
+        if code == 255:
+            return DeviceError(f"{self.destination} cannot be reached, or the connection to it broke: {last}")
+        if code == 127:
+            return DeviceError(f"{self.destination} lacks a program: {last}")
+        if code > 128 or code < 0:
+            number = -code if code < 0 else code - 128
+            name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else f"signal {number}"
+            return ArtifactError(f"the harness on {self.destination} was ended by {name}")
+        kinds = {kind.exit_code: kind for kind in map(errors.__dict__.__getitem__, errors.__all__)}
+        kind = kinds.get(code, DeviceError) if harness else DeviceError
+        result: RddEdgeError = kind(f"{self.destination}: {last}")
+        return result
+
+
+def show_progress(line: bytes) -> None:
+    """Report a line of the harness's progress; anything else that the board printed is skipped."""
+    try:
+        progress = _Progress.model_validate_json(line)
+    except ValidationError:
+        return
+    show_stage(printable(progress.stage, 40), progress.done)

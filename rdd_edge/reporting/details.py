@@ -1,0 +1,77 @@
+"""How a benchmark run came about, in words: the device, its state, and the command that repeats the run."""
+
+from __future__ import annotations
+
+import shlex
+from statistics import median
+
+from ..benchmarking.record import Condition
+from ..benchmarking.run import BenchRun
+from .table import milliseconds
+
+__all__ = ["command", "facts"]
+
+
+def facts(run: BenchRun) -> list[tuple[str, str]]:
+    """(name, value) of everything known about where and how the run was made."""
+    r, d = run.record, run.record.device
+    backend = f" ({r.runtime.backend})" if r.runtime and r.runtime.backend else ""
+    rows = [
+        ("Device", f"{d.name} ({r.where})"),
+        ("Processor", d.processor),
+        ("CPU cores", str(d.cores) if d.cores else None),
+        ("Memory", f"{d.memory_bytes / 2**30:.1f} GiB" if d.memory_bytes else None),
+        ("System", f"{d.system}, {d.machine}"),
+        ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
+        ("Threads", str(r.threads) if r.threads else None),
+        ("Batch size", str(r.batch)),
+        ("Power mode", _power_mode(run)),
+        ("Engine build", milliseconds(r.build_ms) if r.build_ms is not None else None),
+        ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
+        ("Transfers", _transfers(run)),
+        ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
+        ("Started", r.started_at),
+        ("Bundle SHA-256", r.bundle_sha256),
+        ("Checkpoint SHA-256", r.checkpoint_sha256),
+    ]
+    return [(name, value) for name, value in rows if value]
+
+
+def command(run: BenchRun) -> str:
+    """The command that repeats the run; names in capitals stand for paths that a record does not hold."""
+    r = run.record
+    if run.is_server:
+        return f"rdd-edge bench {shlex.quote(r.checkpoint or 'CHECKPOINT')} --device server --out BENCH"
+    if r.where == "host":
+        return "rdd-edge bench BUNDLE --device host --out BENCH"
+    runtime = " --runtime onnxruntime" if r.runtime and r.runtime.name == "onnxruntime" else ""
+    return f"rdd-edge bench BUNDLE --device DEVICE{runtime} --out BENCH"
+
+
+def _power_mode(run: BenchRun) -> str | None:
+    clocks = {True: "clocks locked", False: "clocks not locked", None: None}[run.record.clocks_locked]
+    return ", ".join(part for part in (run.record.power_mode, clocks) if part) or None
+
+
+def _transfers(run: BenchRun) -> str | None:
+    """Medians of the copies, which the latency leaves out."""
+    transfers = run.record.transfers
+    if transfers is None or not transfers.to_device_ms:
+        return None
+    to_device, from_device = (
+        milliseconds(median(transfers.to_device_ms)),
+        milliseconds(median(transfers.from_device_ms)),
+    )
+    return f"{to_device} to the device, {from_device} back (medians, not included in the latency)"
+
+
+def _condition(c: Condition) -> str:
+    values = [
+        (c.temperature_c, "{:.0f} °C"),
+        (c.clock_mhz, "CPU {:.0f} MHz"),
+        (c.gpu_clock_mhz, "GPU {:.0f} MHz"),
+        (c.gpu_load, "GPU load {:.0%}"),
+        (c.power_w, "{:.1f} W"),
+        (c.throttled or None, "throttled"),
+    ]
+    return f"{c.when}: " + ", ".join(text.format(value) for value, text in values if value is not None)
