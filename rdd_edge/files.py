@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import CorruptError, MissingError, StorageError
+from .errors import CorruptError, MissingError, StorageError, first_line
 
 __all__ = [
     "first_fault",
     "new_folder",
+    "read_json",
     "read_model",
     "remove_leftovers",
     "sha256_of",
@@ -67,23 +69,41 @@ def write_model(path: Path, model: BaseModel) -> None:
     write_bytes(path, (model.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_model(path: Path, kind: type[Model]) -> Model:
-    """Read and validate a record, a number never taken for a text nor a text for a number.
-
-    Raises MissingError or CorruptError with the first thing that is wrong.
-    """
-    if not path.is_file():
-        raise MissingError(f"there is no {path}")
+def read_json(path: Path) -> Any:
+    """A JSON document of any form. Raises MissingError or CorruptError."""
     try:
-        if path.stat().st_size > MOST_JSON_BYTES:
-            raise CorruptError(f"{path} is not a {kind.__name__}: it has {path.stat().st_size} bytes")
-        text = path.read_bytes()
-    except OSError as error:
-        raise MissingError(f"cannot read {path}: {error.strerror}") from None
+        return json.loads(_read_document(path, "JSON document"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path} is not a valid JSON document: {_json_fault(error)}") from None
+
+
+def read_model(path: Path, kind: type[Model]) -> Model:
+    """Read and validate a record; numbers are not converted to text, nor text to numbers.
+
+    Raises MissingError or CorruptError with the first fault.
+    """
+    text = _read_document(path, kind.__name__)
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
+    except RecursionError as error:
+        raise CorruptError(f"{path} is not a valid {kind.__name__}: {_json_fault(error)}") from None
+
+
+def _read_document(path: Path, kind: str) -> bytes:
+    if not os.path.isfile(path):  # unlike Path.is_file, it raises nothing for a path that cannot exist
+        raise MissingError(f"there is no {path}")
+    try:
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise CorruptError(f"{path} is not a {kind}: it has {path.stat().st_size} bytes")
+        return path.read_bytes()
+    except OSError as error:
+        raise MissingError(f"cannot read {path}: {error.strerror}") from None
+
+
+def _json_fault(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def first_fault(error: ValidationError) -> str:

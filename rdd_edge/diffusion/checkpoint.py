@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..errors import CorruptError, MissingError, UsageError
-from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
+from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
 from .pretrained import located
 from .rounding import Half, round_file
@@ -33,6 +33,7 @@ __all__ = [
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
+UNET = "unet"  # the network's folder in a pipeline
 STUDENT = "student-1"  # what a command takes when it is given a whole training run
 
 
@@ -62,6 +63,13 @@ class Checkpoint:
         return self.folder / WEIGHTS
 
     @property
+    def scheduler(self) -> Path:
+        """The scheduler's configuration, beside the network's or in a pipeline's folder scheduler/."""
+        root = self.folder.parent if self.folder.name == UNET else self.folder
+        of_pipeline = root / "scheduler" / SCHEDULER
+        return of_pipeline if of_pipeline.is_file() else self.folder / SCHEDULER
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """(C, H, W) of the images. Raises UsageError where the configuration leaves their size open."""
         size = self.config.get("sample_size")
@@ -78,6 +86,23 @@ class Checkpoint:
         """Number of classes of a conditional model, or None."""
         value = self.config.get("num_class_embeds")
         return None if value is None else int(value)
+
+    def require_one_step(self) -> None:
+        """Raise UsageError unless the network alone, at t = 1, is the sampler that it was trained for."""
+        if self.card is not None and self.card.sampling_steps != 1:
+            steps = self.card.sampling_steps or "any number of"
+            raise UsageError(f"{self.folder} is a {self.card.role} of {steps} sampling steps: give a one-step student")
+        if self.card is None and (prediction := self._prediction()) != "sample":
+            raise UsageError(
+                f"{self.folder} is not a one-step student: it predicts {prediction} and needs many sampling steps; "
+                "distil it with rdd-edge distill --teacher, and give the run"
+            )
+
+    def _prediction(self) -> str:
+        config = read_json(self.scheduler) if self.scheduler.is_file() else {}
+        if not isinstance(config, dict):
+            raise CorruptError(f"{self.scheduler} is not the configuration of a scheduler")
+        return str(config.get("prediction_type") or "epsilon")  # the default of diffusers
 
     def load(self) -> nn.Module:
         """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
@@ -96,25 +121,18 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Find and verify a checkpoint: a diffusers folder, a training run, which means its one-step student, or the name
-    of a shipped model.
+    """Find and verify a checkpoint.
 
+    path: a diffusers folder of a UNet2DModel, or of a pipeline with one in unet/; a training run, which stands for its
+    one-step student; the name of a shipped model; or a Hugging Face Hub id such as google/ddpm-cifar10-32.
     Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
     """
-    folder = path = located(path)
-    if (path / "run.json").is_file() and not (path / "config.json").is_file():
-        folder = path / _last_stage(path / "run.json")
-        if not folder.is_dir():
-            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
+    folder = _network_folder(located(path))
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        known = isinstance(config, dict) and config["_class_name"] == "UNet2DModel"
-    except (ValueError, KeyError):
-        known = False
-    if not known:
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("_class_name") != "UNet2DModel":
         raise CorruptError(f"{folder / 'config.json'} is not the configuration of a diffusers UNet2DModel")
     weights = sha256_of(folder / WEIGHTS)
     card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
@@ -127,13 +145,25 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(folder, config, card, weights)
 
 
+def _network_folder(path: Path) -> Path:
+    """The folder of the network in a training run, in a pipeline, or `path` itself."""
+    if (path / "config.json").is_file():
+        return path
+    if (path / "run.json").is_file():
+        folder = path / _last_stage(path / "run.json")
+        if not folder.is_dir():
+            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
+        return folder
+    return path / UNET if (path / UNET / "config.json").is_file() else path
+
+
 def _last_stage(run_file: Path) -> str:
-    """The folder a run ends with: its one-step student, or SFDDM's student of its only fold."""
+    """The last folder of a run: its one-step student, or the student of an SFDDM run."""
     try:
-        single_fold = json.loads(run_file.read_text())["preset"].get("sfddm")
-        return f"student-{int(single_fold['steps'])}" if single_fold else STUDENT
+        sfddm = read_json(run_file)["preset"].get("sfddm")
+        return f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CorruptError(f"{run_file} is not a run's: it names no preset") from None
+        raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None
 
 
 def save_checkpoint(
@@ -176,7 +206,7 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
     config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path of this machine
     with new_folder(path) as folder:
         write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
-        shutil.copyfile(found.folder / SCHEDULER, folder / SCHEDULER)
+        shutil.copyfile(found.scheduler, folder / SCHEDULER)
         round_file(found.weights, folder / WEIGHTS, dtype)
         hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
         write_model(folder / CARD, found.card.model_copy(update=hashes))

@@ -7,18 +7,18 @@ where a schedule ends at ᾱ = 0.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..dependencies import import_diffusers, silenced
-from ..errors import CorruptError, MissingError, UsageError
-from .checkpoint import SCHEDULER, Checkpoint, read_checkpoint
+from ..errors import CorruptError, MissingError, UsageError, first_line
+from ..files import read_json
+from .checkpoint import Checkpoint, read_checkpoint
 from .network import Denoiser
 from .schedule import alpha_sigma, per_image
 
@@ -65,13 +65,12 @@ class Foreign:
 
 
 def read_foreign(folder: Path) -> Foreign:
-    """A UNet2DModel folder with its scheduler_config.json, or a pipeline's folder with unet/ and scheduler/.
+    """A teacher from a folder or the Hugging Face Hub, as `read_checkpoint` finds it, with its scheduler.
 
     Raises MissingError, CorruptError, and UsageError for a network or a schedule that cannot be a teacher.
     """
-    piped = (folder / "unet" / "config.json").is_file()
-    checkpoint = read_checkpoint(folder / "unet" if piped else folder)
-    schedule = read_schedule(folder / "scheduler" / SCHEDULER if piped else checkpoint.folder / SCHEDULER)
+    checkpoint = read_checkpoint(folder)
+    schedule = read_schedule(checkpoint.scheduler)
     config = checkpoint.config
     if config.get("sample_size") is None:
         raise UsageError(f"the teacher {folder} does not say its image size: set sample_size in its config.json")
@@ -88,17 +87,19 @@ def read_foreign(folder: Path) -> Foreign:
 def read_schedule(path: Path) -> Schedule:
     """The schedule of a scheduler_config.json that is made of betas. Raises MissingError, CorruptError, UsageError."""
     if not path.is_file():
-        raise MissingError(f"there is no {path}: a teacher comes with the scheduler it was trained for")
+        raise MissingError(f"there is no {path}: a teacher needs the configuration of its scheduler")
+    config = read_json(path)
+    if not isinstance(config, dict):
+        raise CorruptError(f"{path} is not the configuration of a scheduler")
+    prediction = config.get("prediction_type") or "epsilon"  # the default of diffusers
+    settings = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
+    if not settings.keys() & {"beta_schedule", "trained_betas"}:
+        raise UsageError(f"{path} has no betas: a teacher needs a variance-preserving schedule of betas")
     try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        prediction = config.get("prediction_type") or "epsilon"  # diffusers' own default
-        told = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
-        if not told.keys() & {"beta_schedule", "trained_betas"}:
-            raise UsageError(f"{path} names no betas: a teacher needs a variance-preserving schedule made of betas")
         with silenced():
-            betas = import_diffusers().DDPMScheduler(**told).betas.double()
+            betas = import_diffusers().DDPMScheduler(**settings).betas.double()
     except (ValueError, TypeError, AttributeError, NotImplementedError) as error:
-        raise CorruptError(f"{path} is not a schedule of betas: {str(error).splitlines()[0]}") from None
+        raise CorruptError(f"{path} is not a schedule of betas: {first_line(error)}") from None
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise UsageError(f"{path} has prediction_type {prediction}: epsilon, v_prediction and sample are known")
     cumulative = torch.cumprod(1 - betas, 0)

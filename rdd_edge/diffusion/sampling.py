@@ -12,7 +12,7 @@ from ..console import reporter
 from ..distributed import BLOCK, current
 from ..errors import UsageError
 from ..portable.noise import labels, normals, to_uint8
-from .checkpoint import SCHEDULER, Checkpoint
+from .checkpoint import Checkpoint
 from .training_free import training_free
 
 if TYPE_CHECKING:
@@ -86,10 +86,10 @@ def _sampler(
     if name is not None:
         if times is not None:
             raise UsageError(f"{checkpoint.folder} is SFDDM's student, with a sampler of its own: leave --sampler out")
-        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+        schedule = read_schedule(checkpoint.scheduler)
         return training_free(name, steps, unet, schedule.betas, schedule.prediction)
-    if checkpoint.card is None and (checkpoint.folder / SCHEDULER).is_file():
-        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+    if checkpoint.card is None and checkpoint.scheduler.is_file():
+        schedule = read_schedule(checkpoint.scheduler)
         return lambda z, label: sample(foreign_denoiser(unet, schedule, label), z, steps)
     if times is not None:
         return lambda z, label: sample_subsequence(denoiser(unet, label), z, times)

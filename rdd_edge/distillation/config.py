@@ -350,7 +350,7 @@ def resolve(
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:
-        values["teacher_folder"] = str(teacher.resolve())
+        values["teacher_folder"] = str(teacher.resolve() if teacher.exists() else teacher)  # else a Hub id
     if student_config is not None:
         values["student"] = _read_network(student_config).model_dump()
     if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":
