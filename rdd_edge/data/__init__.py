@@ -11,15 +11,13 @@ from pathlib import Path
 from ..errors import DataError, MissingError, UsageError
 from .cache import cached
 from .cifar import cifar_archive, cifar_folder
-from .decode import fit_array
-from .digits import load_digits
+from .decode import Source, fit_array
 from .folder import folder_source
-from .images import ImageSet, content_sha256, split
+from .images import ImageSet, content_sha256, load_digits
 from .npz import npz_source
 from .parquet import parquet_source
-from .source import Source
 
-__all__ = ["ImageSet", "load_images", "split"]
+__all__ = ["ImageSet", "load_images"]
 
 
 def load_images(spec: str, image_size: int | None = None) -> ImageSet:

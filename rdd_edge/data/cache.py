@@ -1,33 +1,31 @@
 """Decoded data sets as memory-mapped files, made once.
 
-$RDD_EDGE_CACHE (by default ~/.cache/rdd-edge, or below $XDG_CACHE_HOME)
+$RDD_EDGE_CACHE (by default the platform's cache folder, e.g. ~/.cache/rdd-edge)
     images/<key>/   images.u8 (N, H, W, C), labels.i64 and meta.json; the key is a hash of the source files' content
     index/*.json    the key of a path, found again by the files' times and sizes without reading them
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import platformdirs
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError, MissingError, StorageError
 from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
 from ..schema import Frozen, Sha256
-from .decode import Batch, same_shape
+from .decode import Batch, Source, same_shape
 from .images import ImageSet, content_sha256
-from .source import Source
 
-__all__ = ["cache_root", "cached", "locked"]
+__all__ = ["cache_root", "cached"]
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +52,8 @@ class Meta(Frozen):
 
 
 def cache_root() -> Path:
-    """$RDD_EDGE_CACHE, or rdd-edge below $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("RDD_EDGE_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdd-edge"
+    """$RDD_EDGE_CACHE, or the folder of this platform for a user's caches, such as ~/.cache/rdd-edge."""
+    return Path(os.environ.get("RDD_EDGE_CACHE") or platformdirs.user_cache_path("rdd-edge", appauthor=False))
 
 
 def cached(source: Source, image_size: int | None) -> ImageSet:
@@ -69,7 +65,10 @@ def cached(source: Source, image_size: int | None) -> ImageSet:
     try:
         key = _key(root / "index", source, image_size)
         folder = root / "images" / key
-        with locked(root / "images" / f".{key}.lock"):
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            locked = FileLock(folder.parent / f".{key}.lock").acquire()
+        with locked:  # of several processes that start together, one decodes and the others wait for it
             entry = _read(folder)
             if entry is None:
                 with new_folder(folder) as beside:
@@ -192,14 +191,3 @@ def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]
 
 def _numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(labels.max()) + 1))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time: of several that start together, one decodes and the others wait for it."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array, reason
+from ..errors import CorruptError, DataError, first_line
+from .decode import Batch, Source, fit_array
 from .pickles import integers, read_plain_pickle
-from .source import Source
 
 __all__ = ["cifar_archive", "cifar_folder"]
 
@@ -82,7 +81,7 @@ def _broken_archive(path: Path) -> Iterator[None]:
     try:
         yield
     except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise CorruptError(f"{path} is a broken archive: {reason(error)}") from None
+        raise CorruptError(f"{path} is a broken archive: {first_line(error)}") from None
 
 
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:

@@ -1,11 +1,14 @@
-"""Encoded images to uint8 arrays of one shape, a chunk at a time on all cores (Pillow releases the interpreter)."""
+"""What a reader of a data set offers, and encoded images to uint8 arrays of one shape.
+
+Images are decoded in chunks on all cores: Pillow releases the interpreter's lock.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "Encoded", "decode_all", "fit_array", "reason", "same_shape"]
+__all__ = ["Batch", "Encoded", "Source", "decode_all", "fit_array", "same_shape"]
 
 CHUNK = 512
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -46,6 +49,22 @@ class Batch:
     labels: NDArray[np.int64] | None
 
 
+@dataclass(frozen=True)
+class Source:
+    """A data set before it is decoded.
+
+    files: all files that the images and labels are read from, in order; they are below `root`, or `root` itself.
+    batches: for an image size (None: unchanged), the decoded images in the order of `files`.
+    classes: their names by label; None where the source has none, and then a labelled set gets their numbers.
+    """
+
+    name: str
+    root: Path
+    files: tuple[Path, ...]
+    batches: Callable[[int | None], Iterator[Batch]]
+    classes: tuple[str, ...] | None = None
+
+
 def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Batch]:
     """Batches in the order of `items`, cropped and resized where a size is given.
 
@@ -63,12 +82,6 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
                 same_shape(first, (item.where, image.shape))
             labels = [item.label for item in chunk if item.label is not None]
             yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
-
-
-def reason(error: Exception) -> str:
-    """What a library says is wrong, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(":") if lines else type(error).__name__
 
 
 def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
@@ -110,7 +123,7 @@ def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise a dozen kinds for a broken file
-        raise DataError(f"{item.where} is not a readable image: {reason(error)}") from None
+        raise DataError(f"{item.where} is not a readable image: {first_line(error)}") from None
     return _pixels(image if image_size is None else _fit(image, image_size))
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
-from .decode import Batch, Encoded, decode_all
-from .source import Source
+from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["folder_source"]
 

@@ -18,9 +18,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array, reason
-from .source import Source
+from ..errors import CorruptError, DataError, first_line
+from .decode import Batch, Source, fit_array
 
 __all__ = ["npz_source"]
 
@@ -94,4 +93,4 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-        raise CorruptError(f"{path} is not a readable npz file: {reason(error)}") from None
+        raise CorruptError(f"{path} is not a readable npz file: {first_line(error)}") from None

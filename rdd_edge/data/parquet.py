@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dependencies import import_or_explain
-from ..errors import CorruptError, DataError
-from .decode import Batch, Encoded, decode_all, reason
-from .source import Source
+from ..errors import CorruptError, DataError, first_line
+from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["parquet_source"]
 
@@ -85,4 +84,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path) as table:
             yield table
     except (arrow.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} is not a readable parquet file: {reason(error)}") from None
+        raise CorruptError(f"{path} is not a readable parquet file: {first_line(error)}") from None

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import reason
+from ..errors import first_line
 
 __all__ = ["integers", "read_plain_pickle"]
 
@@ -78,7 +78,7 @@ def read_plain_pickle(content: bytes) -> dict[str, Any]:
     try:
         found = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as error:  # a broken pickle raises almost any kind
-        raise ValueError(reason(error)) from None
+        raise ValueError(first_line(error)) from None
     if not isinstance(found, dict):
         raise ValueError("it does not hold a dictionary")
     return {_text(key): value.value if isinstance(value, _Array) else value for key, value in found.items()}

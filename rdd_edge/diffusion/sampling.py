@@ -13,7 +13,6 @@ from ..distributed import BLOCK, current
 from ..errors import UsageError
 from ..portable.noise import labels, normals, to_uint8
 from .checkpoint import Checkpoint
-from .training_free import training_free
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -79,7 +78,7 @@ def _sampler(
     """x of (z_1, labels) by DDIM: on our schedule, on ᾱ′ for SFDDM's student; a foreign network is asked on its own."""
     from .external_teacher import foreign_denoiser, read_schedule
     from .network import denoiser
-    from .samplers import sample
+    from .samplers import sample, training_free
     from .subsequence import sample_subsequence
 
     times = checkpoint.card.noise_times if checkpoint.card else None

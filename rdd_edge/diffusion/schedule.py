@@ -14,7 +14,7 @@ from torch import Tensor
 
 __all__ = [
     "add_noise", "alpha_sigma", "ddim_step", "log_snr", "network_time", "per_image", "scheduler_config",
-    "snr_weight", "time_of_log_snr",
+    "snr_weight",
 ]  # fmt: skip
 
 TRAIN_TIMESTEPS = 1000  # of diffusers' discrete index: index k stands for t = (k + 1) / 1000
@@ -35,11 +35,6 @@ def log_snr(t: Tensor) -> Tensor:
     """ln(α²/σ²), +inf at t = 0 and -inf at t = 1."""
     alpha, sigma = alpha_sigma(t.double())
     return (2 * (alpha.log() - sigma.log())).to(t.dtype)
-
-
-def time_of_log_snr(value: Tensor) -> Tensor:
-    """The t at which ln(α²/σ²) has this value: the inverse of `log_snr`."""
-    return (torch.atan(torch.exp(-value.double() / 2)) * (2 / math.pi)).to(value.dtype)
 
 
 def snr_weight(t: Tensor) -> Tensor:

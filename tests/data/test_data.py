@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdd_edge.data import ImageSet, load_images, split
+from rdd_edge.data import load_images
+from rdd_edge.data.images import shuffled
 from rdd_edge.data.pickles import read_plain_pickle
-from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError, UsageError
+from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -169,16 +170,11 @@ def test_digits() -> None:
     assert load_images("digits").sha256 == data.sha256
 
 
-def test_split_is_a_partition_that_does_not_change() -> None:
-    data = load_images("digits")
-    kept, held = split(data, 0.1, seed=3)
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(1797))
-    assert len(held) == 180
-    np.testing.assert_array_equal(split(data, 0.1, seed=3)[1], held)
-    assert not np.array_equal(split(data, 0.1, seed=4)[1], held)
-    assert held[:5].tolist() == split(ImageSet("other", data.images, None, None, "0"), 0.1, 3)[1][:5].tolist()
-    with pytest.raises(UsageError, match="not between 0 and 1"):
-        split(data, 1.0, 0)
+def test_shuffled_is_a_permutation_that_depends_on_the_seed_alone() -> None:
+    order = shuffled(1797, 3)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1797))
+    np.testing.assert_array_equal(shuffled(1797, 3), order)
+    assert not np.array_equal(shuffled(1797, 4), order)
 
 
 def refusal(path: Path, size: int | None = None) -> RddEdgeError:
