@@ -6,6 +6,7 @@ cifar  parquet  npz  folder ─ Source ─ cache ─┴▶ ImageSet
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import DataError, MissingError, UsageError
@@ -38,13 +39,13 @@ def load_images(spec: str, image_size: int | None = None) -> ImageSet:
         raise UsageError(f"--image-size {image_size} is not a size: give at least 1")
     if spec == "digits":
         return _resized(load_digits(), image_size)
-    path = Path(spec).expanduser()
-    if not path.exists():
+    path = Path(os.path.expanduser(spec))  # unlike Path.expanduser, it leaves the home of an unknown user as it is
+    if not os.path.exists(path):  # unlike Path.exists, it raises nothing for a path that cannot exist
         raise MissingError(f"there is no data set {spec}: give digits, or a file or folder that exists")
     try:
         source = _find(path)
     except OSError as error:
-        raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from None
+        raise DataError(f"cannot read {error.filename or path}: {error.strerror}") from None
     return cached(source, image_size)
 
 

@@ -93,18 +93,18 @@ def _key(index: Path, source: Source, image_size: int | None) -> str:
     try:
         stat = _stat_sha256(source)
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-    place = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    entry = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
     try:
-        known = read_model(place, Index)
+        known = read_model(entry, Index)
     except (MissingError, CorruptError):
         known = None
     if known is None or known.stat_sha256 != stat:
         try:
             known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-        write_model(place, known)
+        except MissingError as error:
+            raise DataError(str(error)) from None
+        write_model(entry, known)
     return hashlib.sha256(repr((FORMAT, known.content_sha256, image_size)).encode()).hexdigest()
 
 

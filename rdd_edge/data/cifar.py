@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CorruptError, DataError, first_line
+from ..errors import CorruptError, DataError, RddEdgeError, first_line
 from .decode import Batch, Source, fit_array
 from .pickles import integers, read_plain_pickle
 
@@ -80,7 +79,9 @@ def _members(path: Path) -> list[str]:
 def _broken_archive(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+    except RddEdgeError:
+        raise
+    except Exception as error:  # tarfile and its decompressors raise many types for a broken archive
         raise CorruptError(f"{path} is a broken archive: {first_line(error)}") from None
 
 
@@ -108,6 +109,6 @@ def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
 def _classes(content: bytes, where: str) -> tuple[str, ...]:
     try:
         names = read_plain_pickle(content)["label_names"]
-    except (ValueError, KeyError):
+        return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
+    except (ValueError, KeyError, TypeError):
         raise CorruptError(f"{where} does not name the classes of CIFAR-10") from None
-    return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isqrt
@@ -18,7 +17,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptError, DataError, first_line
+from ..errors import CorruptError, DataError, RddEdgeError, first_line
 from .decode import Batch, Source, fit_array
 
 __all__ = ["npz_source"]
@@ -92,5 +91,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+    except RddEdgeError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many types for a broken file
         raise CorruptError(f"{path} is not a readable npz file: {first_line(error)}") from None

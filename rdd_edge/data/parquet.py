@@ -52,7 +52,7 @@ def _class_names(metadata: bytes | None, label: str | None) -> tuple[str, ...] |
     try:
         names = json.loads(metadata or b"")["info"]["features"][label]["names"]
         return tuple(str(name) for name in names)
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None  # the file says nothing of its classes
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import CorruptError, MissingError, UsageError
+from ..errors import CorruptError, MissingError, UsageError, first_line
 from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
 from .pretrained import located
@@ -33,6 +33,7 @@ __all__ = [
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
+MOST = 65536  # channels, pixels of a side, or classes
 UNET = "unet"  # the network's folder in a pipeline
 STUDENT = "student-1"  # what a command takes when it is given a whole training run
 
@@ -78,14 +79,20 @@ class Checkpoint:
                 f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): write there the one "
                 "it was trained on, since noise, graphs and statistics are of one size"
             )
-        height, width = (size, size) if isinstance(size, int) else size
-        return int(self.config["out_channels"]), int(height), int(width)
+        height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+        channels = self._positive("out_channels", self.config.get("out_channels"))
+        return channels, self._positive("sample_size", height), self._positive("sample_size", width)
 
     @property
     def classes(self) -> int | None:
         """Number of classes of a conditional model, or None."""
         value = self.config.get("num_class_embeds")
-        return None if value is None else int(value)
+        return None if value is None else self._positive("num_class_embeds", value)
+
+    def _positive(self, key: str, value: object) -> int:
+        if not isinstance(value, int) or not 1 <= value <= MOST:
+            raise CorruptError(f"{self.folder / 'config.json'} has {key} {str(value)[:40]}: it must be 1 … {MOST}")
+        return value
 
     def require_one_step(self) -> None:
         """Raise UsageError unless the network alone, at t = 1, is the sampler that it was trained for."""
@@ -113,9 +120,8 @@ class Checkpoint:
             model = diffusers.UNet2DModel.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
             )
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {reason}") from None
+        except Exception as error:  # diffusers and safetensors raise many types for files that do not fit
+            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {first_line(error)}") from None
         result: nn.Module = model.float().eval()
         return result
 

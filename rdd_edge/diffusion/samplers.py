@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..dependencies import import_diffusers, silenced
+from ..dependencies import import_diffusers
 from ..errors import UsageError
 from .network import Denoiser
 from .schedule import ddim_step
@@ -52,15 +52,14 @@ def training_free(
 
     @torch.no_grad()
     def draw(z: Tensor, label: Tensor | None) -> Tensor:
-        with silenced():
-            scheduler = _scheduler(name, betas, prediction)
-            scheduler.set_timesteps(steps, device=z.device)
-            for timestep in scheduler.timesteps:
-                output = unet(z, timestep, class_labels=label).sample
-                if name == "pndm":  # it takes ε alone
-                    output = to_noise(prediction, output, z, scheduler.alphas_cumprod[timestep.cpu()])
-                options = {"use_clipped_model_output": True} if name == "ddim" else {}  # Eq. 1 has one x̂ throughout
-                z = scheduler.step(output, timestep, z, **options).prev_sample
+        scheduler = _scheduler(name, betas, prediction)
+        scheduler.set_timesteps(steps, device=z.device)
+        for timestep in scheduler.timesteps:
+            output = unet(z, timestep, class_labels=label).sample
+            if name == "pndm":  # it takes ε alone
+                output = to_noise(prediction, output, z, scheduler.alphas_cumprod[timestep.cpu()])
+            options = {"use_clipped_model_output": True} if name == "ddim" else {}  # Eq. 1 has one x̂ throughout
+            z = scheduler.step(output, timestep, z, **options).prev_sample
         return z
 
     return draw

@@ -15,7 +15,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError
+from ..errors import CorruptError, MissingError, first_line
 from ..files import new_folder, read_model, write_model
 from ..schema import Frozen
 
@@ -125,7 +125,8 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
     classifier = Classifier(config)
     try:
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except Exception as error:  # safetensors raises its own kind for a truncated file, torch RuntimeError for a misfit
-        reason = str(error).strip().splitlines()[0]
-        raise CorruptError(f"{folder / 'model.safetensors'} does not fit its config.json: {reason}") from None
+    except Exception as error:  # safetensors has its own type for a truncated file, torch's is RuntimeError for shapes
+        raise CorruptError(
+            f"{folder / 'model.safetensors'} does not fit its config.json: {first_line(error)}"
+        ) from None
     return config.name, classifier.features.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ import os
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -33,50 +34,51 @@ BATCH = 64  # divides a block of samples (see `sharded`)
 SECONDS = 30
 
 
-def find_weights(path: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
-    """The weights file: `path`, else $RDD_EDGE_INCEPTION, else the cache's, else downloaded into the cache.
+def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
+    """The weights file: `file`, else $RDD_EDGE_INCEPTION, else the cache's, else downloaded into the cache.
 
     Raises MissingError where there is none and none can be downloaded, CorruptError for a file of another hash.
     """
-    named = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    place = named or cache_root() / FILE
-    if not place.is_file():
+    named = file or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    path = named or cache_root() / FILE
+    if not path.is_file():
         if named:
             raise MissingError(f"there is no {named}: FID needs the Inception weights, from {url}")
-        _download(url, place, sha256)
-    if sha256_of(place) != sha256:
-        raise CorruptError(f"{place} is not the original Inception network: its SHA-256 differs; take it from {url}")
-    return place
+        _download(url, path, sha256)
+    if sha256_of(path) != sha256:
+        raise CorruptError(f"{path} is not the original Inception network: its SHA-256 differs; take it from {url}")
+    return path
 
 
-def _download(url: str, place: Path, sha256: str) -> None:
-    """Fetch beside `place`, and rename only what has the hash."""
-    with storage_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=place.parent)
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Fetch beside `path`, and rename only what has the hash."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            digest = _fetch(url, file, place)
+            digest = _fetch(url, file, path)
         if digest != sha256:
             raise CorruptError(f"what {url} delivers is not the original Inception network: its SHA-256 is {digest}")
-        os.chmod(name, 0o644)
-        os.replace(name, place)
+        with storage_errors(path):
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _fetch(url: str, file: Any, place: Path) -> str:
+def _fetch(url: str, file: Any, path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
             while chunk := response.read(1 << 20):
                 digest.update(chunk)
-                with storage_errors(place):
+                with storage_errors(path):
                     file.write(chunk)
-    except OSError as error:  # URLError and timeouts are among them
+    except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         raise MissingError(
             f"FID needs the Inception weights, and they cannot be downloaded ({getattr(error, 'reason', error)}): put "
-            f"{FILE} from {url} at {place}, or name it in {VARIABLE}"
+            f"{FILE} from {url} at {path}, or name it in {VARIABLE}"
         ) from None
     return digest.hexdigest()
 
