@@ -7,6 +7,7 @@ and the network is not asked, so a checkpoint stays the same from one command to
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,9 @@ def read_from_hub(repo_id: str, *, download: bool) -> Path:
     download: whether a model that the cache does not hold is looked for on the Hub.
     Raises MissingError where it is not found or cannot be downloaded, CorruptError for any other kind of model.
     """
-    hub = import_or_explain("huggingface_hub", f"reading {repo_id} from the Hugging Face Hub", "distill")
+    for module in ("", ".constants", ".errors", ".utils"):  # import huggingface_hub alone binds no submodule
+        import_or_explain(f"huggingface_hub{module}", f"reading {repo_id} from the Hugging Face Hub", "distill")
+    hub = sys.modules["huggingface_hub"]
     cache = hub.constants.HF_HUB_CACHE
     folder = _cached(hub, repo_id)
     if folder is not None and _is_whole(folder):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +104,21 @@ def test_offline_and_absent(cache: Path) -> None:
         f"there is no checkpoint someone/absent: it is not in the Hugging Face cache {cache}, and HF_HUB_OFFLINE "
         "forbids to download it: unset HF_HUB_OFFLINE, or give a folder"
     )
+
+
+def test_the_variables_of_huggingface_hub_hold(tmp_path: Path) -> None:
+    """In a process of its own, since they are read on import."""
+    snapshot = add_to_cache(tmp_path / "home" / "hub", "someone/ddpm-tiny", save_model(tmp_path / "model"))
+    code = """
+from pathlib import Path
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+print(read_checkpoint(Path("someone/ddpm-tiny")).folder)
+read_checkpoint(Path("someone/absent"))
+"""
+    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.strip() == str(snapshot)
+    assert f"not in the Hugging Face cache {tmp_path / 'home' / 'hub'}, and HF_HUB_OFFLINE" in done.stderr
 
 
 def test_a_misspelt_folder_is_not_looked_for_on_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
