@@ -1,8 +1,8 @@
-"""Decoded data sets as memory-mapped files, made once.
+"""Decoded data sets as memory-mapped files, written once.
 
 $RDD_EDGE_CACHE (by default the platform's cache folder, e.g. ~/.cache/rdd-edge)
     images/<key>/   images.u8 (N, H, W, C), labels.i64 and meta.json; the key is a hash of the source files' content
-    index/*.json    the key of a path, found again by the files' times and sizes without reading them
+    index/*.json    the content hash of a path, valid while the times and sizes of its files are the same
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ __all__ = ["cache_root", "cached"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the decoded pixels: a change of decoding or resizing counts it up
+FORMAT = 1  # of the decoded pixels: raised with every change of decoding or resizing
 IMAGES, LABELS, META = "images.u8", "labels.i64", "meta.json"
 
 
 class Index(Frozen):
-    """The content hash of a source as it stood when its files had these names, sizes and times."""
+    """The content hash of a source whose files have these names, sizes and times."""
 
     stat_sha256: Sha256
     content_sha256: Sha256
 
 
 class Meta(Frozen):
-    """meta.json of an entry. The time is that of images.u8 when its hash was last known to be right."""
+    """meta.json of an entry. The time is that of images.u8 when its hash was last verified."""
 
     schema_version: Literal[1] = 1
     shape: tuple[int, int, int, int]
     labelled: bool
     classes: tuple[str, ...] | None
-    sha256: Sha256  # as ImageSet has it
+    sha256: Sha256  # that of the ImageSet
     images_mtime_ns: int
 
 
@@ -57,7 +57,7 @@ def cache_root() -> Path:
 
 
 def cached(source: Source, image_size: int | None) -> ImageSet:
-    """The decoded source, from the cache where it is there and whole; else decoded into it.
+    """The decoded source from the cache, decoded into it first where it is absent or broken.
 
     Raises DataError or CorruptError for what cannot be read, StorageError where the cache cannot be written.
     """
@@ -89,7 +89,7 @@ class _Entry:
 
 
 def _key(index: Path, source: Source, image_size: int | None) -> str:
-    """Hash of the content of the source's files, their names below its root, the size asked for, and our format."""
+    """Hash of the source's files and their names below its root, of the image size, and of FORMAT."""
     try:
         stat = _stat_sha256(source)
     except OSError as error:
@@ -125,7 +125,7 @@ def _content_sha256(source: Source) -> str:
 
 
 def _read(folder: Path) -> _Entry | None:
-    """The entry, or None where there is none or it is broken. Its hash is taken again when its time has changed."""
+    """The entry, or None where it is absent or broken. Its hash is verified again when its time has changed."""
     if not folder.exists():
         return None
     try:
@@ -138,20 +138,20 @@ def _read(folder: Path) -> _Entry | None:
     except (MissingError, CorruptError, OSError, ValueError):
         whole = False
     if not whole:
-        log.warning("the cached images in %s are broken and are decoded again", folder)
+        log.warning("the cached images in %s are broken; decoding them again", folder)
         return None
     return _Entry(meta, images, labels)
 
 
 def _mapped(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Copy on write, so that the file cannot change. Raises ValueError or OSError for a file of another size."""
+    """A copy-on-write memory map. Raises ValueError or OSError where the file has a different size."""
     if path.stat().st_size != int(np.prod(shape)):
-        raise ValueError("another size")
+        raise ValueError("the file has a different size")
     return np.memmap(path, np.uint8, "c", shape=shape)
 
 
 def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
-    """Stream the source's batches to disk. Written, not mapped: a full disk is then an error and not a signal."""
+    """Write the source's batches to disk. A full disk is then an error; in a memory map it would be a signal."""
     first: tuple[str, tuple[int, ...]] | None = None
     labels: list[NDArray[np.int64]] = []
     count = 0
@@ -185,7 +185,9 @@ def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]
     low, high = int(batch.labels.min()), int(batch.labels.max())
     if low < 0 or (classes is not None and high >= len(classes)):
         known = "" if classes is None else f" … {len(classes) - 1}"
-        raise DataError(f"{batch.where} and what follows it: a label is {low if low < 0 else high}, outside 0{known}")
+        raise DataError(
+            f"{batch.where} or an image after it has the label {low if low < 0 else high}, outside 0{known}"
+        )
     return batch.labels
 
 

@@ -21,7 +21,7 @@ Reader = Callable[[str], bytes]  # name of a batch → its bytes
 
 
 def cifar_folder(path: Path) -> Source | None:
-    """The training batches in `path` or in its cifar-10-batches-py; None where there are none."""
+    """The training batches in `path` or in its cifar-10-batches-py; None where it has none."""
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     files = tuple(sorted(folder.glob("data_batch_[0-9]")))
     if not files:
@@ -43,7 +43,7 @@ def cifar_archive(path: Path) -> Source:
         metas = [name for name in _members(path) if Path(name).name == META]
         classes = _classes(read(metas[0]), f"{path}/{metas[0]}") if metas else None
     if not names:
-        raise DataError(f"{path} holds no data_batch_1 …: it is not CIFAR-10's Python version")
+        raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
 
     def batches(image_size: int | None) -> Iterator[Batch]:
         with _opened(path) as read:
@@ -62,7 +62,7 @@ def _opened(path: Path) -> AbstractContextManager[Reader]:
                 with _broken_archive(path):
                     file = archive.extractfile(name)
                     if file is None:
-                        raise CorruptError(f"{path} holds {name}, but not as a file")
+                        raise CorruptError(f"{path} has {name}, but not as a file")
                     return file.read()
 
             yield read
@@ -88,16 +88,16 @@ def _broken_archive(path: Path) -> Iterator[None]:
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
     """One pickled batch: `data` (n, 3072), each row a 3 × 32 × 32 image, and `labels`."""
     try:
-        found = read_plain_pickle(content)
+        batch = read_plain_pickle(content)
     except ValueError as error:
         raise CorruptError(f"{where} is not a batch of CIFAR-10: {error}") from None
-    data = found.get("data")
+    data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-        raise CorruptError(f"{where} is not a batch of CIFAR-10: it holds no images of 3 × 32 × 32 bytes")
-    if "labels" not in found:
+        raise CorruptError(f"{where} is not a batch of CIFAR-10: it has no images of 3 × 32 × 32 bytes")
+    if "labels" not in batch:
         raise DataError(f"{where} has no labels: take the original file of CIFAR-10")
     try:
-        labels = integers(found["labels"])
+        labels = integers(batch["labels"])
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
     if len(labels) != len(data):

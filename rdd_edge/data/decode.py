@@ -1,4 +1,4 @@
-"""What a reader of a data set offers, and encoded images to uint8 arrays of one shape.
+"""The interface of the readers of data sets, and decoding of images to uint8 arrays of one shape.
 
 Images are decoded in chunks on all cores: Pillow releases the interpreter's lock.
 """
@@ -33,7 +33,7 @@ DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image before it is decoded. `where` names it in an error."""
+    """An image before it is decoded. `where` names it in error messages."""
 
     where: str
     content: bytes | Path
@@ -42,7 +42,7 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images (n, H, W, C) uint8 with their labels (n,) int64, and the file or entry of the first."""
+    """Images (n, H, W, C) uint8 with their labels (n,) int64, and the file or entry of the first."""
 
     where: str
     images: NDArray[np.uint8]
@@ -75,7 +75,7 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(remaining, CHUNK)):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, on odd metadata and on large photographs
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large photographs
                 images = list(pool.map(lambda item: _decode(item, image_size), chunk))
             first = first or (chunk[0].where, images[0].shape)
             for item, image in zip(chunk, images, strict=True):
@@ -85,7 +85,7 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
 
 
 def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
-    """Raise a DataError that names both where two images (H, W, C) do not go into one array."""
+    """Raise a DataError that names both images where their shapes (H, W, C) differ."""
     (here, (h, w, c)), (there, (h2, w2, c2)) = first, other
     if c != c2:
         kinds = {1: "grayscale", 3: "colour"}
@@ -101,7 +101,7 @@ def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, 
 
 
 def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.uint8]:
-    """Images (n, H, W, C) cropped and resized to (n, image_size, image_size, C); as they are without a size."""
+    """Images (n, H, W, C) cropped and resized to (n, image_size, image_size, C); unchanged without a size."""
     if image_size is None or images.shape[1:3] == (image_size, image_size):
         return images
     from PIL import Image
@@ -117,12 +117,12 @@ def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content) as opened:
             if opened.mode in DEEP_MODES:
-                raise DataError(f"{item.where} has more than 8 bits a channel: convert it to 8")
+                raise DataError(f"{item.where} has more than 8 bits per channel: convert it to 8")
             upright = ImageOps.exif_transpose(opened)
             image = upright.convert("L" if opened.mode in GRAY_MODES else "RGB")  # alpha is dropped
     except DataError:
         raise
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for a broken file
+    except Exception as error:  # Pillow's decoders raise many types for a broken file
         raise DataError(f"{item.where} is not a readable image: {first_line(error)}") from None
     return _pixels(image if image_size is None else _fit(image, image_size))
 
@@ -134,7 +134,7 @@ def _fit(image: Image, size: int) -> Image:
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))  # resize's own box would blend in what lies outside
+    square = image.crop((left, top, left + side, top + side))  # resize(box=…) would blend in outer pixels
     return square.resize((size, size), pillow.Resampling.BICUBIC)
 
 

@@ -20,7 +20,7 @@ class ImageSet:
     """Images and, where the source has them, labels.
 
     images: (N, H, W, C) uint8, an array or a memory map.  labels: (N,) int64, each an index into `classes`.
-    sha256: of the pixels, labels and classes (see `content_sha256`): equal for equal data, wherever it was read from.
+    sha256: of the pixels, labels and classes (see `content_sha256`): equal for equal data from different sources.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ImageSet:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W), the order in which networks take them."""
+        """(C, H, W), the order of networks."""
         height, width, channels = self.images.shape[1:]
         return channels, height, width
 

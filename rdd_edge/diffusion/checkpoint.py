@@ -1,8 +1,8 @@
-"""Checkpoints: folders in the diffusers layout, hash-checked, with a card that says what the network was trained to do.
+"""Checkpoints: folders in the diffusers layout, with a card of what the network was trained for and their hashes.
 
 config.json                            UNet2DModel's own
 diffusion_pytorch_model.safetensors
-scheduler_config.json                  DDIMScheduler's, so that diffusers samples what we sample
+scheduler_config.json                  DDIMScheduler's, so that diffusers draws the same samples
 rdd_edge.json                          the card; a foreign folder has none
 """
 
@@ -35,24 +35,24 @@ CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
 MOST = 65536  # channels, pixels of a side, or classes
 UNET = "unet"  # the network's folder in a pipeline
-STUDENT = "student-1"  # what a command takes when it is given a whole training run
+STUDENT = "student-1"  # the checkpoint that a training run stands for
 
 
 class Card(Frozen):
-    """What a checkpoint is, and the hashes it is checked by."""
+    """What a checkpoint is, and the hashes that verify it."""
 
     schema_version: Literal[1] = 1
     role: Literal["teacher", "student"]
     method: str  # of its last training stage
-    sampling_steps: int | None = Field(ge=1)  # it was trained to be sampled in; None: any
-    noise_times: tuple[float, ...] | None = None  # SFDDM: our time of the noise at each of its steps, increasing
+    sampling_steps: int | None = Field(ge=1)  # that it was trained for; None: any number
+    noise_times: tuple[float, ...] | None = None  # SFDDM: the time of the noise at each of its steps, increasing
     config_sha256: Sha256
     weights_sha256: Sha256
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was found whole. `sha256` is that of its weights file."""
+    """A verified folder. `sha256` is that of its file of weights."""
 
     folder: Path
     config: dict[str, Any]
@@ -72,12 +72,12 @@ class Checkpoint:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images. Raises UsageError where the configuration leaves their size open."""
+        """(C, H, W) of the images. Raises UsageError without a sample_size, CorruptError for an invalid one."""
         size = self.config.get("sample_size")
         if size is None:
             raise UsageError(
-                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): write there the one "
-                "it was trained on, since noise, graphs and statistics are of one size"
+                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): set it to the size "
+                "that the model was trained on"
             )
         height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
         channels = self._positive("out_channels", self.config.get("out_channels"))
@@ -176,9 +176,9 @@ def save_checkpoint(
     path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
     noise_times: tuple[float, ...] | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one.
+    """Write a UNet2DModel with its scheduler and card, atomically.
 
-    model: left in contiguous memory order, which a file of weights has.
+    model: converted in place to contiguous memory order, which a file of weights needs.
     """
     import torch
 
@@ -203,13 +203,13 @@ def save_checkpoint(
 
 
 def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
-    """A copy whose weights lie in half precision; whoever loads it computes with the rounded values, in float32.
+    """Write a copy with weights in half precision. Once loaded it computes in float32 with the rounded values.
 
-    Raises UsageError for a checkpoint that is not ours, and for weights that `dtype` cannot hold.
+    Raises UsageError for a checkpoint without a card, and for weights beyond the range of `dtype`.
     """
     if found.card is None:
-        raise UsageError(f"{found.folder} has no {CARD}: only what rdd-edge has trained is rounded")
-    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path of this machine
+        raise UsageError(f"{found.folder} has no {CARD}: only checkpoints that rdd-edge has trained can be rounded")
+    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path on this machine
     with new_folder(path) as folder:
         write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
         shutil.copyfile(found.scheduler, folder / SCHEDULER)
@@ -220,11 +220,11 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
 
 
 def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
-    """x of a one-step student: θ(z_1, 1) clipped to [-1, 1], the function that every artifact computes.
+    """x of a one-step student, θ(z_1, 1) clipped to [-1, 1]: the function that every artifact computes.
 
     z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
     """
     if (label is None) != (getattr(model, "class_embedding", None) is None):
-        raise UsageError("a class-conditional model needs a label for each image, and only such a model takes one")
+        raise UsageError("a class-conditional model needs a label for each image, and other models take none")
     x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
     return x.clamp(-1.0, 1.0)

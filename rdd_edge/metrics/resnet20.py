@@ -26,7 +26,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions; a shortcut to more channels drops every other pixel and fills up with zero channels."""
+    """Two 3x3 convolutions; a shortcut to more channels drops every other pixel and adds channels of zeros."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()

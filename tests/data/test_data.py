@@ -189,7 +189,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     images = pictures(4, size=8)
     assert isinstance(refusal(tmp_path / "nowhere"), MissingError)
     (tmp_path / "empty").mkdir()
-    assert "empty holds no images" in str(refusal(tmp_path / "empty"))
+    assert "empty has no images" in str(refusal(tmp_path / "empty"))
 
     (write_pngs(tmp_path / "broken", images) / "001.png").write_bytes(png(images[0])[:60])
     assert "001.png is not a readable image" in str(refusal(tmp_path / "broken"))
@@ -212,7 +212,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "stray.png has no label" in str(refusal(tmp_path / "loose"))
 
     (write_classes(tmp_path / "hollow", pictures(6, 8)) / "elk").mkdir()
-    assert "elk holds no images" in str(refusal(tmp_path / "hollow"))
+    assert "elk has no images" in str(refusal(tmp_path / "hollow"))
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     write_parquet(tmp_path / "null.parquet", [*cells(images[:1], [0]), {"img": {"bytes": png(images[1])}}])
     assert "null.parquet, row 1: its label is None" in str(refusal(tmp_path / "null.parquet"))
     write_parquet(tmp_path / "high.parquet", cells(images[:2], [0, 3]))
-    assert "a label is 3, outside 0 … 2" in str(refusal(tmp_path / "high.parquet"))
+    assert "has the label 3, outside 0 … 2" in str(refusal(tmp_path / "high.parquet"))
     write_parquet(tmp_path / "bad.parquet", [{"img": {"bytes": b"no png"}, "label": 0}])
     assert "bad.parquet, row 0 is not a readable image" in str(refusal(tmp_path / "bad.parquet"))
 
@@ -243,11 +243,11 @@ def test_npz_that_cannot_be_used(tmp_path: Path) -> None:
     np.savez(path, data=rows)
     assert "has no labels" in str(refusal(path))
     np.savez(path, data=rows, labels=[0, 1, 2])
-    assert "not whole numbers from 1" in str(refusal(path))
+    assert "not integers from 1" in str(refusal(path))
     np.savez(path, data=rows[:, :47], labels=[1, 2, 3])
     assert "not square images" in str(refusal(path))
     np.savez(path, data=rows.astype(np.float32), labels=[1, 2, 3])
-    assert "not rows of bytes" in str(refusal(path))
+    assert "not a matrix of bytes" in str(refusal(path))
     np.savez(path, data=rows, labels=[1, 2, 3])
     content = bytearray(path.read_bytes())
     content[content.index(rows.tobytes()) + 5] ^= 1
@@ -298,7 +298,7 @@ def test_plain_pickle_reads_integer_arrays(protocol: int, order: str) -> None:
     found = read_plain_pickle(pickle.dumps(arrays, protocol))
     for kind, array in arrays.items():
         np.testing.assert_array_equal(found[kind], array)
-    with pytest.raises(ValueError, match="not one of integers"):
+    with pytest.raises(ValueError, match="is not an integer array"):
         read_plain_pickle(pickle.dumps({"data": np.array([object()])}, 2))
 
 
