@@ -162,5 +162,5 @@ def test_score_refusals() -> None:
         accumulator.result()
     with pytest.raises(UsageError, match="are not among the 20"):
         accumulator.add(15, probabilities(10))
-    with pytest.raises(UsageError, match="do not merge"):
+    with pytest.raises(UsageError, match="cannot be merged"):
         accumulator.merge(InceptionScoreAccumulator(21))
