@@ -1,7 +1,7 @@
-"""Imports of libraries that talk while they load, with their talk kept from the user's eyes.
+"""Imports of optional dependencies, without the warnings that they print on import.
 
-torchao prints about CUDA extensions on a CPU, coremltools about its Mac-only libraries, diffusers about torchao.
-None of it is of use to the person at the terminal; real errors are exceptions and pass through.
+torchao warns of CUDA extensions on a CPU, coremltools of its Mac-only libraries, diffusers of torchao. None of it helps
+the user; real errors are exceptions and pass through.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def import_or_explain(module: str, needed_by: str, extra: str) -> ModuleType:
 
 
 def import_diffusers() -> Any:
-    """diffusers, with UNet2DModel and the schedulers resolved."""
+    """diffusers, with UNet2DModel and the schedulers loaded: it imports them, and warns, on first use."""
     diffusers = import_or_explain("diffusers", "loading a network", "distill")
     with silenced():
         _ = diffusers.UNet2DModel, diffusers.DDIMScheduler

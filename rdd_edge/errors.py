@@ -1,4 +1,4 @@
-"""The exceptions a user can meet: one sentence and one exit code per kind.
+"""The exceptions that a user can meet, each with one sentence and an exit code of its kind.
 
 RddEdgeError            1
 ├── UsageError          2   an argument is wrong, or two do not fit together
@@ -6,11 +6,12 @@ RddEdgeError            1
 ├── CorruptError        4   a file is there but is truncated, foreign, or not what its hash says
 ├── DataError           5   images or labels that cannot be used
 ├── DependencyError     6   a package, a runtime or a tool is not installed
-├── ExportError         7   a model that a target cannot take
-├── ArtifactError       8   an artifact that its runtime cannot load or that kills it
-├── TrainingError       9   a run that diverged
+├── ExportError         7   a model that a target does not support
+├── ArtifactError       8   an artifact that its runtime cannot load, or that crashes it
+├── TrainingError       9   a training run that diverged
 ├── StorageError       10   the disk is full or not writable
-└── ThresholdError     11   a measurement that misses what was asked of it
+├── ThresholdError     11   a measurement that misses the requested threshold
+└── DeviceError        12   a device that cannot be reached, or a connection to it that broke
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def first_line(error: BaseException) -> str:
-    """What somebody else's exception says, in one line; its kind where it says nothing."""
+    """The first line of an exception's message, or its type where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -42,7 +43,7 @@ def printable(text: str, length: int) -> str:
 
 
 class RddEdgeError(Exception):
-    """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for a person."""
+    """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for the user."""
 
     exit_code = 1
 
@@ -78,19 +79,19 @@ class DependencyError(RddEdgeError):
 
 
 class ExportError(RddEdgeError):
-    """A model that a target cannot take."""
+    """A model that a target does not support."""
 
     exit_code = 7
 
 
 class ArtifactError(RddEdgeError):
-    """An artifact that its runtime cannot load, or that kills the process it runs in."""
+    """An artifact that its runtime cannot load, or that crashes the process it runs in."""
 
     exit_code = 8
 
 
 class TrainingError(RddEdgeError):
-    """A run that diverged: a loss is NaN or infinite."""
+    """A training run that diverged: a loss is NaN or infinite."""
 
     exit_code = 9
 
@@ -102,12 +103,12 @@ class StorageError(RddEdgeError):
 
 
 class ThresholdError(RddEdgeError):
-    """A measurement that misses what was asked of it."""
+    """A measurement that misses the requested threshold."""
 
     exit_code = 11
 
 
 class DeviceError(RddEdgeError):
-    """A device that cannot be reached, or a link to it that broke."""
+    """A device that cannot be reached, or a connection to it that broke."""
 
     exit_code = 12

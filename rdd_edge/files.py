@@ -1,25 +1,29 @@
-"""Files written beside and renamed, hashed, and read back with a sentence when they are not what they should be."""
+"""Files and folders that are written whole or not at all, hashes, and readers that say what is wrong with a file."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import CorruptError, MissingError, StorageError, printable
+from .errors import CorruptError, MissingError, StorageError, first_line, printable
 
 __all__ = [
     "first_fault",
     "new_folder",
+    "read_json",
     "read_model",
+    "read_weights",
+    "reading_errors",
     "remove_leftovers",
     "sha256_of",
     "storage_errors",
@@ -28,7 +32,7 @@ __all__ = [
     "write_model",
 ]
 
-MOST_JSON_BYTES = 1 << 28  # ten million latencies; more is no record of ours
+MOST_JSON_BYTES = 1 << 28  # enough for ten million latencies
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -38,15 +42,26 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError | TimeoutError | ChildProcessError):
+            raise  # not of a file
         if error.errno == errno.ENOSPC:
-            raise StorageError(f"the disk is full: {path} was not written, and what stood there is untouched") from None
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.ENOTDIR, errno.EISDIR):
-            raise StorageError(f"cannot write {path}: {error.strerror}") from None
-        raise
+            raise StorageError(f"the disk is full: {path} was not written, and the old file is untouched") from None
+        in_the_way = next((parent for parent in path.parents if os.path.isfile(parent)), None)
+        reason = error.strerror if in_the_way is None else f"{in_the_way} is not a folder"
+        raise StorageError(f"cannot write {path}: {reason}") from None
+
+
+@contextmanager
+def reading_errors(path: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to read `path` into a MissingError."""
+    try:
+        yield
+    except OSError as error:
+        raise MissingError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file so that at any moment `path` is the old file or the whole new one."""
+    """Write a file atomically: at any moment `path` is the old file or the whole new one."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -63,69 +78,106 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_model(path: Path, model: BaseModel) -> None:
-    """Write a record as indented JSON, NaN and infinity refused."""
+    """Write a record as indented JSON."""
     write_bytes(path, (model.model_dump_json(indent=2) + "\n").encode())
 
 
-def read_model(path: Path, kind: type[Model]) -> Model:
-    """Read and validate a record, a number never taken for a text nor a text for a number.
-
-    Raises MissingError or CorruptError with the first thing that is wrong.
-    """
-    if not path.is_file():
-        raise MissingError(f"there is no {path}")
+def read_json(path: Path) -> Any:
+    """A JSON document of any form. Raises MissingError or CorruptError."""
     try:
-        if path.stat().st_size > MOST_JSON_BYTES:
-            raise CorruptError(f"{path} is not a {kind.__name__}: it has {path.stat().st_size} bytes")
-        text = path.read_bytes()
-    except OSError as error:
-        raise MissingError(f"cannot read {path}: {error.strerror}") from None
+        return json.loads(_read_document(path, "JSON document"))
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path} is not a valid JSON document: {_json_fault(error)}") from None
+
+
+def read_model(path: Path, kind: type[Model]) -> Model:
+    """Read and validate a record; numbers are not converted to text, nor text to numbers.
+
+    Raises MissingError or CorruptError with the first fault.
+    """
+    text = _read_document(path, kind.__name__)
     try:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
+    except RecursionError as error:
+        raise CorruptError(f"{path} is not a valid {kind.__name__}: {_json_fault(error)}") from None
+
+
+def _read_document(path: Path, kind: str) -> bytes:
+    if not os.path.isfile(path):  # unlike Path.is_file, it raises nothing for a path that cannot exist
+        raise MissingError(f"there is no {path}")
+    with reading_errors(path):
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise CorruptError(f"{path} is not a {kind}: it has {path.stat().st_size} bytes")
+        return path.read_bytes()
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """The dictionary in a file of weights: safetensors, or a pickle by torch's restricted unpickler.
+
+    The latter builds tensors and containers alone. Raises CorruptError for any other file.
+    """
+    import torch
+    from safetensors.torch import load_file
+
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch, pickle and safetensors raise many types for a broken file
+        raise CorruptError(f"{path} is not a file of weights: {first_line(error)[:200]}") from None
+    if not isinstance(content, dict):
+        raise CorruptError(f"{path} is not a file of weights: it holds a {type(content).__name__}")
+    return content
+
+
+def _json_fault(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first thing that a validation found, in one line whatever keys and values the document holds."""
+    """The first error of a validation, in one line whatever keys and values the document has."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["loc"] == ("schema_version",):
         return "it is of another version of the schema: read it with the rdd-edge that wrote it, or a newer one"
-    where = ".".join(str(part) for part in first["loc"])
-    text = f"{where}: {first['msg']}" if where else first["msg"]
-    return printable(text, 300)
+    key = ".".join(str(part) for part in first["loc"])
+    return printable(f"{key}: {first['msg']}" if key else first["msg"], 300)
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal."""
+    """SHA-256 of a file's bytes, in hexadecimal. Raises MissingError for a file that cannot be read."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with reading_errors(path), path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
 
 
 def tree_sha256(folder: Path) -> dict[str, str]:
-    """SHA-256 of each file below `folder`, by its POSIX path relative to it, sorted."""
+    """SHA-256 of each file below `folder`, keyed by the POSIX path relative to it and sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete what `new_folder` and `write_bytes` had begun in `folder` when their process was killed.
+    """Delete the temporary files in `folder` of a process that was killed in `new_folder` or `write_bytes`.
 
     Only for a folder that one process at a time writes to.
     """
-    for path in folder.glob(".*.????????"):  # a name, a dot, and tempfile's eight characters
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    with storage_errors(folder):
+        for path in folder.glob(".*.????????"):  # a name, a dot, and tempfile's eight characters
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A folder built beside `path` that takes its place only when the block ends without an error.
+    """A temporary folder beside `path`, renamed to it when the block ends without an error.
 
-    What stood at `path` before is replaced, so callers that must not overwrite check first.
+    A folder at `path` is replaced, so callers that must not overwrite check first; a file there is a StorageError.
     """
+    if os.path.isfile(path):
+        raise StorageError(f"cannot write the folder {path}: it is a file")
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -1,4 +1,4 @@
-"""What crosses a file boundary is built from these: the frozen base model and the scalar types."""
+"""The base model and the scalar types of all records that are written to files."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _printable(text: str) -> str:
     return text
 
 
-# What a person is shown: a terminal must find no escape sequence in it, a page no second line.
+# Shown to the user: no escape sequence may reach a terminal, and no second line the report.
 Text = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a target or a precision
 Instant = Annotated[
@@ -37,6 +37,6 @@ Side = Annotated[int, Field(ge=1, le=65536)]  # of a tensor
 
 
 class Frozen(BaseModel):
-    """A record that crosses a file boundary: unknown keys, NaN and infinity are refused."""
+    """An immutable record of a file: unknown keys, NaN and infinity are refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

@@ -100,6 +100,7 @@ def _bench_bundle(bundle: Bundle, out: Path, plan: Plan | None) -> RunRecord:
 
 
 def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
+    checkpoint.require_one_step()
     spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes)
     folder = checkpoint.folder.resolve()
     request = Request(job="bench", target=SERVER, artifact=str(folder), spec=spec, threads=plan.threads, plan=plan)

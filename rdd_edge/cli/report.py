@@ -24,7 +24,9 @@ def report(
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option("--format", help="html, md or json.  Default: chosen by the suffix of the file.", show_default=False),
+        typer.Option(
+            "--format", help="html, md or json.  Default: chosen by the suffix of the file.", show_default=False
+        ),
     ] = None,
     baseline: Annotated[
         Path | None,

@@ -60,7 +60,10 @@ def distill(
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(help="diffusers UNet2DModel folder with its scheduler, in place of training a teacher."),
+        typer.Option(
+            help="Folder of a diffusers UNet2DModel with its scheduler, or Hugging Face Hub id; replaces the teacher's "
+            "training."
+        ),
     ] = None,
     student_config: Annotated[
         Path | None,

@@ -1,67 +1,63 @@
-"""Decoded data sets as memory-mapped files, made once.
+"""Decoded data sets as memory-mapped files, written once.
 
-$RDD_EDGE_CACHE (by default ~/.cache/rdd-edge, or below $XDG_CACHE_HOME)
+$RDD_EDGE_CACHE (by default the platform's cache folder, e.g. ~/.cache/rdd-edge)
     images/<key>/   images.u8 (N, H, W, C), labels.i64 and meta.json; the key is a hash of the source files' content
-    index/*.json    the key of a path, found again by the files' times and sizes without reading them
+    index/*.json    the content hash of a path, valid while the times and sizes of its files are the same
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import platformdirs
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError, MissingError, StorageError
 from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
 from ..schema import Frozen, Sha256
-from .decode import Batch, same_shape
+from .decode import Batch, Source, same_shape
 from .images import ImageSet, content_sha256
-from .source import Source
 
-__all__ = ["cache_root", "cached", "locked"]
+__all__ = ["cache_root", "cached"]
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the decoded pixels: a change of decoding or resizing counts it up
+FORMAT = 1  # of the decoded pixels: raised with every change of decoding or resizing
 IMAGES, LABELS, META = "images.u8", "labels.i64", "meta.json"
 
 
 class Index(Frozen):
-    """The content hash of a source as it stood when its files had these names, sizes and times."""
+    """The content hash of a source whose files have these names, sizes and times."""
 
     stat_sha256: Sha256
     content_sha256: Sha256
 
 
 class Meta(Frozen):
-    """meta.json of an entry. The time is that of images.u8 when its hash was last known to be right."""
+    """meta.json of an entry. The time is that of images.u8 when its hash was last verified."""
 
     schema_version: Literal[1] = 1
     shape: tuple[int, int, int, int]
     labelled: bool
     classes: tuple[str, ...] | None
-    sha256: Sha256  # as ImageSet has it
+    sha256: Sha256  # that of the ImageSet
     images_mtime_ns: int
 
 
 def cache_root() -> Path:
-    """$RDD_EDGE_CACHE, or rdd-edge below $XDG_CACHE_HOME or ~/.cache."""
-    if own := os.environ.get("RDD_EDGE_CACHE"):
-        return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rdd-edge"
+    """$RDD_EDGE_CACHE, or the folder of this platform for a user's caches, such as ~/.cache/rdd-edge."""
+    return Path(os.environ.get("RDD_EDGE_CACHE") or platformdirs.user_cache_path("rdd-edge", appauthor=False))
 
 
 def cached(source: Source, image_size: int | None) -> ImageSet:
-    """The decoded source, from the cache where it is there and whole; else decoded into it.
+    """The decoded source from the cache, decoded into it first where it is absent or broken.
 
     Raises DataError or CorruptError for what cannot be read, StorageError where the cache cannot be written.
     """
@@ -69,7 +65,10 @@ def cached(source: Source, image_size: int | None) -> ImageSet:
     try:
         key = _key(root / "index", source, image_size)
         folder = root / "images" / key
-        with locked(root / "images" / f".{key}.lock"):
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            locked = FileLock(folder.parent / f".{key}.lock").acquire()
+        with locked:  # of several processes that start together, one decodes and the others wait for it
             entry = _read(folder)
             if entry is None:
                 with new_folder(folder) as beside:
@@ -90,22 +89,22 @@ class _Entry:
 
 
 def _key(index: Path, source: Source, image_size: int | None) -> str:
-    """Hash of the content of the source's files, their names below its root, the size asked for, and our format."""
+    """Hash of the source's files and their names below its root, of the image size, and of FORMAT."""
     try:
         stat = _stat_sha256(source)
     except OSError as error:
-        raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-    place = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
+        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    entry = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
     try:
-        known = read_model(place, Index)
+        known = read_model(entry, Index)
     except (MissingError, CorruptError):
         known = None
     if known is None or known.stat_sha256 != stat:
         try:
             known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
-        except OSError as error:
-            raise DataError(f"{error.filename} cannot be read: {error.strerror}") from None
-        write_model(place, known)
+        except MissingError as error:
+            raise DataError(str(error)) from None
+        write_model(entry, known)
     return hashlib.sha256(repr((FORMAT, known.content_sha256, image_size)).encode()).hexdigest()
 
 
@@ -126,7 +125,7 @@ def _content_sha256(source: Source) -> str:
 
 
 def _read(folder: Path) -> _Entry | None:
-    """The entry, or None where there is none or it is broken. Its hash is taken again when its time has changed."""
+    """The entry, or None where it is absent or broken. Its hash is verified again when its time has changed."""
     if not folder.exists():
         return None
     try:
@@ -139,20 +138,20 @@ def _read(folder: Path) -> _Entry | None:
     except (MissingError, CorruptError, OSError, ValueError):
         whole = False
     if not whole:
-        log.warning("the cached images in %s are broken and are decoded again", folder)
+        log.warning("the cached images in %s are broken; decoding them again", folder)
         return None
     return _Entry(meta, images, labels)
 
 
 def _mapped(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Copy on write, so that the file cannot change. Raises ValueError or OSError for a file of another size."""
+    """A copy-on-write memory map. Raises ValueError or OSError where the file has a different size."""
     if path.stat().st_size != int(np.prod(shape)):
-        raise ValueError("another size")
+        raise ValueError("the file has a different size")
     return np.memmap(path, np.uint8, "c", shape=shape)
 
 
 def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
-    """Stream the source's batches to disk. Written, not mapped: a full disk is then an error and not a signal."""
+    """Write the source's batches to disk. A full disk is then an error; in a memory map it would be a signal."""
     first: tuple[str, tuple[int, ...]] | None = None
     labels: list[NDArray[np.int64]] = []
     count = 0
@@ -186,20 +185,11 @@ def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]
     low, high = int(batch.labels.min()), int(batch.labels.max())
     if low < 0 or (classes is not None and high >= len(classes)):
         known = "" if classes is None else f" … {len(classes) - 1}"
-        raise DataError(f"{batch.where} and what follows it: a label is {low if low < 0 else high}, outside 0{known}")
+        raise DataError(
+            f"{batch.where} or an image after it has the label {low if low < 0 else high}, outside 0{known}"
+        )
     return batch.labels
 
 
 def _numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(labels.max()) + 1))
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """One process at a time: of several that start together, one decodes and the others wait for it."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
-    with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

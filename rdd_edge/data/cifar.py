@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tarfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array, reason
+from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from .decode import Batch, Source, fit_array
 from .pickles import integers, read_plain_pickle
-from .source import Source
 
 __all__ = ["cifar_archive", "cifar_folder"]
 
@@ -23,7 +21,7 @@ Reader = Callable[[str], bytes]  # name of a batch → its bytes
 
 
 def cifar_folder(path: Path) -> Source | None:
-    """The training batches in `path` or in its cifar-10-batches-py; None where there are none."""
+    """The training batches in `path` or in its cifar-10-batches-py; None where it has none."""
     folder = path / FOLDER if (path / FOLDER).is_dir() else path
     files = tuple(sorted(folder.glob("data_batch_[0-9]")))
     if not files:
@@ -45,7 +43,7 @@ def cifar_archive(path: Path) -> Source:
         metas = [name for name in _members(path) if Path(name).name == META]
         classes = _classes(read(metas[0]), f"{path}/{metas[0]}") if metas else None
     if not names:
-        raise DataError(f"{path} holds no data_batch_1 …: it is not CIFAR-10's Python version")
+        raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
 
     def batches(image_size: int | None) -> Iterator[Batch]:
         with _opened(path) as read:
@@ -64,7 +62,7 @@ def _opened(path: Path) -> AbstractContextManager[Reader]:
                 with _broken_archive(path):
                     file = archive.extractfile(name)
                     if file is None:
-                        raise CorruptError(f"{path} holds {name}, but not as a file")
+                        raise CorruptError(f"{path} has {name}, but not as a file")
                     return file.read()
 
             yield read
@@ -81,23 +79,25 @@ def _members(path: Path) -> list[str]:
 def _broken_archive(path: Path) -> Iterator[None]:
     try:
         yield
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise CorruptError(f"{path} is a broken archive: {reason(error)}") from None
+    except RddEdgeError:
+        raise
+    except Exception as error:  # tarfile and its decompressors raise many types for a broken archive
+        raise CorruptError(f"{path} is a broken archive: {first_line(error)}") from None
 
 
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
     """One pickled batch: `data` (n, 3072), each row a 3 × 32 × 32 image, and `labels`."""
     try:
-        found = read_plain_pickle(content)
+        batch = read_plain_pickle(content)
     except ValueError as error:
         raise CorruptError(f"{where} is not a batch of CIFAR-10: {error}") from None
-    data = found.get("data")
+    data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
-        raise CorruptError(f"{where} is not a batch of CIFAR-10: it holds no images of 3 × 32 × 32 bytes")
-    if "labels" not in found:
+        raise CorruptError(f"{where} is not a batch of CIFAR-10: it has no images of 3 × 32 × 32 bytes")
+    if "labels" not in batch:
         raise DataError(f"{where} has no labels: take the original file of CIFAR-10")
     try:
-        labels = integers(found["labels"])
+        labels = integers(batch["labels"])
     except ValueError as error:
         raise DataError(f"{where}: {error}") from None
     if len(labels) != len(data):
@@ -109,6 +109,6 @@ def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
 def _classes(content: bytes, where: str) -> tuple[str, ...]:
     try:
         names = read_plain_pickle(content)["label_names"]
-    except (ValueError, KeyError):
+        return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
+    except (ValueError, KeyError, TypeError):
         raise CorruptError(f"{where} does not name the classes of CIFAR-10") from None
-    return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)

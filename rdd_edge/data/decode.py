@@ -1,11 +1,14 @@
-"""Encoded images to uint8 arrays of one shape, a chunk at a time on all cores (Pillow releases the interpreter)."""
+"""The interface of the readers of data sets, and decoding of images to uint8 arrays of one shape.
+
+Images are decoded in chunks on all cores: Pillow releases the interpreter's lock.
+"""
 
 from __future__ import annotations
 
 import io
 import os
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
-from ..errors import DataError
+from ..errors import DataError, first_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "Encoded", "decode_all", "fit_array", "reason", "same_shape"]
+__all__ = ["Batch", "Encoded", "Source", "decode_all", "fit_array", "same_shape"]
 
 CHUNK = 512
 GRAY_MODES = ("1", "L", "LA", "La")
@@ -30,7 +33,7 @@ DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 @dataclass(frozen=True)
 class Encoded:
-    """One image before it is decoded. `where` names it in an error."""
+    """An image before it is decoded. `where` names it in error messages."""
 
     where: str
     content: bytes | Path
@@ -39,11 +42,27 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Batch:
-    """Some images (n, H, W, C) uint8 with their labels (n,) int64, and the file or entry of the first."""
+    """Images (n, H, W, C) uint8 with their labels (n,) int64, and the file or entry of the first."""
 
     where: str
     images: NDArray[np.uint8]
     labels: NDArray[np.int64] | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before it is decoded.
+
+    files: all files that the images and labels are read from, in order; they are below `root`, or `root` itself.
+    batches: for an image size (None: unchanged), the decoded images in the order of `files`.
+    classes: their names by label; None where the source has none, and then a labelled set gets their numbers.
+    """
+
+    name: str
+    root: Path
+    files: tuple[Path, ...]
+    batches: Callable[[int | None], Iterator[Batch]]
+    classes: tuple[str, ...] | None = None
 
 
 def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Batch]:
@@ -56,7 +75,7 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         while chunk := list(islice(remaining, CHUNK)):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, on odd metadata and on large photographs
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large photographs
                 images = list(pool.map(lambda item: _decode(item, image_size), chunk))
             first = first or (chunk[0].where, images[0].shape)
             for item, image in zip(chunk, images, strict=True):
@@ -65,14 +84,8 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
             yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
 
 
-def reason(error: Exception) -> str:
-    """What a library says is wrong, in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(":") if lines else type(error).__name__
-
-
 def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
-    """Raise a DataError that names both where two images (H, W, C) do not go into one array."""
+    """Raise a DataError that names both images where their shapes (H, W, C) differ."""
     (here, (h, w, c)), (there, (h2, w2, c2)) = first, other
     if c != c2:
         kinds = {1: "grayscale", 3: "colour"}
@@ -88,7 +101,7 @@ def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, 
 
 
 def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.uint8]:
-    """Images (n, H, W, C) cropped and resized to (n, image_size, image_size, C); as they are without a size."""
+    """Images (n, H, W, C) cropped and resized to (n, image_size, image_size, C); unchanged without a size."""
     if image_size is None or images.shape[1:3] == (image_size, image_size):
         return images
     from PIL import Image
@@ -104,13 +117,13 @@ def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content) as opened:
             if opened.mode in DEEP_MODES:
-                raise DataError(f"{item.where} has more than 8 bits a channel: convert it to 8")
+                raise DataError(f"{item.where} has more than 8 bits per channel: convert it to 8")
             upright = ImageOps.exif_transpose(opened)
             image = upright.convert("L" if opened.mode in GRAY_MODES else "RGB")  # alpha is dropped
     except DataError:
         raise
-    except Exception as error:  # Pillow's decoders raise a dozen kinds for a broken file
-        raise DataError(f"{item.where} is not a readable image: {reason(error)}") from None
+    except Exception as error:  # Pillow's decoders raise many types for a broken file
+        raise DataError(f"{item.where} is not a readable image: {first_line(error)}") from None
     return _pixels(image if image_size is None else _fit(image, image_size))
 
 
@@ -121,7 +134,7 @@ def _fit(image: Image, size: int) -> Image:
     width, height = image.size
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))  # resize's own box would blend in what lies outside
+    square = image.crop((left, top, left + side, top + side))  # resize(box=…) would blend in outer pixels
     return square.resize((size, size), pillow.Resampling.BICUBIC)
 
 

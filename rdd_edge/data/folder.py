@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import DataError
-from .decode import Batch, Encoded, decode_all
-from .source import Source
+from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["folder_source"]
 
@@ -16,34 +15,34 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", "
 
 
 def folder_source(path: Path) -> Source:
-    """Images directly in `path`, unlabelled; or those below its folders, each folder a class, sorted by name.
+    """Unlabelled images directly in `path`, or those below its folders, each of which is a class, sorted by name.
 
-    Files of other kinds and hidden ones are passed over. Raises DataError where there are no images, where a class has
-    none, or where some images lie in classes and others beside them.
+    Other files and hidden ones are ignored. Raises DataError where there are no images, where a class has none, or
+    where some images are in classes and others beside them.
     """
     loose = _images(path)
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     by_class = {folder.name: _images_below(folder) for folder in folders}
     if loose and any(by_class.values()):
-        raise DataError(f"{loose[0]} has no label, while other images of {path} lie in one folder per class: move it")
+        raise DataError(f"{loose[0]} has no label, while other images of {path} are in one folder per class: move it")
     if loose:
         return _source(path, [(file, None) for file in loose], None)
     if not any(by_class.values()):
-        raise DataError(f"{path} holds no images: neither PNG, JPEG or the like, nor CIFAR-10, parquet or npz files")
+        raise DataError(f"{path} has no images: neither PNG, JPEG or the like, nor CIFAR-10, parquet or npz files")
     for name, files in by_class.items():
         if not files:
-            raise DataError(f"{path / name} holds no images: remove the folder, or give the class its images")
+            raise DataError(f"{path / name} has no images: remove the folder, or add images of the class")
     labelled = [(file, label) for label, files in enumerate(by_class.values()) for file in files]
     return _source(path, labelled, tuple(by_class))
 
 
 def _source(
-    path: Path, found: list[tuple[Path, int]] | list[tuple[Path, None]], classes: tuple[str, ...] | None
+    path: Path, files: list[tuple[Path, int]] | list[tuple[Path, None]], classes: tuple[str, ...] | None
 ) -> Source:
     def batches(image_size: int | None) -> Iterator[Batch]:
-        return decode_all((Encoded(str(file), file, label) for file, label in found), image_size)
+        return decode_all((Encoded(str(file), file, label) for file, label in files), image_size)
 
-    return Source(path.resolve().name, path, tuple(file for file, _ in found), batches, classes)
+    return Source(path.resolve().name, path, tuple(file for file, _ in files), batches, classes)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A data set as one uint8 array, whatever it was read from."""
+"""A data set as one uint8 array, and the digits, which come with scikit-learn."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, UsageError
+from ..dependencies import import_or_explain
+from ..errors import DataError
 from ..portable.noise import philox4x32
 
-__all__ = ["ImageSet", "content_sha256", "shuffled", "split"]
+__all__ = ["ImageSet", "content_sha256", "load_digits", "shuffled"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class ImageSet:
     """Images and, where the source has them, labels.
 
     images: (N, H, W, C) uint8, an array or a memory map.  labels: (N,) int64, each an index into `classes`.
-    sha256: of the pixels, labels and classes (see `content_sha256`): equal for equal data, wherever it was read from.
+    sha256: of the pixels, labels and classes (see `content_sha256`): equal for equal data from different sources.
     """
 
     name: str
@@ -30,7 +31,7 @@ class ImageSet:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W), the order in which networks take them."""
+        """(C, H, W), the order of networks."""
         height, width, channels = self.images.shape[1:]
         return channels, height, width
 
@@ -55,20 +56,16 @@ def content_sha256(images: NDArray[np.uint8], labels: NDArray[np.int64] | None, 
     return digest.hexdigest()
 
 
-def split(images: ImageSet, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sorted indices of a random part to keep and of the part of `fraction` that is held out.
+def load_digits() -> ImageSet:
+    """The 1,797 handwritten digits that scikit-learn bundles (UCI ML repository): (1797, 8, 8, 1), ten classes.
 
-    Both are the same for a seed on every machine, and neither is empty. Indices, not images: a memory map stays one.
-    Raises UsageError for a fraction outside (0, 1) or for fewer than two images.
+    The source's 0 … 16 becomes 0 … 255.
     """
-    count = len(images.images)
-    if not 0.0 < fraction < 1.0:
-        raise UsageError(f"the held-out fraction {fraction} is not between 0 and 1")
-    if count < 2:
-        raise UsageError(f"{images.name} has {count} image: a held-out part needs at least two")
-    held = min(max(round(count * fraction), 1), count - 1)
-    order = shuffled(count, seed)
-    return np.sort(order[held:]), np.sort(order[:held])
+    digits = import_or_explain("sklearn.datasets", "the digits data set", "distill").load_digits()
+    images = np.round(digits.images * (255.0 / 16.0)).astype(np.uint8)[..., None]
+    labels = digits.target.astype(np.int64)
+    classes = tuple(str(digit) for digit in range(10))
+    return ImageSet("digits", images, labels, classes, content_sha256(images, labels, classes))
 
 
 def shuffled(count: int, seed: int) -> NDArray[np.int64]:

@@ -1,14 +1,13 @@
 """Downsampled ImageNet as its authors distribute it (Chrabaszcz et al. 2017): train_data_batch_1.npz … 10.npz.
 
 `data` is (n, 3·s·s) uint8, each row a 3 × s × s image, and `labels` counts the classes from 1. A batch of ImageNet64
-is 1.6 GB: it is read row by row out of the archive, never as a whole.
+is 1.6 GB: it is read from the archive in blocks of rows, never as a whole.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import isqrt
@@ -18,9 +17,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptError, DataError
-from .decode import Batch, fit_array, reason
-from .source import Source
+from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from .decode import Batch, Source, fit_array
 
 __all__ = ["npz_source"]
 
@@ -28,7 +26,7 @@ ROWS = 2048
 
 
 def npz_source(path: Path) -> Source | None:
-    """The batch at `path`, or the training batches in it in the order of their numbers; None where it has none."""
+    """The batch at `path`, or the training batches in the folder by their numbers; None where it has none."""
     files = [path] if path.is_file() else [file for file in path.glob("*.npz") if file.name.startswith("train_data")]
     if not files:
         return None
@@ -68,7 +66,7 @@ def _labels(archive: zipfile.ZipFile, path: Path) -> NDArray[np.int64]:
     with archive.open("labels.npy") as file:
         labels: NDArray[np.int64] = np.lib.format.read_array(file, allow_pickle=False)
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or (len(labels) and labels.min() < 1):
-        raise DataError(f"{path}: its labels are not whole numbers from 1")
+        raise DataError(f"{path}: its labels are not integers from 1 on")
     return labels.astype(np.int64) - 1
 
 
@@ -77,14 +75,14 @@ def _shape(file: IO[bytes], path: Path) -> tuple[int, int]:
     header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = header(file)
     if fortran or dtype != np.uint8 or len(shape) != 2:
-        raise DataError(f"{path}: its data are not rows of bytes")
+        raise DataError(f"{path}: its data is not a matrix of bytes")
     return shape[0], shape[1]
 
 
 def _exactly(file: IO[bytes], count: int) -> bytes:
     content = file.read(count)
     if len(content) != count:
-        raise EOFError("it ends early")
+        raise EOFError("it is truncated")
     return content
 
 
@@ -93,5 +91,7 @@ def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
-        raise CorruptError(f"{path} is not a readable npz file: {reason(error)}") from None
+    except RddEdgeError:
+        raise
+    except Exception as error:  # zipfile and NumPy raise many types for a broken file
+        raise CorruptError(f"{path} is not a readable npz file: {first_line(error)}") from None

@@ -1,4 +1,4 @@
-"""Hugging Face's parquet layout: an image column of encoded bytes (img or image), and a label column or none."""
+"""Hugging Face's parquet layout: a column of encoded images (img or image) and, where there are labels, label."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dependencies import import_or_explain
-from ..errors import CorruptError, DataError
-from .decode import Batch, Encoded, decode_all, reason
-from .source import Source
+from ..errors import CorruptError, DataError, first_line
+from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["parquet_source"]
 
@@ -21,14 +20,17 @@ ROWS = 512
 
 
 def parquet_source(path: Path) -> Source | None:
-    """The table at `path`, or those in it or in its folders; only the training split where names tell. None: none."""
+    """The table at `path`, or those in the folder and its folders; None where it has none.
+
+    Only the training split, where file names tell it from others.
+    """
     files = [path] if path.is_file() else sorted([*path.glob("*.parquet"), *path.glob("*/*.parquet")])
     files = [file for file in files if file.name.startswith("train")] or files
     if not files:
         return None
     columns = [_columns(file) for file in files]
     if len(set(columns)) > 1:
-        raise DataError(f"{files[0]} and {files[-1]} have other columns or classes: give one data set at a time")
+        raise DataError(f"{files[0]} and {files[-1]} have different columns or classes: give one data set at a time")
     image, label, classes = columns[0]
 
     def batches(image_size: int | None) -> Iterator[Batch]:
@@ -38,7 +40,7 @@ def parquet_source(path: Path) -> Source | None:
 
 
 def _columns(path: Path) -> tuple[str, str | None, tuple[str, ...] | None]:
-    """Names of the image and the label column, and of the classes where the file's metadata has them."""
+    """Names of the image column, the label column and, where the metadata has them, the classes."""
     with _opened(path) as table:
         schema = table.schema_arrow
         images = [name for name in IMAGE_COLUMNS if name in schema.names]
@@ -53,8 +55,8 @@ def _class_names(metadata: bytes | None, label: str | None) -> tuple[str, ...] |
     try:
         names = json.loads(metadata or b"")["info"]["features"][label]["names"]
         return tuple(str(name) for name in names)
-    except (ValueError, KeyError, TypeError):
-        return None  # the file says nothing of its classes
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # the metadata does not name the classes
 
 
 def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
@@ -73,7 +75,7 @@ def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
 def _bytes(cell: Any, where: str, column: str) -> bytes:
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not isinstance(content, bytes):
-        raise DataError(f"{where}: its {column} holds no bytes of an image")
+        raise DataError(f"{where}: its {column} is not an encoded image")
     return content
 
 
@@ -85,4 +87,4 @@ def _opened(path: Path) -> Iterator[Any]:
         with parquet.ParquetFile(path) as table:
             yield table
     except (arrow.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} is not a readable parquet file: {reason(error)}") from None
+        raise CorruptError(f"{path} is not a readable parquet file: {first_line(error)}") from None

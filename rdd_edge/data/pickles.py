@@ -1,7 +1,7 @@
-"""A pickle of dictionaries, lists, numbers, strings and plain integer arrays, and of nothing else.
+"""A restricted unpickler for dictionaries, lists, numbers, strings and integer arrays: the form of CIFAR-10's files.
 
-CIFAR-10 comes in this form. No class or function of any library is ever reached: the three names that NumPy's arrays
-are pickled by stand for the small classes below, which only hold what they are given.
+No class or function of any library can be reached: the names under which NumPy's arrays are pickled resolve to the
+small classes below, which only store their arguments.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .decode import reason
+from ..errors import first_line
 
 __all__ = ["integers", "read_plain_pickle"]
 
 
 class _Dtype:
-    """numpy.dtype: an integer's code, its byte order given by the state."""
+    """In place of numpy.dtype: an integer type, with its byte order from the state."""
 
     def __init__(self, code: str, *_: object) -> None:
         if not re.fullmatch(r"[iu][1248]", code):
-            raise pickle.UnpicklingError(f"an array of type {code!r} is not one of integers")
+            raise pickle.UnpicklingError(f"an array of type {code!r} is not an integer array")
         self.code = code
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -33,7 +33,7 @@ class _Dtype:
 
 
 class _Array:
-    """numpy.ndarray: shape, type and bytes."""
+    """In place of numpy.ndarray: shape, type and bytes."""
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, dtype, fortran, raw = state
@@ -43,12 +43,12 @@ class _Array:
 
 
 def _reconstruct(*_: object) -> _Array:
-    """numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")."""
+    """In place of numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")."""
     return _Array()
 
 
 def _encode(text: str, encoding: str = "latin1") -> bytes:
-    """_codecs.encode, by which Python 3 pickles bytes in protocol 2."""
+    """In place of _codecs.encode, with which Python 3 pickles bytes in protocol 2."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes in encoding {encoding!r}")
     return text.encode("latin1")
@@ -74,14 +74,14 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def read_plain_pickle(content: bytes) -> dict[str, Any]:
-    """The dictionary in `content`, its arrays as NumPy's. Raises ValueError, one clause, for anything else."""
+    """The dictionary in `content`, with NumPy arrays. Raises ValueError, whose message is one clause, for others."""
     try:
-        found = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
-    except Exception as error:  # a broken pickle raises almost any kind
-        raise ValueError(reason(error)) from None
-    if not isinstance(found, dict):
-        raise ValueError("it does not hold a dictionary")
-    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in found.items()}
+        unpickled = _PlainUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # a broken pickle raises almost any type
+        raise ValueError(first_line(error)) from None
+    if not isinstance(unpickled, dict):
+        raise ValueError("it is not a dictionary")
+    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in unpickled.items()}
 
 
 def _text(key: object) -> str:
@@ -89,8 +89,8 @@ def _text(key: object) -> str:
 
 
 def integers(values: object) -> NDArray[np.int64]:
-    """A list or array of whole numbers as (n,) int64. Raises ValueError."""
+    """A list or array of integers as (n,) int64. Raises ValueError."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise ValueError("its labels are not a list of whole numbers")
+        raise ValueError("its labels are not a list of integers")
     return array.astype(np.int64)

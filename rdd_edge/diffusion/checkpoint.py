@@ -1,8 +1,8 @@
-"""Checkpoints: folders in the diffusers layout, hash-checked, with a card that says what the network was trained to do.
+"""Checkpoints: folders in the diffusers layout, with a card of what the network was trained for and their hashes.
 
 config.json                            UNet2DModel's own
 diffusion_pytorch_model.safetensors
-scheduler_config.json                  DDIMScheduler's, so that diffusers samples what we sample
+scheduler_config.json                  DDIMScheduler's, so that diffusers draws the same samples
 rdd_edge.json                          the card; a foreign folder has none
 """
 
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import CorruptError, MissingError, UsageError
-from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
+from ..errors import CorruptError, MissingError, UsageError, first_line
+from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
 from .pretrained import located
 from .rounding import Half, round_file
@@ -33,24 +33,26 @@ __all__ = [
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
-STUDENT = "student-1"  # what a command takes when it is given a whole training run
+MOST = 65536  # channels, pixels of a side, or classes
+UNET = "unet"  # the network's folder in a pipeline
+STUDENT = "student-1"  # the checkpoint that a training run stands for
 
 
 class Card(Frozen):
-    """What a checkpoint is, and the hashes it is checked by."""
+    """What a checkpoint is, and the hashes that verify it."""
 
     schema_version: Literal[1] = 1
     role: Literal["teacher", "student"]
     method: str  # of its last training stage
-    sampling_steps: int | None = Field(ge=1)  # it was trained to be sampled in; None: any
-    noise_times: tuple[float, ...] | None = None  # SFDDM: our time of the noise at each of its steps, increasing
+    sampling_steps: int | None = Field(ge=1)  # that it was trained for; None: any number
+    noise_times: tuple[float, ...] | None = None  # SFDDM: the time of the noise at each of its steps, increasing
     config_sha256: Sha256
     weights_sha256: Sha256
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was found whole. `sha256` is that of its weights file."""
+    """A verified folder. `sha256` is that of its file of weights."""
 
     folder: Path
     config: dict[str, Any]
@@ -62,22 +64,52 @@ class Checkpoint:
         return self.folder / WEIGHTS
 
     @property
+    def scheduler(self) -> Path:
+        """The scheduler's configuration, beside the network's or in a pipeline's folder scheduler/."""
+        root = self.folder.parent if self.folder.name == UNET else self.folder
+        of_pipeline = root / "scheduler" / SCHEDULER
+        return of_pipeline if of_pipeline.is_file() else self.folder / SCHEDULER
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the images. Raises UsageError where the configuration leaves their size open."""
+        """(C, H, W) of the images. Raises UsageError without a sample_size, CorruptError for an invalid one."""
         size = self.config.get("sample_size")
         if size is None:
             raise UsageError(
-                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): write there the one "
-                "it was trained on, since noise, graphs and statistics are of one size"
+                f"{self.folder / 'config.json'} leaves the size of the images open (sample_size): set it to the size "
+                "that the model was trained on"
             )
-        height, width = (size, size) if isinstance(size, int) else size
-        return int(self.config["out_channels"]), int(height), int(width)
+        height, width = size if isinstance(size, list) and len(size) == 2 else (size, size)
+        channels = self._positive("out_channels", self.config.get("out_channels"))
+        return channels, self._positive("sample_size", height), self._positive("sample_size", width)
 
     @property
     def classes(self) -> int | None:
         """Number of classes of a conditional model, or None."""
         value = self.config.get("num_class_embeds")
-        return None if value is None else int(value)
+        return None if value is None else self._positive("num_class_embeds", value)
+
+    def _positive(self, key: str, value: object) -> int:
+        if not isinstance(value, int) or not 1 <= value <= MOST:
+            raise CorruptError(f"{self.folder / 'config.json'} has {key} {str(value)[:40]}: it must be 1 … {MOST}")
+        return value
+
+    def require_one_step(self) -> None:
+        """Raise UsageError unless the network alone, at t = 1, is the sampler that it was trained for."""
+        if self.card is not None and self.card.sampling_steps != 1:
+            steps = self.card.sampling_steps or "any number of"
+            raise UsageError(f"{self.folder} is a {self.card.role} of {steps} sampling steps: give a one-step student")
+        if self.card is None and (prediction := self._prediction()) != "sample":
+            raise UsageError(
+                f"{self.folder} is not a one-step student: it predicts {prediction} and needs many sampling steps; "
+                "distil it with rdd-edge distill --teacher, and give the run"
+            )
+
+    def _prediction(self) -> str:
+        config = read_json(self.scheduler) if self.scheduler.is_file() else {}
+        if not isinstance(config, dict):
+            raise CorruptError(f"{self.scheduler} is not the configuration of a scheduler")
+        return str(config.get("prediction_type") or "epsilon")  # the default of diffusers
 
     def load(self) -> nn.Module:
         """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
@@ -88,33 +120,25 @@ class Checkpoint:
             model = diffusers.UNet2DModel.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
             )
-        except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {reason}") from None
+        except Exception as error:  # diffusers and safetensors raise many types for files that do not fit
+            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {first_line(error)}") from None
         result: nn.Module = model.float().eval()
         return result
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Find and verify a checkpoint: a diffusers folder, a training run, which means its one-step student, or the name
-    of a shipped model.
+    """Find and verify a checkpoint.
 
+    path: a diffusers folder of a UNet2DModel, or of a pipeline with one in unet/; a training run, which stands for its
+    one-step student; the name of a shipped model; or a Hugging Face Hub id such as google/ddpm-cifar10-32.
     Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
     """
-    folder = path = located(path)
-    if (path / "run.json").is_file() and not (path / "config.json").is_file():
-        folder = path / _last_stage(path / "run.json")
-        if not folder.is_dir():
-            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
+    folder = _network_folder(located(path))
     for name in ("config.json", WEIGHTS):
         if not (folder / name).is_file():
             raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
-    try:
-        config = json.loads((folder / "config.json").read_text())
-        known = isinstance(config, dict) and config["_class_name"] == "UNet2DModel"
-    except (ValueError, KeyError):
-        known = False
-    if not known:
+    config = read_json(folder / "config.json")
+    if not isinstance(config, dict) or config.get("_class_name") != "UNet2DModel":
         raise CorruptError(f"{folder / 'config.json'} is not the configuration of a diffusers UNet2DModel")
     weights = sha256_of(folder / WEIGHTS)
     card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
@@ -127,22 +151,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(folder, config, card, weights)
 
 
+def _network_folder(path: Path) -> Path:
+    """The folder of the network in a training run, in a pipeline, or `path` itself."""
+    if (path / "config.json").is_file():
+        return path
+    if (path / "run.json").is_file():
+        folder = path / _last_stage(path / "run.json")
+        if not folder.is_dir():
+            raise MissingError(f"the run {path} has no {folder.name} yet: finish it with rdd-edge distill")
+        return folder
+    return path / UNET if (path / UNET / "config.json").is_file() else path
+
+
 def _last_stage(run_file: Path) -> str:
-    """The folder a run ends with: its one-step student, or SFDDM's student of its only fold."""
+    """The last folder of a run: its one-step student, or the student of an SFDDM run."""
     try:
-        single_fold = json.loads(run_file.read_text())["preset"].get("sfddm")
-        return f"student-{int(single_fold['steps'])}" if single_fold else STUDENT
+        sfddm = read_json(run_file)["preset"].get("sfddm")
+        return f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
     except (ValueError, KeyError, TypeError, AttributeError):
-        raise CorruptError(f"{run_file} is not a run's: it names no preset") from None
+        raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None
 
 
 def save_checkpoint(
     path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
     noise_times: tuple[float, ...] | None = None,
 ) -> Checkpoint:  # fmt: skip
-    """Write a UNet2DModel with its scheduler and card; `path` is the old folder or the whole new one.
+    """Write a UNet2DModel with its scheduler and card, atomically.
 
-    model: left in contiguous memory order, which a file of weights has.
+    model: converted in place to contiguous memory order, which a file of weights needs.
     """
     import torch
 
@@ -167,16 +203,16 @@ def save_checkpoint(
 
 
 def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
-    """A copy whose weights lie in half precision; whoever loads it computes with the rounded values, in float32.
+    """Write a copy with weights in half precision. Once loaded it computes in float32 with the rounded values.
 
-    Raises UsageError for a checkpoint that is not ours, and for weights that `dtype` cannot hold.
+    Raises UsageError for a checkpoint without a card, and for weights beyond the range of `dtype`.
     """
     if found.card is None:
-        raise UsageError(f"{found.folder} has no {CARD}: only what rdd-edge has trained is rounded")
-    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path of this machine
+        raise UsageError(f"{found.folder} has no {CARD}: only checkpoints that rdd-edge has trained can be rounded")
+    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path on this machine
     with new_folder(path) as folder:
         write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
-        shutil.copyfile(found.folder / SCHEDULER, folder / SCHEDULER)
+        shutil.copyfile(found.scheduler, folder / SCHEDULER)
         round_file(found.weights, folder / WEIGHTS, dtype)
         hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
         write_model(folder / CARD, found.card.model_copy(update=hashes))
@@ -184,11 +220,11 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
 
 
 def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
-    """x of a one-step student: θ(z_1, 1) clipped to [-1, 1], the function that every artifact computes.
+    """x of a one-step student, θ(z_1, 1) clipped to [-1, 1]: the function that every artifact computes.
 
     z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
     """
     if (label is None) != (getattr(model, "class_embedding", None) is None):
-        raise UsageError("a class-conditional model needs a label for each image, and only such a model takes one")
+        raise UsageError("a class-conditional model needs a label for each image, and other models take none")
     x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
     return x.clamp(-1.0, 1.0)

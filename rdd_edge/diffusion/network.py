@@ -19,7 +19,7 @@ Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
 def build_unet(arguments: Mapping[str, Any], seed: int) -> nn.Module:
-    """A UNet2DModel with weights drawn from `seed`."""
+    """A UNet2DModel with random weights from `seed`."""
     diffusers = import_diffusers()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -34,7 +34,7 @@ def denoiser(
 ) -> Denoiser:
     """x̂ = θ(z_t, t) of an x-predicting network, for images of these class labels (N,), in z's own type.
 
-    precision: the context of the network's pass alone, as `Place.autocast`.
+    precision: context of the forward pass alone, such as an autocast.
     """
 
     def predict(z: Tensor, t: Tensor) -> Tensor:

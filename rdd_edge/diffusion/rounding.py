@@ -1,4 +1,4 @@
-"""Weights rounded to half precision: what a shipped model and a run that moves between machines lie in."""
+"""Weights rounded to half precision, for shipped models and for training runs that move between machines."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Half = Literal["bfloat16", "float16"]
 
 
 def rounded(tensors: Mapping[str, Tensor], dtype: Half) -> dict[str, Tensor]:
-    """Floating tensors in `dtype`; counters and single numbers (of no dimension) as they are.
+    """Floating-point tensors in `dtype`; integers and scalars unchanged.
 
-    Raises UsageError for a value too large for it.
+    Raises UsageError for a value beyond its range.
     """
     import torch
 
@@ -34,7 +34,7 @@ def rounded(tensors: Mapping[str, Tensor], dtype: Half) -> dict[str, Tensor]:
 
 
 def round_file(source: Path, path: Path, dtype: Half) -> None:
-    """The tensors of a safetensors file, rounded, as another."""
+    """Write a copy of a safetensors file with rounded tensors."""
     from safetensors.torch import load_file, save
 
     write_bytes(path, save(rounded(load_file(source), dtype), metadata={"format": "pt"}))

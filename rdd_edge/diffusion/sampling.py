@@ -1,4 +1,4 @@
-"""Samples of a checkpoint from portable noise, in any number of DDIM steps, as the uint8 a device would deliver."""
+"""Samples of a checkpoint from portable noise, as the uint8 images that a device returns."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ from ..console import reporter
 from ..distributed import BLOCK, current
 from ..errors import UsageError
 from ..portable.noise import labels, normals, to_uint8
-from .checkpoint import SCHEDULER, Checkpoint
-from .schedule import TRAIN_TIMESTEPS
-from .training_free import training_free
+from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,17 +20,20 @@ if TYPE_CHECKING:
 __all__ = ["sample_images", "sampling_steps"]
 
 
-def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
-    """The number of steps to sample in: what was asked, or what the checkpoint was trained for.
+MOST_STEPS = 1000  # the indices of diffusers' schedules
 
-    Raises UsageError for fewer than one, or where nothing says how many.
+
+def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
+    """The number of sampling steps: `asked`, or else the number that the checkpoint was trained for.
+
+    Raises UsageError for a number that no schedule has, or where the checkpoint gives none.
     """
     if asked is not None:
-        if not 1 <= asked <= TRAIN_TIMESTEPS:
-            raise UsageError(f"--steps {asked} is not a number of sampling steps: give 1 to {TRAIN_TIMESTEPS}")
+        if not 1 <= asked <= MOST_STEPS:
+            raise UsageError(f"--steps {asked} is not valid: give 1 to {MOST_STEPS} sampling steps")
         times = checkpoint.card.noise_times if checkpoint.card else None
         if times is not None and asked != len(times):
-            raise UsageError(f"{checkpoint.folder} is SFDDM's student of {len(times)} steps: it has no other --steps")
+            raise UsageError(f"{checkpoint.folder} is an SFDDM student of {len(times)} steps: leave --steps out")
         return asked
     if checkpoint.card is None or checkpoint.card.sampling_steps is None:
         raise UsageError(f"{checkpoint.folder} was not trained for a number of sampling steps: give --steps")
@@ -46,17 +47,16 @@ def sample_images(
     seed: int,
     sampler: str | None = None,
 ) -> NDArray[np.uint8]:
-    """Samples 0 … count - 1 of the noise of `seed`, (count, H, W, C) uint8.
+    """Samples 0 … count - 1 from the noise of `seed`, (count, H, W, C) uint8.
 
-    sampler: a training-free one of diffusers; None: the checkpoint's own.
-    Under torchrun these are only this process's images, in whole blocks; there may be none.
-
-    The label of a conditional model is the index modulo its classes. Raises UsageError for a count below 1.
+    sampler: one of SAMPLERS; None: the checkpoint's own.  The label of a conditional model is the index modulo its
+    classes.  Under torchrun these are this rank's images alone, in whole blocks; there may be none.
+    Raises UsageError for a count below 1.
     """
     import torch
 
     if count < 1:
-        raise UsageError(f"--n {count} is not a number of images: give at least 1")
+        raise UsageError(f"--n {count} is not valid: give at least 1 image")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     draw = _sampler(checkpoint, steps, checkpoint.load().to(device), sampler)
     channels, height, width = checkpoint.image_shape
@@ -77,20 +77,22 @@ def sample_images(
 def _sampler(
     checkpoint: Checkpoint, steps: int, unet: nn.Module, name: str | None
 ) -> Callable[[Tensor, Tensor | None], Tensor]:
-    """x of (z_1, labels) by DDIM: on our schedule, on ᾱ′ for SFDDM's student; a foreign network is asked on its own."""
+    """x of (z_1, labels) by a sampler of diffusers, or by DDIM: on our schedule, or on ᾱ′ for an SFDDM student."""
     from .external_teacher import foreign_denoiser, read_schedule
     from .network import denoiser
-    from .samplers import sample
+    from .samplers import sample, training_free
     from .subsequence import sample_subsequence
 
     times = checkpoint.card.noise_times if checkpoint.card else None
     if name is not None:
         if times is not None:
-            raise UsageError(f"{checkpoint.folder} is SFDDM's student, with a sampler of its own: leave --sampler out")
-        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+            raise UsageError(
+                f"{checkpoint.folder} is an SFDDM student, which has a sampler of its own: leave --sampler out"
+            )
+        schedule = read_schedule(checkpoint.scheduler)
         return training_free(name, steps, unet, schedule.betas, schedule.prediction)
-    if checkpoint.card is None and (checkpoint.folder / SCHEDULER).is_file():
-        schedule = read_schedule(checkpoint.folder / SCHEDULER)
+    if checkpoint.card is None and checkpoint.scheduler.is_file():
+        schedule = read_schedule(checkpoint.scheduler)
         return lambda z, label: sample(foreign_denoiser(unet, schedule, label), z, steps)
     if times is not None:
         return lambda z, label: sample_subsequence(denoiser(unet, label), z, times)

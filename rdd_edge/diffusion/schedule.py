@@ -1,7 +1,7 @@
 """The variance-preserving cosine schedule in continuous time, and one DDIM step on it.
 
 z_t = α_t x + σ_t ε with α² + σ² = 1, t in [0, 1]. Everything here is float32 or float64, never half precision.
-Times are tensors of shape (N,); `per_image` spreads their coefficients over (N, C, H, W).
+Times are tensors of shape (N,); `per_image` makes their coefficients broadcast over (N, C, H, W).
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from torch import Tensor
 
 __all__ = [
     "add_noise", "alpha_sigma", "ddim_step", "log_snr", "network_time", "per_image", "scheduler_config",
-    "snr_weight", "time_of_log_snr",
+    "snr_weight",
 ]  # fmt: skip
 
-TRAIN_TIMESTEPS = 1000  # of diffusers' discrete index: index k stands for t = (k + 1) / 1000
-MAX_LOG_WEIGHT = 10.0  # teacher training meets t near 0, where α²/σ² has no bound
+TRAIN_TIMESTEPS = 1000  # diffusers' discrete indices: index k is t = (k + 1) / 1000
+MAX_LOG_WEIGHT = 10.0  # training draws t near 0, where α²/σ² is unbounded
 
 
 def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
     """α_t = cos(πt/2), σ_t = sin(πt/2), exact at both ends: α_1 = 0 and σ_0 = 0.
 
-    t: any shape, in [0, 1].  Computed in float64, returned in t's type.
+    t: any shape, in [0, 1].  Computed in float64, returned in the dtype of t.
     """
     angle = t.double() * (math.pi / 2)
     alpha = torch.where(t == 1, 0.0, torch.cos(angle))
@@ -35,11 +35,6 @@ def log_snr(t: Tensor) -> Tensor:
     """ln(α²/σ²), +inf at t = 0 and -inf at t = 1."""
     alpha, sigma = alpha_sigma(t.double())
     return (2 * (alpha.log() - sigma.log())).to(t.dtype)
-
-
-def time_of_log_snr(value: Tensor) -> Tensor:
-    """The t at which ln(α²/σ²) has this value: the inverse of `log_snr`."""
-    return (torch.atan(torch.exp(-value.double() / 2)) * (2 / math.pi)).to(value.dtype)
 
 
 def snr_weight(t: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""The student's diffusion of SFDDM (Hong et al. 2024): T′ steps on a subsequence φ of the teacher's T, ᾱ′_t = ᾱ_φ(t).
+"""The student's diffusion in SFDDM (Hong et al. 2024): T′ steps on a subsequence φ of the teacher's T, ᾱ′_t = ᾱ_φ(t).
 
-Two times belong to step t of the student. Its noise is that of the teacher's time φ_t/T. What its network is told is
-its own time, t/T′ rounded to diffusers' 1000 indices, so that a one-step student is asked at t = 1 like any other and
-diffusers' DDIMScheduler asks for the same indices.
+Step t of the student has two times. Its noise is that of the teacher's time φ_t/T. The network's input is the student's
+own time, t/T′ rounded to diffusers' 1000 indices, so that a one-step student is evaluated at t = 1 like any other, and
+at the same indices by diffusers' DDIMScheduler.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def noise_times(subsequence: Sequence[int], teacher_steps: int) -> tuple[float, 
     """The teacher's times φ_t/T, in (0, 1]. Raises UsageError where φ does not increase to T within 1 … T."""
     text = ",".join(map(str, subsequence))
     if not subsequence or any(b <= a for a, b in zip((0, *subsequence), subsequence, strict=False)):
-        raise UsageError(f"--subsequence {text} does not increase: each index must exceed the one before, the first 0")
+        raise UsageError(
+            f"--subsequence {text} does not increase: each index must exceed the one before, and the first 0"
+        )
     if subsequence[-1] != teacher_steps:
         raise UsageError(
             f"--subsequence {text} ends at {subsequence[-1]}: it must end at the teacher's {teacher_steps} steps, "
@@ -45,7 +47,7 @@ def noise_times(subsequence: Sequence[int], teacher_steps: int) -> tuple[float, 
 
 
 def own_times(steps: int) -> tuple[float, ...]:
-    """What the student is told at its steps 1 … T′: t/T′ on diffusers' indices under trailing spacing."""
+    """The network's time at the student's steps 1 … T′: t/T′ on diffusers' indices under trailing spacing."""
     indices = np.round(np.arange(TRAIN_TIMESTEPS, 0, -TRAIN_TIMESTEPS / steps))[:steps]
     return tuple(float(i) / TRAIN_TIMESTEPS for i in indices[::-1])
 
@@ -55,17 +57,17 @@ def sample_subsequence(predict: Denoiser, z: Tensor, times: Sequence[float]) -> 
     """x from z = z_1 (N, C, H, W) by DDIM on ᾱ′. times: `noise_times`, increasing; x̂ is clipped at each step."""
     ends = (0.0, *times[:-1])
     for own, t, s in reversed(list(zip(own_times(len(times)), times, ends, strict=True))):
-        told, at, to = (torch.full((len(z),), value, device=z.device) for value in (own, t, s))
-        x = predict(z, told).clamp(-1.0, 1.0)
-        z = ddim_step(x, z, at, to)
+        network_time, t_noise, s_noise = (torch.full((len(z),), value, device=z.device) for value in (own, t, s))
+        x = predict(z, network_time).clamp(-1.0, 1.0)
+        z = ddim_step(x, z, t_noise, s_noise)
     return x
 
 
 def subsequence_scheduler(times: Sequence[float]) -> dict[str, Any]:
     """diffusers' DDIMScheduler of ᾱ′, for sampling in T′ steps and in no other number.
 
-    ᾱ is constant around each index that the scheduler visits: where 1000/T′ is not whole, it takes ᾱ of the next step
-    one index beside it.
+    ᾱ is constant around each index that the scheduler visits, because where 1000/T′ is not an integer, it reads ᾱ of
+    the next step one index off.
     """
     visited = np.array([0, *(round(own * TRAIN_TIMESTEPS) for own in own_times(len(times)))]) - 1  # k of steps 0 … T′
     index = np.arange(TRAIN_TIMESTEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -344,13 +345,13 @@ def resolve(
     values = preset(name).model_dump()
     if data is not None:
         # Absolute, so that run.json still points there when it is read from another folder.
-        values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
+        values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
     if image_size is not None:
         values["image_size"] = image_size
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:
-        values["teacher_folder"] = str(teacher.resolve())
+        values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
     if student_config is not None:
         values["student"] = _read_network(student_config).model_dump()
     if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":

@@ -1,6 +1,6 @@
-"""Inline SVG of timings: numbers go in by format, and every string from a record is escaped by markupsafe.
+"""Charts as inline SVG. Every string from a record is escaped by markupsafe.
 
-Drawn 360 wide, so that the text is readable where a phone shows it without scaling.
+They are 360 wide, so that their text is readable on a phone without scaling.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Scale:
 
 @dataclass(frozen=True)
 class Point:
-    """One record in the frontier: milliseconds, distance, what to call it, whether it is the server."""
+    """A benchmark run in the frontier. x: milliseconds.  y: distance."""
 
     x: float
     y: float
@@ -71,7 +71,7 @@ def number(value: float) -> str:
 
 
 def labels(scale: Scale, ticks: Sequence[float]) -> list[str]:
-    """What stands at an axis' ticks: on a linear one with as many decimals at each."""
+    """Labels of an axis' ticks, all with the same number of decimals on a linear axis."""
     texts = [number(tick) for tick in ticks]
     if scale.log:
         return texts
@@ -97,7 +97,7 @@ def histogram(times: Sequence[float]) -> Markup:
 
 
 def over_time(times: Sequence[float]) -> Markup:
-    """Each timed run in order; a device that throttles climbs."""
+    """The latency of each inference in order, which rises where a device throttles."""
     values = np.asarray(times)
     low, high = _range(float(values.min()), float(np.percentile(values, 99.5)))
     x, y = Scale(1.0, max(2.0, len(values)), LEFT, WIDTH - RIGHT), Scale(low, high, HEIGHT - BOTTOM, TOP)
@@ -114,7 +114,7 @@ def over_time(times: Sequence[float]) -> Markup:
 
 
 def strip(times: Sequence[float], scale: Scale) -> Markup:
-    """One row of the overview, 1000 × 20 and stretched to its cell: p5 to p95, the runs, the median."""
+    """A row of the overview, 1000 × 20 and stretched to its cell: p5 to p95, the inferences and the median."""
     values = np.asarray(times)
     p5, median, p95 = (float(v) for v in np.percentile(values, [5, 50, 95]))
     shown = np.sort(values)[np.unique(np.linspace(0, len(values) - 1, min(len(values), 120)).astype(int))]
@@ -136,7 +136,7 @@ def strip(times: Sequence[float], scale: Scale) -> Markup:
 
 
 def frontier(points: Sequence[Point], metric: str) -> Markup:
-    """Quality against latency, the records that nothing beats in both joined by a line. Left and low is better."""
+    """Quality against latency, with a line through the Pareto-optimal benchmark runs. Left and low is better."""
     height = 240.0
     lows, highs = min(p.x for p in points), max(p.x for p in points)
     x = Scale(lows / 1.3, highs * 1.3, LEFT, WIDTH - RIGHT, log=True)
@@ -160,7 +160,7 @@ def frontier(points: Sequence[Point], metric: str) -> Markup:
 
 
 def curve(xs: Sequence[float], ys: Sequence[float], name: str, metric: str) -> Markup:
-    """A measurement against one setting, its points joined; logarithmic where the setting spans over a decade."""
+    """A measurement against a setting, which is on a logarithmic axis where it spans more than a decade."""
     wide = min(xs) > 0 and max(xs) / min(xs) > 10
     low, high = (min(xs) / 1.1, max(xs) * 1.1) if wide else _range(min(xs), max(xs))
     x = Scale(low, high, LEFT, WIDTH - RIGHT, log=wide)
@@ -186,22 +186,22 @@ class _Box:
 
 
 def _place_label(x: float, y: float, width: float, taken: Sequence[_Box], height: float) -> tuple[str, _Box]:
-    """A free place for a label as wide as `width`: right, left, above or below its point, then further off."""
+    """A free position for a label of `width`: right, left, above or below its point, then further away."""
     sides = [("start", x + 8), ("end", x - 8 - width), ("middle", x - width / 2)]
-    places = [(anchor, left, rise) for rise in (0, -14, 14, -28, 28, -42, 42) for anchor, left in sides]
-    places.remove(("middle", x - width / 2, 0))
-    places.sort(key=lambda place: (abs(place[2]), place[0] != "middle" and place[2] != 0))
+    positions = [(anchor, left, rise) for rise in (0, -14, 14, -28, 28, -42, 42) for anchor, left in sides]
+    positions.remove(("middle", x - width / 2, 0))
+    positions.sort(key=lambda position: (abs(position[2]), position[0] != "middle" and position[2] != 0))
     inside = [
         (anchor, _Box(left, y - 5 + rise, left + width, y + 6 + rise))
-        for anchor, left, rise in places
+        for anchor, left, rise in positions
         if left >= LEFT and left + width <= WIDTH and y - 5 + rise >= 0 and y + 6 + rise <= height - BOTTOM
     ]
-    free = [place for place in inside if not any(place[1].overlaps(other) for other in taken)]
+    free = [position for position in inside if not any(position[1].overlaps(other) for other in taken)]
     return next(iter(free or inside), ("start", _Box(x + 8, y - 5, x + 8 + width, y + 6)))
 
 
 def _range(low: float, high: float) -> tuple[float, float]:
-    """The range, widened where it has no width to speak of."""
+    """The range with a margin, which is never zero."""
     margin = max(0.02 * (high - low), 0.005 * abs(high), 1e-6)
     return low - margin, high + margin
 

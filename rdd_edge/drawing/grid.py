@@ -16,16 +16,16 @@ from ..files import write_bytes
 __all__ = ["difference", "grid_png", "save_grid"]
 
 GAP = 2  # pixels between images
-SIDE = 48  # pixels that an image's shorter side is magnified to, where it is smaller
+SIDE = 48  # pixels to which the shorter side of a smaller image is magnified
 
 
 def grid_png(images: NDArray[np.uint8], columns: int | None = None, side: int = SIDE) -> bytes:
-    """A PNG of images (N, H, W, C), C 1 or 3, row after row, the gaps transparent.
+    """A PNG of images (N, H, W, C), C 1 or 3, row by row with transparent gaps.
 
-    columns: None for a square.  Images smaller than `side` are magnified by a whole factor, each pixel a square.
+    columns: by default as many as rows.  Images smaller than `side` are magnified by an integer factor.
     """
     if len(images) == 0 or images.shape[3] not in (1, 3):
-        raise UsageError(f"images of shape {images.shape} make no grid: (N, H, W, 1 or 3) with N at least 1 do")
+        raise UsageError(f"images of shape {images.shape} cannot be drawn: give (N, H, W, 1 or 3) with N at least 1")
     pillow = import_or_explain("PIL.Image", "drawing images", "report")
     canvas = _layout(images, columns or math.ceil(math.sqrt(len(images))), side)
     buffer = io.BytesIO()
@@ -39,14 +39,14 @@ def save_grid(images: NDArray[np.uint8], path: Path, columns: int | None = None)
 
 
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:
-    """|a - b| of images (N, H, W, C), amplified to be seen, and the factor: a power of two, 1 … 64.
+    """|a - b| of images (N, H, W, C), amplified to be visible, and the factor.
 
-    The largest factor that leaves 999 of 1000 values unclipped.
+    The factor is the largest power of two, 1 … 64, that leaves 999 of 1000 values unclipped.
     """
-    apart = np.abs(a.astype(np.int16) - b.astype(np.int16))
-    top = max(float(np.percentile(apart, 99.9)), 1.0)
+    absolute = np.abs(a.astype(np.int16) - b.astype(np.int16))
+    top = max(float(np.percentile(absolute, 99.9)), 1.0)
     factor = min(64, 2 ** int(math.log2(255.0 / top)))
-    return np.minimum(apart * factor, 255).astype(np.uint8), factor
+    return np.minimum(absolute * factor, 255).astype(np.uint8), factor
 
 
 def _layout(images: NDArray[np.uint8], columns: int, side: int) -> NDArray[np.uint8]:

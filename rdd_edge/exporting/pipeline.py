@@ -62,13 +62,15 @@ def export_bundles(
     budget: what a mixed-precision artifact has to reach; without it no such is built.
     precision, backend: as `plan_bundles` has them.
     Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
-    installed, both before any work; ExportError where a target cannot take the model; ArtifactError where the artifact
-    does not run; ThresholdError where no mixture holds the budget.
+    installed, both before any work; UsageError for a model of several sampling steps; ExportError where a target cannot
+    take the model; ArtifactError where the artifact does not run; ThresholdError where no mixture holds the budget.
     """
     wanted = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in wanted}.values():
         target.require()
-    student = _Student(read_checkpoint(checkpoint), batch, budget)
+    found = read_checkpoint(checkpoint)
+    found.require_one_step()
+    student = _Student(found, batch, budget)
     return [_build(student, target, name, out / f"{target.name}-{name}") for target, name in wanted]
 
 

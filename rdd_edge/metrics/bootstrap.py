@@ -1,13 +1,13 @@
-"""How far a rise of the Fréchet distance is known: an interval over which samples happened to be drawn.
+"""Confidence interval of a rise of the Fréchet distance, over the random choice of the samples.
 
 To first order the distance of samples x_i to fixed real images is its value plus the mean of influences
 
     φ_i = 2 (μ - μ_r)·y_i + y_iᵀ (I - T) y_i - tr((I - T) Σ),   y_i = x_i - μ,
 
 T = Σ^-½ (Σ^½ Σ_r Σ^½)^½ Σ^-½ being the optimal map between the two Gaussians, since the gradient of the Fréchet
-distance is 2 (μ - μ_r) by the mean and I - T by the covariance. The bootstrap then draws influences, not images: one
-pass of N·D² instead of hundreds of covariances, and no bias from repeated images. Two runs on the same noise are drawn
-in pairs, so what both have in common cancels.
+distance is 2 (μ - μ_r) by the mean and I - T by the covariance. The bootstrap resamples influences, not images: one
+pass of N·D² instead of hundreds of covariances, and no bias from repeated images. Two sets of samples from the same
+noise are resampled in pairs, so that the variation they share cancels.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DRAWS = 2000
 def paired_interval(
     a: NDArray[np.float64], b: NDArray[np.float64], level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """Interval of the difference of two distances about its measured value, by the percentile bootstrap.
+    """Percentile bootstrap interval of the difference of two distances, relative to its measured value.
 
     a, b: influences (N,) of samples made from the same noise in the same order.  Returns (low, high), low <= 0 <= high.
     """
@@ -37,7 +37,7 @@ def paired_interval(
 
 
 def influences(features: NDArray[np.float32], own: Statistics, real: Statistics) -> NDArray[np.float64]:
-    """φ (N,) of features (N, D), whose statistics are `own`, in their distance to `real`; their mean is 0."""
+    """φ (N,), of mean 0, of features (N, D) with statistics `own`, for the distance to `real`."""
     gradient = np.eye(len(own.mean)) - _optimal_map(own, real)  # (D, D)
     delta = own.mean - real.mean
     phi = np.empty(len(features))
@@ -49,7 +49,7 @@ def influences(features: NDArray[np.float32], own: Statistics, real: Statistics)
 
 
 def _optimal_map(own: Statistics, real: Statistics) -> NDArray[np.float64]:
-    """T on the space that the samples span: directions without variance have no map, and no sample moves in them."""
+    """T on the space that the samples span: it is not defined along directions without variance."""
     values, vectors = np.linalg.eigh(own.cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     root, basis = np.sqrt(values[keep]), vectors[:, keep]

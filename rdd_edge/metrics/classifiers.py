@@ -1,4 +1,4 @@
-"""Classifiers whose last feature map the losses compare, and those that only judge.
+"""Classifiers whose feature maps the losses and the metrics compare.
 
 A checkpoint is a folder: config.json (an ExtractorConfig) and model.safetensors. Every network maps images in [-1, 1]
 (N, C, H, W) to its last feature map F (N, C', h, w), after batch norm and ReLU.
@@ -15,7 +15,7 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError
+from ..errors import CorruptError, MissingError, first_line
 from ..files import new_folder, read_model, write_model
 from ..schema import Frozen
 
@@ -23,7 +23,7 @@ __all__ = ["Classifier", "ExtractorConfig", "build_features", "load_feature_netw
 
 
 class ExtractorConfig(Frozen):
-    """A classifier's shape. `widths` means: densenet, layers of each block; cnn, channels of each level."""
+    """The shape of a classifier. `widths`: layers of each block of a densenet, channels of each level of a cnn."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives fd_<name>
     architecture: Literal["densenet", "cnn"]
@@ -48,10 +48,10 @@ class _DenseLayer(nn.Module):
 
 
 class Features(nn.Sequential):
-    """A sequence with a forward of its own.
+    """A Sequential with a forward method of its own.
 
-    torch.compile passes over the code of torch.nn: of a plain Sequential it compiles each of our layers by itself, and
-    from the ninth of different widths on none.
+    torch.compile skips the code of torch.nn: in a plain Sequential it would compile each layer separately, and stop
+    after eight of different widths.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ class Features(nn.Sequential):
 
 
 def _densenet(config: ExtractorConfig) -> Features:
-    """The CIFAR stem (3x3, stride 1, no pooling), dense blocks, and between them transitions that halve both."""
+    """A stem for CIFAR (3x3, stride 1, no pooling) and dense blocks; transitions between them halve width and size."""
     layers: list[nn.Module] = [nn.Conv2d(config.image_shape[0], config.stem, 3, padding=1, bias=False)]
     channels = config.stem
     for block, depth in enumerate(config.widths):
@@ -76,7 +76,7 @@ def _densenet(config: ExtractorConfig) -> Features:
 
 
 def _cnn(config: ExtractorConfig) -> Features:
-    """Two 3x3 convolutions a level, the first of each level but one with stride 2."""
+    """Two 3x3 convolutions per level; from the second level on the first has stride 2."""
     layers: list[nn.Module] = []
     channels = config.image_shape[0]
     for level, width in enumerate(config.widths):
@@ -91,7 +91,7 @@ def build_features(config: ExtractorConfig) -> Features:
 
 
 class Classifier(nn.Module):
-    """Features, their spatial mean, one linear layer."""
+    """Features, their spatial mean and a linear layer."""
 
     def __init__(self, config: ExtractorConfig) -> None:
         super().__init__()
@@ -125,7 +125,8 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
     classifier = Classifier(config)
     try:
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except Exception as error:  # safetensors raises its own kind for a truncated file, torch RuntimeError for a misfit
-        reason = str(error).strip().splitlines()[0]
-        raise CorruptError(f"{folder / 'model.safetensors'} does not fit its config.json: {reason}") from None
+    except Exception as error:  # safetensors has its own type for a truncated file, torch's is RuntimeError for shapes
+        raise CorruptError(
+            f"{folder / 'model.safetensors'} does not match its config.json: {first_line(error)}"
+        ) from None
     return config.name, classifier.features.eval().requires_grad_(False)

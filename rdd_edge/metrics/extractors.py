@@ -1,4 +1,4 @@
-"""Pooled features of images by a trained classifier, batch after batch."""
+"""Pooled features of images from a trained classifier, in batches."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ __all__ = ["Extractor", "FeatureExtractor", "load_extractor"]
 
 
 class Extractor(Protocol):
-    """What turns images into the features that a distance compares; it gives the metric `fd_<name>`."""
+    """A network whose features a distance compares, for the metric `fd_<name>`."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def sha256(self) -> str:
-        """Of its weights: cached statistics are found by it."""
+        """SHA-256 of its weights, the key of cached statistics."""
         ...
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
@@ -48,7 +48,7 @@ class FeatureExtractor:
 
         for start in range(0, len(images), BLOCK):
             pixels = torch.from_numpy(np.array(images[start : start + BLOCK])).to(self.device)
-            # TF32 would move a distance by more than its digits; nothing else here is lower than float32.
+            # TF32 would change the printed digits of a distance; everything else is float32.
             with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1.0  # (n, C, H, W)
                 pooled = self.network(x).mean((2, 3))  # (n, D)

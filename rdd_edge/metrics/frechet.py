@@ -1,7 +1,7 @@
 """Fréchet distance between Gaussians fitted to two sets of features (Heusel et al. 2017, Eq. 6).
 
 Mean and covariance are accumulated in one pass over batches, in float64, by the update of Chan, Golub and LeVeque
-(1979), which loses no digits to cancellation and whose partial results merge.
+(1979), which avoids cancellation and whose partial results can be merged.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Statistics:
         return StatisticsAccumulator().add_all(features[i : i + 4096] for i in range(0, len(features), 4096)).result()
 
     def caution(self) -> str | None:
-        """What to tell the reader of a distance made from these: None, or a sentence on too few samples."""
+        """A warning that the samples are too few for a distance, or None."""
         if self.count > len(self.mean):
             return None
         return (
@@ -47,9 +47,9 @@ class Statistics:
 
 
 class StatisticsAccumulator:
-    """Count, mean and sum of outer products of deviations, of all the batches added so far.
+    """Count, mean and sum of outer products of deviations, over all batches added so far.
 
-    Batches wait until JOINED_ROWS are together: to join costs several passes over D × D numbers, whatever the batch.
+    Batches are joined once they have JOINED_ROWS rows, since each join passes over D × D numbers several times.
     """
 
     def __init__(self) -> None:
@@ -63,12 +63,12 @@ class StatisticsAccumulator:
         return self._joined + sum(map(len, self._waiting))
 
     def add(self, batch: Features) -> None:
-        """Take in features (n, D). Raises DataError where one is NaN or infinite, UsageError for another D."""
+        """Add features (n, D). Raises DataError where one is NaN or infinite, UsageError for a different D."""
         if len(batch) == 0:
             return
         seen = self.count
         if not np.isfinite(batch).all():
-            raise DataError(f"features {seen} … {seen + len(batch) - 1} hold NaN or infinity")
+            raise DataError(f"features {seen} … {seen + len(batch) - 1} contain NaN or infinity")
         if seen and batch.shape[1] != self._size():
             raise UsageError(f"features of {batch.shape[1]} dimensions do not join statistics of {self._size()}")
         self._waiting.append(batch.copy())
@@ -81,7 +81,7 @@ class StatisticsAccumulator:
         return self
 
     def merge(self, other: StatisticsAccumulator) -> None:
-        """Take in what another accumulator has seen, as if its batches had been added here."""
+        """Add the batches of another accumulator."""
         other._join_waiting()
         self._join_waiting()
         if other.count:
@@ -95,19 +95,19 @@ class StatisticsAccumulator:
         return Statistics(self._mean.copy(), self._scatter / (self.count - 1), self.count)
 
     def state(self) -> NDArray[np.float64]:
-        """Count, mean and scatter as one vector (1 + D + D²), for another process; empty before the first batch."""
+        """Count, mean and scatter as one vector (1 + D + D²), for other processes; empty before the first batch."""
         self._join_waiting()
         return np.concatenate([[float(self.count)], self._mean, self._scatter.ravel()]) if self.count else np.zeros(0)
 
     @staticmethod
     def of_state(state: NDArray[np.float64]) -> StatisticsAccumulator:
-        """The accumulator that `state` came from."""
-        made = StatisticsAccumulator()
+        """The accumulator with this `state`."""
+        accumulator = StatisticsAccumulator()
         if len(state):
             size = math.isqrt(len(state) - 1)  # D + D² = (D + ½)² - ¼
-            made._joined, made._mean = int(state[0]), state[1 : 1 + size].copy()
-            made._scatter = state[1 + size :].reshape(size, size).copy()
-        return made
+            accumulator._joined, accumulator._mean = int(state[0]), state[1 : 1 + size].copy()
+            accumulator._scatter = state[1 + size :].reshape(size, size).copy()
+        return accumulator
 
     def _size(self) -> int:
         return self._waiting[0].shape[1] if self._waiting else len(self._mean)
@@ -119,7 +119,7 @@ class StatisticsAccumulator:
         self._waiting = []
         mean = x.mean(axis=0)
         x -= mean
-        self._join(len(x), mean, x.T @ x)  # NumPy makes one symmetric product of it
+        self._join(len(x), mean, x.T @ x)  # NumPy computes it as a symmetric product
 
     def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
         if self._joined == 0:
@@ -136,7 +136,7 @@ class StatisticsAccumulator:
 
 
 def gather_statistics(own: StatisticsAccumulator) -> StatisticsAccumulator:
-    """What all processes have seen, on each of them, merged in rank order. One that has seen nothing takes part."""
+    """The accumulators of all ranks merged in rank order, on each rank; a rank without samples must take part."""
     if current().size == 1:
         return own
     merged = StatisticsAccumulator()
@@ -148,13 +148,13 @@ def gather_statistics(own: StatisticsAccumulator) -> StatisticsAccumulator:
 def frechet_distance(a: Statistics, b: Statistics) -> float:
     """|μ_a - μ_b|² + tr(Σ_a) + tr(Σ_b) - 2 tr((Σ_a Σ_b)^½), at least 0.
 
-    With Σ_a = R Rᵀ the last trace is that of the root of Rᵀ Σ_b R, which is symmetric: two symmetric eigenproblems, no
-    root of an unsymmetric matrix, no complex residue, and singular covariances are as good as others.
+    With Σ_a = R Rᵀ the last trace is that of the root of Rᵀ Σ_b R, which is symmetric. So two symmetric eigenproblems
+    replace the root of an unsymmetric matrix with its complex residue, and covariances may be singular.
     Raises UsageError for different dimensions.
     """
     if a.mean.shape != b.mean.shape:
         raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
-    first, second = (a, b) if a.count <= b.count else (b, a)  # of the two the root of lower rank
+    first, second = (a, b) if a.count <= b.count else (b, a)  # the root of the lower rank
     r = _root(first.cov)
     cross = np.sqrt(np.linalg.eigvalsh(r.T @ second.cov @ r).clip(min=0.0)).sum()
     delta = a.mean - b.mean
@@ -162,7 +162,7 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
 
 
 def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R (D, r) with R Rᵀ = Σ, r the numerical rank: what lies below rounding would enter as its square root."""
+    """R (D, r) with R Rᵀ = Σ and r the numerical rank: the square root would amplify rounding errors."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     factor: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
@@ -170,7 +170,7 @@ def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def real_floor(features: Features, seed: int) -> float:
-    """Distance of a random half of real features (N, D) to the other half: what no model of these data can beat.
+    """Distance of a random half of real features (N, D) to the other half, a lower bound for models of this data.
 
     Raises DataError for fewer than four.
     """

@@ -1,4 +1,4 @@
-"""The Inception network of FID and IS, with its original weights and no others.
+"""The Inception network of FID and the Inception score, with its original weights only.
 
 NVIDIA publishes TensorFlow's inception-2015-12-05 as TorchScript; the file is loaded only if its SHA-256 is the pinned
 one. The script takes uint8 images of any size, resizes them as TensorFlow 1 does and scales them itself.
@@ -11,6 +11,7 @@ import os
 import tempfile
 import urllib.request
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -29,60 +30,61 @@ FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as k-diffusion pins it
 VARIABLE = "RDD_EDGE_INCEPTION"
-BATCH = 64  # divides a block of samples (see `sharded`)
+BATCH = 64  # divides distributed.BLOCK
 SECONDS = 30
 
 
-def find_weights(path: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
-    """The weights file: `path`, else $RDD_EDGE_INCEPTION, else the cache's, else downloaded into the cache.
+def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
+    """The file of weights: `file`, $RDD_EDGE_INCEPTION, or the one in the cache, which is downloaded if necessary.
 
-    Raises MissingError where there is none and none can be downloaded, CorruptError for a file of another hash.
+    Raises MissingError where it is absent or cannot be downloaded, CorruptError where its hash differs.
     """
-    named = path or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
-    place = named or cache_root() / FILE
-    if not place.is_file():
+    named = file or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+    path = named or cache_root() / FILE
+    if not path.is_file():
         if named:
             raise MissingError(f"there is no {named}: FID needs the Inception weights, from {url}")
-        _download(url, place, sha256)
-    if sha256_of(place) != sha256:
-        raise CorruptError(f"{place} is not the original Inception network: its SHA-256 differs; take it from {url}")
-    return place
+        _download(url, path, sha256)
+    if sha256_of(path) != sha256:
+        raise CorruptError(f"{path} is not the original Inception network: its SHA-256 differs; take it from {url}")
+    return path
 
 
-def _download(url: str, place: Path, sha256: str) -> None:
-    """Fetch beside `place`, and rename only what has the hash."""
-    with storage_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=place.parent)
+def _download(url: str, path: Path, sha256: str) -> None:
+    """Download to a temporary file beside `path`, renamed once its hash is verified."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            digest = _fetch(url, file, place)
+            digest = _fetch(url, file, path)
         if digest != sha256:
-            raise CorruptError(f"what {url} delivers is not the original Inception network: its SHA-256 is {digest}")
-        os.chmod(name, 0o644)
-        os.replace(name, place)
+            raise CorruptError(f"{url} is not the original Inception network: its SHA-256 is {digest}")
+        with storage_errors(path):
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _fetch(url: str, file: Any, place: Path) -> str:
+def _fetch(url: str, file: Any, path: Path) -> str:
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
             while chunk := response.read(1 << 20):
                 digest.update(chunk)
-                with storage_errors(place):
+                with storage_errors(path):
                     file.write(chunk)
-    except OSError as error:  # URLError and timeouts are among them
+    except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         raise MissingError(
             f"FID needs the Inception weights, and they cannot be downloaded ({getattr(error, 'reason', error)}): put "
-            f"{FILE} from {url} at {place}, or name it in {VARIABLE}"
+            f"{FILE} from {url} at {path}, or name it in {VARIABLE}"
         ) from None
     return digest.hexdigest()
 
 
 def metric_name(extractor: Extractor) -> str:
-    """What a distance of its features is called: fid for the original Inception weights alone, else fd_<name>."""
+    """Name of the distance of its features: fid for the original Inception weights alone, else fd_<name>."""
     return "fid" if extractor.sha256 == SHA256 else f"fd_{extractor.name}"
 
 
@@ -105,7 +107,7 @@ class Inception:
             yield features.float().cpu().numpy()
 
     def probabilities(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Class probabilities (n, 1008) of features (n, 2048), without the last bias: so did the score's authors."""
+        """Class probabilities (n, 1008) of features (n, 2048), without the last bias, as by the score's authors."""
         import torch
 
         with torch.inference_mode():
@@ -119,6 +121,6 @@ def load_inception(path: Path | None = None, device: str = "cpu") -> Inception:
     import torch
 
     weights = find_weights(path)
-    with silenced():  # torch deprecates TorchScript, and the original weights come in nothing else
+    with silenced():  # torch deprecates TorchScript, the only format of the original weights
         script = torch.jit.load(str(weights), map_location=device)  # type: ignore[no-untyped-call]
     return Inception(script, SHA256, device)

@@ -1,7 +1,7 @@
 """Inception score (Salimans et al. 2016): exp of the mean KL from each image's class probabilities to their mean.
 
 Over contiguous splits of the samples, as in the authors' code: the score is the mean over splits, beside their spread.
-Only sums per split are kept, so that any part of the samples can be added anywhere and the parts merge.
+Only sums per split are stored, so that parts of the samples can be added on any rank and merged.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class InceptionScoreAccumulator:
         self._mass: NDArray[np.float64] | None = None  # (splits, classes)
 
     def add(self, start: int, probabilities: NDArray[np.float32]) -> None:
-        """Take in the probabilities (n, classes) of the samples `start` … `start` + n - 1."""
+        """Add the probabilities (n, classes) of the samples `start` … `start` + n - 1."""
         if start < 0 or start + len(probabilities) > self._edges[-1]:
             raise UsageError(
-                f"samples {start} … {start + len(probabilities) - 1} are outside the {self._edges[-1]} told"
+                f"samples {start} … {start + len(probabilities) - 1} are not among the {self._edges[-1]} of the score"
             )
         p = probabilities.astype(np.float64)
         terms = np.where(p > 0.0, p * np.log(np.where(p > 0.0, p, 1.0)), 0.0).sum(axis=1)
@@ -56,41 +56,41 @@ class InceptionScoreAccumulator:
             self._mass[part] += p[rows].sum(axis=0)
 
     def merge(self, other: InceptionScoreAccumulator) -> None:
-        """Take in what another accumulator, told the same count and splits, has seen."""
+        """Add the samples of another accumulator of the same count and splits."""
         if not np.array_equal(self._edges, other._edges):
-            raise UsageError("Inception scores over other counts or splits do not merge")
+            raise UsageError("Inception scores of different counts or splits cannot be merged")
         if other._mass is not None:
             self._mass = other._mass.copy() if self._mass is None else self._mass + other._mass
             self._seen += other._seen
             self._negentropy += other._negentropy
 
     def empty(self) -> InceptionScoreAccumulator:
-        """One told the same that has seen nothing."""
+        """An accumulator of the same count and splits without samples."""
         return InceptionScoreAccumulator(int(self._edges[-1]), self.splits)
 
     def state(self) -> NDArray[np.float64]:
-        """Its sums as one vector (splits · (2 + classes)), for another process; empty before the first sample."""
+        """The sums as one vector (splits · (2 + classes)), for other processes; empty before the first sample."""
         if self._mass is None:
             return np.zeros(0)
         return np.column_stack([self._seen, self._negentropy, self._mass]).ravel()
 
     def of_state(self, state: NDArray[np.float64]) -> InceptionScoreAccumulator:
-        """The accumulator, told the same as this one, that `state` came from."""
-        made = self.empty()
+        """The accumulator of the same count and splits with this `state`."""
+        accumulator = self.empty()
         if len(state):
             sums = state.reshape(self.splits, -1)
-            made._seen, made._negentropy, made._mass = (
+            accumulator._seen, accumulator._negentropy, accumulator._mass = (
                 sums[:, 0].astype(np.int64),
                 sums[:, 1].copy(),
                 sums[:, 2:].copy(),
             )
-        return made
+        return accumulator
 
     def result(self) -> InceptionScore:
-        """Raises DataError where samples are missing or came twice."""
+        """The score. Raises DataError where samples are missing or were added twice."""
         expected = np.diff(self._edges)
         if self._mass is None or not np.array_equal(self._seen, expected):
-            raise DataError(f"{self._seen.sum()} of {expected.sum()} samples were given to the Inception score")
+            raise DataError(f"{self._seen.sum()} of {expected.sum()} samples were added to the Inception score")
         marginal = self._mass / expected[:, None]
         entropy = np.where(marginal > 0.0, marginal * np.log(np.where(marginal > 0.0, marginal, 1.0)), 0.0).sum(axis=1)
         scores = np.exp(self._negentropy / expected - entropy)
@@ -98,7 +98,7 @@ class InceptionScoreAccumulator:
 
 
 def gather_score(own: InceptionScoreAccumulator) -> InceptionScoreAccumulator:
-    """What all processes have seen, on each of them. They must have the same count and splits."""
+    """The accumulators of all ranks merged, on each rank. They must have the same count and splits."""
     if current().size == 1:
         return own
     merged = own.empty()

@@ -11,7 +11,7 @@ IDENTICAL_DB = 200.0  # the value of identical images: JSON has no infinity
 
 
 def psnr_per_image(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> NDArray[np.float64]:
-    """PSNR in dB of each image of a against b, both (N, ...); IDENTICAL_DB where there is no difference."""
+    """PSNR in dB of each image of a against b, both (N, ...); IDENTICAL_DB where they are equal."""
     result = np.empty(len(a))
     for start in range(0, len(a), 1024):
         rows = slice(start, start + 1024)

@@ -1,11 +1,10 @@
-"""Statistics of images' features, and those of real data kept between runs."""
+"""Statistics of the features of images, cached for real data."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import logging
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +27,19 @@ log = logging.getLogger(__name__)
 
 
 def image_statistics(images: NDArray[np.uint8], extractor: Extractor) -> Statistics:
-    """Statistics of the features of images (N, H, W, C), in memory that does not grow with N."""
+    """Statistics of the features of images (N, H, W, C), in memory independent of N."""
     return StatisticsAccumulator().add_all(extractor.batches(images)).result()
 
 
 def reference_statistics(data: ImageSet, extractor: Extractor, count: int | None = None) -> Statistics:
-    """Statistics of a data set, or of `count` images drawn from it, always the same ones.
+    """Statistics of a data set, or of `count` images of it, chosen at random but always the same.
 
-    Kept in the cache by the hash of pixels, of the extractor's weights and of the count; a broken entry is made again.
+    Cached under the hashes of the data set and of the extractor's weights and the count. A broken entry is replaced.
     """
     total = len(data.images)
     size = total if count is None else count
     if not 2 <= size <= total:
-        raise UsageError(f"{data.name} has {total} images: reference statistics of {size} cannot be made")
+        raise UsageError(f"{data.name} has {total} images: reference statistics need 2 … {total} of them, not {size}")
     key = hashlib.sha256(repr((data.sha256, extractor.sha256, size)).encode()).hexdigest()
     path = cache_root() / "statistics" / f"{key}.npz"
     found = _read(path)
@@ -54,8 +53,8 @@ def reference_statistics(data: ImageSet, extractor: Extractor, count: int | None
 def reference_with_floor(data: ImageSet, extractor: Extractor) -> tuple[Statistics, float]:
     """Statistics of a data set, and the distance of a random half of it to the other half (see `real_floor`).
 
-    In memory that does not grow with the data, and kept in the cache like `reference_statistics`.
-    Under torchrun the processes share the work; each gets the whole result, and rank 0 keeps it.
+    In memory independent of the data's size, and cached like `reference_statistics`. Under torchrun the ranks divide
+    the work; each returns the whole result, and rank 0 caches it.
     Raises DataError for fewer than four images.
     """
     key = hashlib.sha256(repr((data.sha256, extractor.sha256, "halves", FLOOR_SEED)).encode()).hexdigest()
@@ -102,9 +101,9 @@ def _read(path: Path) -> Statistics | None:
             mean, cov, count = file["mean"], file["cov"], int(file["count"])
         if cov.shape == (len(mean), len(mean)) and count >= 2:
             return Statistics(mean, cov, count)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except Exception:  # NumPy and zipfile raise many types for a broken file
         pass
-    log.warning("the cached statistics %s are broken and are made again", path)
+    log.warning("the cached statistics %s are broken; computing them again", path)
     return None
 
 

@@ -1,4 +1,4 @@
-"""fd_resnet20: the features of a CIFAR-10 ResNet-20 that takes no part in any training here.
+"""fd_resnet20: the features of a CIFAR-10 ResNet-20 that no loss here has seen.
 
 The network is He et al. 2016, Section 4.2, with parameter-free shortcuts (option A). Its weights are akamaster's,
 resnet20-12fca82f.th of pytorch_resnet_cifar10, trained on images normalised with ImageNet's mean and standard
@@ -7,15 +7,14 @@ deviation; the file is loaded only if its SHA-256 is the pinned one, so that one
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError
-from ..files import sha256_of
+from ..errors import CorruptError, MissingError, first_line
+from ..files import read_weights, sha256_of
 from .extractors import FeatureExtractor
 
 __all__ = ["FILE", "SHA256", "URL", "load_resnet20"]
@@ -27,7 +26,7 @@ MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Block(nn.Module):
-    """Two 3x3 convolutions; a shortcut to more channels drops every other pixel and fills up with zero channels."""
+    """Two 3x3 convolutions; a shortcut to more channels drops every other pixel and adds channels of zeros."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -68,18 +67,18 @@ def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> Feat
     """The extractor `resnet20` with the weights of a file. Raises MissingError, or CorruptError for another file."""
     if not path.is_file():
         raise MissingError(f"there is no {path}: fd_resnet20 needs {FILE}, from {URL}")
-    found = sha256_of(path)
-    if found != sha256:
+    actual = sha256_of(path)
+    if actual != sha256:
         raise CorruptError(f"{path} is not {FILE}: its SHA-256 differs; take it from {URL}")
-    network = ResNet20()
+    network, content = ResNet20(), read_weights(path)
     try:
-        network.load_state_dict(_features(torch.load(path, map_location="cpu", weights_only=True)["state_dict"]))
-    except (RuntimeError, KeyError, TypeError, EOFError, pickle.UnpicklingError) as error:
-        raise CorruptError(f"{path} holds no ResNet-20: {str(error).strip().splitlines()[0]}") from None
-    return FeatureExtractor("resnet20", network, found, device)
+        network.load_state_dict(_features(content["state_dict"]))
+    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptError(f"{path} is not a ResNet-20: {first_line(error)}") from None
+    return FeatureExtractor("resnet20", network, actual, device)
 
 
 def _features(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the classifier, and without the prefix that DataParallel gave."""
+    """The weights without those of the classifier, and without the prefix of DataParallel."""
     named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in named.items() if not name.startswith("linear.")}

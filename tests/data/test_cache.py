@@ -16,7 +16,7 @@ from PIL import Image
 import rdd_edge.data
 from rdd_edge.data import cache as module
 from rdd_edge.data import load_images
-from rdd_edge.data.source import Source
+from rdd_edge.data.decode import Source
 from rdd_edge.errors import DataError, StorageError
 
 

@@ -14,9 +14,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdd_edge.data import ImageSet, load_images, split
+from rdd_edge.data import load_images
+from rdd_edge.data.images import shuffled
 from rdd_edge.data.pickles import read_plain_pickle
-from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError, UsageError
+from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -169,16 +170,11 @@ def test_digits() -> None:
     assert load_images("digits").sha256 == data.sha256
 
 
-def test_split_is_a_partition_that_does_not_change() -> None:
-    data = load_images("digits")
-    kept, held = split(data, 0.1, seed=3)
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept, held])), np.arange(1797))
-    assert len(held) == 180
-    np.testing.assert_array_equal(split(data, 0.1, seed=3)[1], held)
-    assert not np.array_equal(split(data, 0.1, seed=4)[1], held)
-    assert held[:5].tolist() == split(ImageSet("other", data.images, None, None, "0"), 0.1, 3)[1][:5].tolist()
-    with pytest.raises(UsageError, match="not between 0 and 1"):
-        split(data, 1.0, 0)
+def test_shuffled_is_a_permutation_that_depends_on_the_seed_alone() -> None:
+    order = shuffled(1797, 3)
+    np.testing.assert_array_equal(np.sort(order), np.arange(1797))
+    np.testing.assert_array_equal(shuffled(1797, 3), order)
+    assert not np.array_equal(shuffled(1797, 4), order)
 
 
 def refusal(path: Path, size: int | None = None) -> RddEdgeError:
@@ -193,7 +189,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     images = pictures(4, size=8)
     assert isinstance(refusal(tmp_path / "nowhere"), MissingError)
     (tmp_path / "empty").mkdir()
-    assert "empty holds no images" in str(refusal(tmp_path / "empty"))
+    assert "empty has no images" in str(refusal(tmp_path / "empty"))
 
     (write_pngs(tmp_path / "broken", images) / "001.png").write_bytes(png(images[0])[:60])
     assert "001.png is not a readable image" in str(refusal(tmp_path / "broken"))
@@ -216,7 +212,7 @@ def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
     assert "stray.png has no label" in str(refusal(tmp_path / "loose"))
 
     (write_classes(tmp_path / "hollow", pictures(6, 8)) / "elk").mkdir()
-    assert "elk holds no images" in str(refusal(tmp_path / "hollow"))
+    assert "elk has no images" in str(refusal(tmp_path / "hollow"))
 
 
 def test_files_that_cannot_be_used(tmp_path: Path) -> None:
@@ -236,7 +232,7 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     write_parquet(tmp_path / "null.parquet", [*cells(images[:1], [0]), {"img": {"bytes": png(images[1])}}])
     assert "null.parquet, row 1: its label is None" in str(refusal(tmp_path / "null.parquet"))
     write_parquet(tmp_path / "high.parquet", cells(images[:2], [0, 3]))
-    assert "a label is 3, outside 0 … 2" in str(refusal(tmp_path / "high.parquet"))
+    assert "has the label 3, outside 0 … 2" in str(refusal(tmp_path / "high.parquet"))
     write_parquet(tmp_path / "bad.parquet", [{"img": {"bytes": b"no png"}, "label": 0}])
     assert "bad.parquet, row 0 is not a readable image" in str(refusal(tmp_path / "bad.parquet"))
 
@@ -247,11 +243,11 @@ def test_npz_that_cannot_be_used(tmp_path: Path) -> None:
     np.savez(path, data=rows)
     assert "has no labels" in str(refusal(path))
     np.savez(path, data=rows, labels=[0, 1, 2])
-    assert "not whole numbers from 1" in str(refusal(path))
+    assert "not integers from 1" in str(refusal(path))
     np.savez(path, data=rows[:, :47], labels=[1, 2, 3])
     assert "not square images" in str(refusal(path))
     np.savez(path, data=rows.astype(np.float32), labels=[1, 2, 3])
-    assert "not rows of bytes" in str(refusal(path))
+    assert "not a matrix of bytes" in str(refusal(path))
     np.savez(path, data=rows, labels=[1, 2, 3])
     content = bytearray(path.read_bytes())
     content[content.index(rows.tobytes()) + 5] ^= 1
@@ -302,7 +298,7 @@ def test_plain_pickle_reads_integer_arrays(protocol: int, order: str) -> None:
     found = read_plain_pickle(pickle.dumps(arrays, protocol))
     for kind, array in arrays.items():
         np.testing.assert_array_equal(found[kind], array)
-    with pytest.raises(ValueError, match="not one of integers"):
+    with pytest.raises(ValueError, match="is not an integer array"):
         read_plain_pickle(pickle.dumps({"data": np.array([object()])}, 2))
 
 

@@ -121,12 +121,12 @@ def test_a_teacher_that_does_not_fit_is_refused_before_any_training(tmp_path):
         run(tmp_path / "nowhere")
     bare = folder_of(tmp_path / "bare")
     (bare / "scheduler_config.json").write_text('{"_class_name": "ScoreSdeVeScheduler"}')
-    with pytest.raises(UsageError, match="names no betas"):
+    with pytest.raises(UsageError, match="has no betas"):
         run(bare)
     (bare / "scheduler_config.json").write_text('{"beta_schedule": "nonsense"}')
     with pytest.raises(CorruptError, match="not a schedule of betas"):
         run(bare)
     (bare / "scheduler_config.json").unlink()
-    with pytest.raises(MissingError, match="comes with the scheduler"):
+    with pytest.raises(MissingError, match="needs the configuration of its scheduler"):
         run(bare)
     assert not (tmp_path / "run").exists()

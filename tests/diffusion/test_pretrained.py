@@ -84,7 +84,8 @@ def test_an_unknown_name_is_told_what_ships(
     code, out, err = run(monkeypatch, capsys, command[0], "cifar11-edge", *command[1:])
     assert code == 3
     assert (err or out) == (
-        "rdd-edge: there is no checkpoint cifar11-edge: give a folder, or the name of a shipped model (tiny-edge)\n"
+        "rdd-edge: there is no checkpoint cifar11-edge: give a folder, the name of a shipped model (tiny-edge), or a "
+        "Hugging Face Hub id such as google/ddpm-cifar10-32\n"
     )
 
 

@@ -10,11 +10,9 @@ from rdd_edge.diffusion.schedule import (
     add_noise,
     alpha_sigma,
     ddim_step,
-    log_snr,
     network_time,
     scheduler_config,
     snr_weight,
-    time_of_log_snr,
 )
 from rdd_edge.distillation.stages.halving import two_step_target
 
@@ -23,11 +21,6 @@ def test_alpha_and_sigma_are_exact_at_both_ends_and_on_the_circle():
     alpha, sigma = alpha_sigma(torch.tensor([0.0, 1.0, 0.5, 0.125]))
     assert (alpha[0].item(), sigma[0].item(), alpha[1].item(), sigma[1].item()) == (1.0, 0.0, 0.0, 1.0)
     torch.testing.assert_close(alpha**2 + sigma**2, torch.ones(4))
-
-
-def test_log_snr_and_time_are_inverses():
-    t = torch.linspace(0.001, 0.999, 101, dtype=torch.float64)
-    torch.testing.assert_close(time_of_log_snr(log_snr(t)), t)
 
 
 def test_the_weight_is_the_truncated_snr_and_is_capped():

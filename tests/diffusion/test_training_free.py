@@ -7,9 +7,9 @@ from networks import small_unet
 from torch import nn
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.samplers import SAMPLERS, training_free
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.diffusion.schedule import scheduler_config
-from rdd_edge.diffusion.training_free import SAMPLERS, training_free
 from rdd_edge.errors import UsageError
 
 OURS = torch.tensor(scheduler_config()["trained_betas"], dtype=torch.float64)

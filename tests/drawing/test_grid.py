@@ -37,7 +37,7 @@ def test_small_images_are_magnified_by_whole_pixels(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(0, 4, 4, 1), (2, 4, 4, 2)])
 def test_what_cannot_be_drawn_is_a_sentence(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match="make no grid"):
+    with pytest.raises(UsageError, match="cannot be drawn"):
         grid_png(np.zeros(shape, np.uint8))
 
 

@@ -7,18 +7,15 @@ from a file of the user's. test_lpips.py holds the result against an independent
 
 from __future__ import annotations
 
-import pickle
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ...errors import CorruptError, DependencyError, MissingError, UsageError
+from ...files import read_weights
 from ..config import Lpips
 
 __all__ = ["PerceptualDistance", "load_lpips"]
@@ -131,7 +128,7 @@ def load_lpips(told: Lpips, channels: int) -> PerceptualDistance:
 def _load_backbone(distance: PerceptualDistance, path: Path, network: str) -> None:
     if not path.is_file():
         raise MissingError(f"there is no {path}: LPIPS needs torchvision's weights from {SOURCES[network]}")
-    found = _tensors(path)
+    found = read_weights(path)
     features = {key.removeprefix("features."): value for key, value in found.items()}
     wanted = distance.features.state_dict()
     for key, value in wanted.items():
@@ -158,24 +155,10 @@ def _load_weights(distance: PerceptualDistance, network: str) -> None:
     path = Path(next(iter(spec.submodule_search_locations))) / "weights" / "v0.1" / f"{network}.pth"
     if not path.is_file():
         raise DependencyError(f"the installed lpips has no {path}: pip install --force-reinstall --no-deps lpips")
-    found = _tensors(path)
+    found = read_weights(path)
     for tap, weight in enumerate(distance.weights):
         given = found.get(f"lin{tap}.model.1.weight")
         if not isinstance(given, Tensor) or given.numel() != weight.numel():
             raise CorruptError(f"{path} is not of lpips 0.1: pip install --force-reinstall --no-deps lpips")
         with torch.no_grad():
             weight.copy_(given.view(-1))
-
-
-def _tensors(path: Path) -> dict[str, Any]:
-    """A state dict. Of a .pth torch's restricted unpickler builds tensors and containers alone."""
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise CorruptError(f"{path} is not a file of weights: {reason}") from None
-    if not isinstance(found, dict):
-        raise CorruptError(f"{path} is not a file of weights: it holds a {type(found).__name__}")
-    return found
