@@ -22,18 +22,16 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdd_edge.data import ImageSet
-from rdd_edge.diffusion.network import build_unet, denoiser
-from rdd_edge.diffusion.schedule import add_noise, snr_weight
+from rdd_edge.diffusion.network import build_unet
+from rdd_edge.diffusion.schedule import snr_weight
 from rdd_edge.distillation.batches import Batches
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import METHODS, PRESETS, Compute, Preset, resolve
 from rdd_edge.distillation.losses.objective import Objective
-from rdd_edge.distillation.noising import draw_batch
-from rdd_edge.distillation.rng import generator
+from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage, two_step_target
 from rdd_edge.distillation.stages.teacher import TeacherStage
-from rdd_edge.distillation.trainer import Stage
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 
 STAGES = ("extractor", "teacher", *METHODS)
@@ -76,12 +74,14 @@ class Workbench:
                 self.context.prepare(classifier.features).eval().requires_grad_(False),
                 classifier.map_shape[0],
             )
-        terms = Objective(p.losses, p.taus, p.memory, 1, extractor, self.context)
-        terms.prepare(channels, 0)
-        if terms.queue is not None:
-            terms.queue.entries.normal_().div_(terms.queue.entries.norm(dim=1, keepdim=True))
-            terms.queue.pushed = len(terms.queue.entries)
-        return HalvingStage(self.unet(0), self.unet(1), 1, method, terms, p.distillation, self.data, 0, p.conditional)
+        objective = Objective(p.losses, p.taus, p.memory, 1, extractor, self.context)
+        objective.prepare(channels, 0)
+        if objective.queue is not None:
+            objective.queue.entries.normal_().div_(objective.queue.entries.norm(dim=1, keepdim=True))
+            objective.queue.pushed = len(objective.queue.entries)
+        return HalvingStage(
+            self.unet(0), self.unet(1), 1, method, objective, p.distillation, self.data, 0, p.conditional
+        )
 
 
 def waited(device: torch.device) -> None:
@@ -128,26 +128,22 @@ def peak(device: torch.device, kind: torch.dtype) -> float:
 
 def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, float]:
     """Seconds of each part of a step, forward and where it has one backward."""
-    context, training = stage.data.context, stage.training
-    draws = generator(0, "bench", 0)
-    clean, noise, label = draw_batch(draws, stage.data, training, stage.conditional)
-    t = torch.ones(training.batch, device=device)
-    z = add_noise(clean, noise, t)
-    teacher = denoiser(stage.teacher, label, context.autocast)
+    batch = stage.draw(0)
+    z, t = batch.z, batch.t
+    teacher, predict = stage.denoiser(stage.teacher, batch), stage.denoiser(stage.network, batch)
     target = two_step_target(teacher, z, t, 1)
-    predict = denoiser(stage.student, label, context.autocast)
     x = predict(z, t).detach().requires_grad_()
-    extractor = stage.terms.extractor
+    extractor = stage.objective.extractor
     assert extractor is not None
 
     def features() -> None:
-        with context.autocast():
+        with stage.context.autocast():
             with torch.no_grad():
                 extractor(target)
             extractor(x).float().sum().backward()
 
     def all_terms() -> None:
-        stage.terms.total(stage.terms.compute(x, target, snr_weight(t), draws, training.batch)).backward()
+        stage.objective.total(stage.objective.compute(x, target, snr_weight(t), batch.rng, len(t))).backward()
 
     found = {
         "teacher": seconds(lambda: two_step_target(teacher, z, t, 1), device, rounds),

@@ -36,12 +36,13 @@ from .config import Extractor, Losses, Network, Preset, Sfddm
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
 from .rng import generator
+from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
 from .stages.matching import MatchStage
 from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
-from .trainer import SAVE_SECONDS, Keeping, Stage, run_stage
+from .trainer import SAVE_SECONDS, Keeping, run_stage
 
 __all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names"]
 
@@ -257,16 +258,16 @@ class _Run:
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
         losses = Losses(pd=1.0) if by_pd else p.losses
-        terms = Objective(
+        objective = Objective(
             losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.context,
             self.context.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None,
         )  # fmt: skip
-        if terms.extractor is not None:
-            channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
-            terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
+        if objective.extractor is not None:
+            channels = int(objective.extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
+            objective.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
         return HalvingStage(
-            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method, terms,
-            p.halving(steps), self.batches, p.seed, p.conditional,
+            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method,
+            objective, p.halving(steps), self.batches, p.seed, p.conditional,
         )  # fmt: skip
 
     def _features(self) -> nn.Module:

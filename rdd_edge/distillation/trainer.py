@@ -12,22 +12,20 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from ..console import reporter
 from ..distributed import current
 from .guard import Guard
 from .logs import Log, NoLog, RunLog
-from .sample_grids import Pictured, due, pictures
+from .sample_grids import due, pictures
+from .stages.base import DiffusionStage, Stage
 from .state import SHARD_BYTES, load_latest, save_state
 
-__all__ = ["LOG_STEPS", "SAVE_SECONDS", "Keeping", "OutOfTime", "Stage", "run_stage"]
+__all__ = ["LOG_STEPS", "SAVE_SECONDS", "Keeping", "OutOfTime", "run_stage"]
 
 SAVE_SECONDS = 30.0
 LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchronisation
@@ -50,25 +48,6 @@ class Keeping:
     save_seconds: float = SAVE_SECONDS
     shard_bytes: int = SHARD_BYTES
     tensorboard: bool = False
-
-
-class Stage(Protocol):
-    """A resumable piece of training that ends in a folder."""
-
-    name: str
-    steps: int
-
-    def step(self, index: int, log: bool) -> Mapping[str, Tensor | float | None] | None:
-        """One optimizer step; what is logged when `log` is set. The key "loss" is the one shown."""
-        ...
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def load(self, state: dict[str, Tensor]) -> None: ...
-
-    def finish(self, path: Path) -> None:
-        """Write the stage's folder."""
-        ...
 
 
 def run_stage(stage: Stage, run: Path, keeping: Keeping, device: torch.device) -> None:
@@ -95,7 +74,7 @@ def run_stage(stage: Stage, run: Path, keeping: Keeping, device: torch.device) -
             numbers = guard.check(index, values, remember=logged)
             if logged:
                 log.write(index, numbers)
-        if keeping.tensorboard and processes.is_main and isinstance(stage, Pictured) and due(index, stage.steps):
+        if keeping.tensorboard and processes.is_main and isinstance(stage, DiffusionStage) and due(index, stage.steps):
             log.draw(index, pictures(stage, device))
         reporter().advance(index + 1, log.loss)
         if save:

@@ -20,12 +20,12 @@ from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import resolve
 from rdd_edge.distillation.losses.lpips import PerceptualDistance
 from rdd_edge.distillation.losses.objective import Objective
+from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage
 from rdd_edge.distillation.stages.matching import MatchStage
 from rdd_edge.distillation.stages.sfddm import SfddmStage
 from rdd_edge.distillation.stages.teacher import TeacherStage
-from rdd_edge.distillation.trainer import Stage
 from rdd_edge.distributed import current, joined
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 
@@ -54,8 +54,8 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
     perceptual = PerceptualDistance("alex", 32).requires_grad_(False)
     for weight in perceptual.weights:
         weight.uniform_()
-    terms = Objective(preset.losses, preset.taus, preset.memory, 2, extractor, context, perceptual)
-    terms.prepare(12, 3)  # (4 + 4)/2 + 2 · 4 channels
+    objective = Objective(preset.losses, preset.taus, preset.memory, 2, extractor, context, perceptual)
+    objective.prepare(12, 3)  # (4 + 4)/2 + 2 · 4 channels
     networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in range(1, 8)]
     smaller = preset.network.model_copy(update={"channels": (4, 8)}).unet(SHAPE, None)
     students = [build_unet(smaller, seed) for seed in (8, 9)]
@@ -64,7 +64,7 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
     return [
         ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
         TeacherStage(networks[0], preset.teacher, data, 0, False),
-        HalvingStage(networks[1], networks[2], 2, "rdd", terms, preset.distillation, data, 0, False),
+        HalvingStage(networks[1], networks[2], 2, "rdd", objective, preset.distillation, data, 0, False),
         MatchStage("conversion", theirs, networks[5], training, data, 0, False, grid=None, role="teacher", method="c"),
         MatchStage("smaller", own, students[0], training, data, 0, False, grid=4, role="student", method="m"),
         SfddmStage(networks[6], students[1], (0.2, 0.7, 1.0), 1.0, training, data, 0, False),

@@ -13,7 +13,8 @@ from rdd_edge.distillation.batches import Batches
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import resolve
 from rdd_edge.distillation.run import distill
-from rdd_edge.distillation.sample_grids import Pictured, due, frozen_copy, pictures
+from rdd_edge.distillation.sample_grids import due, pictures
+from rdd_edge.distillation.stages.base import DiffusionStage, frozen_copy
 from rdd_edge.distillation.stages.teacher import TeacherStage
 from rdd_edge.drawing.grid import grid_png
 from rdd_edge.portable.noise import normals, to_uint8
@@ -97,7 +98,7 @@ def test_of_more_channels_the_first_is_shown():
     preset = tiny()
     data = Batches(load_images("digits"), ComputeContext(torch.device("cpu")))
     stage = TeacherStage(build_unet(preset.network.unet((4, 8, 8), None), 0), preset.teacher, data, 0, False)
-    assert isinstance(stage, Pictured)
+    assert isinstance(stage, DiffusionStage)
     images = pictures(stage, torch.device("cpu"))
     assert images.shape == (16, 8, 8, 1)
     z = torch.from_numpy(normals(0, range(16), (4, 8, 8)))

@@ -146,11 +146,11 @@ def test_the_average_is_that_of_its_formula():
     chosen = tiny("teacher.ema=0.3")
     data = Batches(load_images("digits"), ComputeContext(torch.device("cpu")))
     stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, data, 0, False)
-    average = {name: value.double() for name, value in stage.unet.state_dict().items()}
+    average = {name: value.double() for name, value in stage.network.state_dict().items()}
     for index in range(6):
         stage.step(index, log=False)
         decay = min(0.3, (1 + index) / (10 + index))
-        for name, value in stage.unet.state_dict().items():
+        for name, value in stage.network.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value.double()
         if index == 2:  # what is loaded is what goes on
             state = {name: value.clone() for name, value in stage.state().items()}
