@@ -26,8 +26,9 @@ from rdd_edge.diffusion.network import build_unet
 from rdd_edge.diffusion.schedule import snr_weight
 from rdd_edge.distillation.batches import Batches
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import METHODS, PRESETS, Compute, Preset, resolve
+from rdd_edge.distillation.config import METHODS, Compute, Preset
 from rdd_edge.distillation.losses.objective import Objective
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage, two_step_target

@@ -74,7 +74,7 @@ def distill(
         images = rdd_edge.sample(run.folder, n=16)
     """
     from .dependencies import import_or_explain
-    from .distillation.config import resolve
+    from .distillation.presets import resolve
 
     chosen = resolve(
         preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,

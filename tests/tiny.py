@@ -9,7 +9,8 @@ from typing import Any
 
 from rdd_edge import distributed
 from rdd_edge.console import Reporter, reporting_to
-from rdd_edge.distillation.config import Preset, resolve
+from rdd_edge.distillation.config import Preset
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 
 TINY = [

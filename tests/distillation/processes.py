@@ -17,9 +17,9 @@ from rdd_edge.diffusion.external_teacher import Schedule, foreign_denoiser
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.distillation.batches import Batches
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import resolve
 from rdd_edge.distillation.losses.lpips import PerceptualDistance
 from rdd_edge.distillation.losses.objective import Objective
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage

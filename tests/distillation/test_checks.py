@@ -9,7 +9,8 @@ from tiny import TINY, Recorder, tiny, train
 
 from rdd_edge.data import ImageSet, load_images
 from rdd_edge.distillation.checks import check
-from rdd_edge.distillation.config import PRESETS, Preset, resolve
+from rdd_edge.distillation.config import Preset
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.errors import DataError, RddEdgeError, UsageError
 from rdd_edge.evaluation.ablation import study
 from rdd_edge.evaluation.checkpoint import evaluate

@@ -2,7 +2,8 @@
 
 import pytest
 
-from rdd_edge.distillation.config import METHODS, PRESETS, Preset, resolve
+from rdd_edge.distillation.config import METHODS, Preset
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.errors import UsageError
 
 

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from tiny import tiny
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.distillation.config import Lpips, resolve
+from rdd_edge.distillation.config import Lpips
 from rdd_edge.distillation.losses.lpips import PerceptualDistance, load_lpips
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.errors import CorruptError, DependencyError, MissingError, UsageError
 

@@ -11,7 +11,7 @@ from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.distillation.batches import Batches
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.sample_grids import due, pictures
 from rdd_edge.distillation.stages.base import DiffusionStage, frozen_copy

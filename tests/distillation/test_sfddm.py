@@ -18,7 +18,7 @@ from rdd_edge.diffusion.subsequence import (
     sample_subsequence,
     subsequence_scheduler,
 )
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.stages.sfddm import with_hidden
 from rdd_edge.errors import UsageError

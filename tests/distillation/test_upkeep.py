@@ -6,8 +6,9 @@ from tiny import Killed, KilledAt, as_rank, tiny, train, weights
 
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import PRESETS, Compute, resolve
+from rdd_edge.distillation.config import Compute
 from rdd_edge.distillation.guard import Guard
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.errors import TrainingError
