@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdd_edge.data import ImageSet
 from rdd_edge.diffusion.network import build_unet
 from rdd_edge.diffusion.schedule import snr_weight
-from rdd_edge.distillation.batches import Batches
+from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import METHODS, Compute, Preset
 from rdd_edge.distillation.losses.objective import Objective
@@ -39,7 +39,7 @@ STAGES = ("extractor", "teacher", *METHODS)
 WARM_UP = 3  # compilation, and choices that cuDNN makes at the first steps
 
 
-class Workbench:
+class StageFactory:
     """A preset's networks and random data on a place."""
 
     def __init__(self, chosen: Preset, context: ComputeContext) -> None:
@@ -50,7 +50,7 @@ class Workbench:
         count = max(4096, 2 * chosen.extractor_training.batch)
         images = np.random.default_rng(0).integers(0, 256, (count, side, side, self.shape[0]), dtype=np.uint8)
         names = tuple(map(str, range(self.classes)))
-        self.data = Batches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), context)
+        self.data = ImageBatches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), context)
         self.config = ExtractorConfig(**chosen.extractor.model_dump(), image_shape=self.shape, classes=self.classes)
 
     def unet(self, seed: int) -> torch.nn.Module:
@@ -155,9 +155,9 @@ def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, f
     return found
 
 
-def measure(bench: Workbench, name: str, device: torch.device, steps: int, most: float) -> dict[str, float]:
+def measure(factory: StageFactory, name: str, device: torch.device, steps: int, most: float) -> dict[str, float]:
     """One stage, printed; its figures."""
-    stage, batch = bench.stage(name)
+    stage, batch = factory.stage(name)
     step = step_seconds(stage, device, steps)
     rate = flops(stage) / step
     print(f"{name}: step {1e3 * step:.1f} ms, {batch / step:.0f} images/s, batch {batch}")
@@ -194,8 +194,8 @@ def main() -> None:
     most = peak(device, torch.bfloat16 if half else torch.float32)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{told.threads} threads"
     print(f"{told.preset}, {name}, {'bf16' if half else 'float32'}")
-    bench = Workbench(chosen, ComputeContext(device, compute=compute))
-    found = {stage: measure(bench, stage, device, told.steps, most) for stage in told.stage or ["rdd"]}
+    factory = StageFactory(chosen, ComputeContext(device, compute=compute))
+    found = {stage: measure(factory, stage, device, told.steps, most) for stage in told.stage or ["rdd"]}
     if told.json:
         told.json.write_text(json.dumps({"device": name, "peak_flops": most, "stages": found}, indent=2) + "\n")
 

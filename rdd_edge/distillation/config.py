@@ -1,4 +1,4 @@
-"""Presets as values: everything a training run is told, frozen, in and out of JSON."""
+"""The settings of a training run: frozen models, to and from JSON."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Network(Frozen):
-    """A UNet2DModel in the few numbers that matter; `unet` gives diffusers' own arguments."""
+    """The shape of a UNet2DModel; `unet` gives diffusers' own arguments."""
 
-    channels: tuple[int, ...] = Field(min_length=1)  # of each level, from full resolution down
-    blocks: int = Field(ge=1)  # residual blocks a level
+    channels: tuple[int, ...] = Field(min_length=1)  # per level, from full resolution down
+    blocks: int = Field(ge=1)  # residual blocks per level
     attention: tuple[int, ...] = ()  # levels with self-attention, 0 the full resolution
     middle_attention: bool = True
-    head_channels: int | None = None  # channels of an attention head; None: one head
+    head_channels: int | None = None  # channels per attention head; None: one head
     groups: int = 32  # of group normalisation
-    dropout: NonNegative = 0.0  # while the teacher trains; distillation runs without
+    dropout: NonNegative = 0.0  # of the teacher's training; distillation runs without
 
     def unet(self, image_shape: tuple[int, int, int], classes: int | None) -> dict[str, Any]:
         """Keyword arguments of UNet2DModel for images (C, H, W)."""
@@ -57,7 +57,7 @@ class Network(Frozen):
 
 
 class Extractor(Frozen):
-    """The shape of a classifier before the data set is known (see distill.extractor.ExtractorConfig)."""
+    """The shape of a classifier before the data set is known (see metrics.classifiers.ExtractorConfig)."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")
     architecture: Literal["densenet", "cnn"]
@@ -67,7 +67,7 @@ class Extractor(Frozen):
 
 
 class ClassifierTraining(Frozen):
-    """SGD with momentum .9 and a cosine rate, the best epoch on a held-out part kept."""
+    """SGD with momentum .9 and a cosine rate; the epoch that is best on a held-out part is kept."""
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=2)
@@ -77,7 +77,7 @@ class ClassifierTraining(Frozen):
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
     flip: bool = False
-    auto_augment: bool = False  # the policy learned on CIFAR-10 (distill.auto_augment)
+    auto_augment: bool = False  # the policy learned on CIFAR-10 (see auto_augment.py)
 
 
 class Training(Frozen):
@@ -87,27 +87,27 @@ class Training(Frozen):
     batch: int = Field(ge=1)
     rate: Positive
     warmup: int = Field(default=0, ge=0)
-    cosine: bool = True  # the rate falls to 0; False: it stays
+    cosine: bool = True  # the rate falls to 0; False: it is constant
     clip: Positive = 1.0  # of the gradient's norm
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher only: distillation runs without
     flip: bool = False
 
 
 class Compute(Frozen):
-    """What changes the speed and, within rounding, nothing else. null: on where the device is CUDA, off on a CPU.
+    """Options that change the speed and, within rounding, nothing else. None: on if the device is CUDA.
 
-    Only `device_noise` gives other draws, and those of one kind of GPU are not another's. It is for steps that are not
-    much longer than a CPU core takes to draw their noise: 10 ms for 512 images of 32 × 32 × 3.
+    Only `device_noise` changes the draws, and they then depend on the kind of GPU. It is for steps that are not much
+    longer than a CPU core takes to draw their noise: 10 ms for 512 images of 32 × 32 × 3.
     """
 
-    bf16: bool | None = None  # products of the networks' passes; never the schedule, the targets or the KL terms
+    bf16: bool | None = None  # matrix products of the networks; never the schedule, the targets or the KL terms
     channels_last: bool | None = None  # memory order of the networks
-    compile: bool | None = None  # torch.compile: a minute for each kind of network
-    device_noise: bool = False  # the training noise is drawn where it is used
+    compile: bool | None = None  # torch.compile: takes a minute for each kind of network
+    device_noise: bool = False  # draw the training noise on the device
 
 
 class Taus(Frozen):
-    """Temperatures. `cfd` by the student's step count, since the paper's differ by fold."""
+    """Temperatures. `cfd` is by the student's sampling steps, since the paper's differ per fold."""
 
     cfd: dict[int, Positive] = Field(default={4: 0.9, 2: 1.0, 1: 0.85})
     relation: Positive = 1.0  # of II_P2P and IS_P2P
@@ -129,7 +129,7 @@ class Losses(Frozen):
         return any((self.cfd, self.ii_p2p, self.is_p2p, self.m_p2p))
 
     @model_validator(mode="after")
-    def _some(self) -> Losses:
+    def _check(self) -> Losses:
         if not any(self.model_dump().values()):
             raise ValueError("at least one loss needs a weight above 0")
         return self
@@ -141,55 +141,55 @@ class Memory(Frozen):
     capacity: int = Field(default=20_000, ge=1)  # N_q
     draw: int = Field(default=2048, ge=1)  # V
     per_image: int = Field(default=1, ge=1)  # K
-    head_rate: Positive | None = None  # of the projection head's own Adam; None: the student's rate, held constant
+    head_rate: Positive | None = None  # constant rate of the projection head's Adam; None: the student's initial rate
 
 
 class Lpips(Frozen):
-    """The perceptual distance of PD+LPIPS (distill.lpips)."""
+    """The perceptual distance of PD+LPIPS (see losses/lpips.py)."""
 
-    backbone: str | None = None  # file of torchvision's weights of `network`, .pth or .safetensors
-    network: Literal["vgg", "alex"] = "vgg"  # as the lpips package names them
-    # Side that smaller images are magnified to. None: seven times theirs, at most 224, which is what Song et al. (2023)
-    # give CIFAR-10 and all that is larger, and at least the 32 that the networks need.
+    backbone: str | None = None  # file with torchvision's weights of `network`, .pth or .safetensors
+    network: Literal["vgg", "alex"] = "vgg"  # the names in the lpips package
+    # Side that smaller images are magnified to. None: seven times their own, but at most 224, which is the size that
+    # Song et al. (2023) use for CIFAR-10, and at least the 32 that the networks need.
     size: int | None = Field(default=None, ge=32)
     weight: NonNegative = 1.0
 
 
 class Sfddm(Frozen):
-    """Single-fold distillation to `steps` steps, in place of halvings (distill.subsequence)."""
+    """Single-fold distillation to `steps` steps, in place of halvings (see diffusion/subsequence.py)."""
 
     steps: int = Field(ge=1)  # T′
-    subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: even
-    start: Literal["teacher", "random"] = "teacher"  # the student's first weights
+    subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: evenly spaced
+    start: Literal["teacher", "random"] = "teacher"  # initial weights of the student
     hidden: NonNegative = 1.0  # weight of the hidden map's term
 
     @model_validator(mode="after")
-    def _fits(self) -> Sfddm:
+    def _check(self) -> Sfddm:
         if self.subsequence is not None and len(self.subsequence) != self.steps:
-            raise ValueError(f"a subsequence of {len(self.subsequence)} indices makes no student of {self.steps} steps")
+            raise ValueError(f"a subsequence of {len(self.subsequence)} indices does not fit {self.steps} steps")
         return self
 
 
 class Preset(Frozen):
-    """A whole training run. Stages: extractor, judge, teacher, one halving after another down to one step."""
+    """A training run. Stages: extractor, judge, teacher, one halving after another down to one step."""
 
     name: str
-    data: str  # what `--data` takes
+    data: str  # a value of `--data`
     image_size: int | None = None
     conditional: bool = False
     seed: int = Field(default=0, ge=0)
     network: Network
     extractor: Extractor
     extractor_training: ClassifierTraining
-    judge: Extractor | None = None  # a second classifier that no loss sees, for evaluation
+    judge: Extractor | None = None  # a second classifier that no loss uses, for evaluation
     judge_training: ClassifierTraining | None = None
     teacher: Training
-    first_steps: int  # the teacher's sampling steps where halving begins
-    base_steps: int = 8  # halvings above it are PD, below it `losses`
+    first_steps: int  # the teacher's sampling steps before the first halving
+    base_steps: int = 8  # halvings down to it are PD, those below it `losses`
     pd: Training
     pd_late: bool = False  # PD below base_steps trains as above it, and twice as long at 2 and 1 steps (see halving)
     terms: tuple[Term, ...] = Field(default=METHODS["rdd"], min_length=1)  # of the loss below base_steps
-    alpha: NonNegative = 1.0  # weight of IS_P2P, and of II_P2P where it stands in for it
+    alpha: NonNegative = 1.0  # weight of IS_P2P, and of II_P2P in its place
     beta: NonNegative = 0.1  # weight of M_P2P
     taus: Taus = Taus()
     memory: Memory = Memory()
@@ -197,14 +197,14 @@ class Preset(Frozen):
     distillation: Training
     compute: Compute = Compute()
     sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
-    teacher_folder: str | None = None  # a foreign diffusers teacher, turned into ours in place of `teacher`
-    conversion: Training | None = None  # of that; None: as `pd`
+    teacher_folder: str | None = None  # a foreign diffusers teacher, converted in place of training one
+    conversion: Training | None = None  # of the foreign teacher; None: as `pd`
     student: Network | None = None  # a smaller student, taught at first_steps before the halvings
-    student_training: Training | None = None  # of that; None: as `pd`
+    student_training: Training | None = None  # of the smaller student; None: as `pd`
 
     @property
     def method(self) -> str:
-        """The name of the terms: a method's, or the terms themselves joined, as cfd+ii_p2p."""
+        """The method with these terms, or the terms joined, e.g. cfd+ii_p2p."""
         if self.sfddm:
             return "sfddm"
         return next((name for name, terms in METHODS.items() if set(terms) == set(self.terms)), "+".join(self.terms))
@@ -217,10 +217,10 @@ class Preset(Frozen):
         return Losses(**{term: weights[term] for term in self.terms})
 
     def halving(self, steps: int) -> Training:
-        """Of the student of `steps` steps.
+        """The training of the student with `steps` sampling steps.
 
-        PD's authors train the 2- and 1-step students twice as long as the others; with `pd_late` so does PD below
-        base_steps. Without it every method has the same `distillation` there.
+        PD's authors train the 2- and 1-step students twice as long as the others; with `pd_late` PD does the same
+        below base_steps. Without it all methods share `distillation` there.
         """
         if steps >= self.base_steps:
             return self.pd
@@ -229,12 +229,12 @@ class Preset(Frozen):
         return self.pd.model_copy(update={"steps": self.pd.steps * (2 if steps <= 2 else 1)})
 
     @model_validator(mode="after")
-    def _fits(self) -> Preset:
+    def _check(self) -> Preset:
         for steps in (self.first_steps, self.base_steps):
             if steps < 1 or steps & (steps - 1):
                 raise ValueError(f"{steps} sampling steps cannot be halved down to 1: use a power of two")
         if self.first_steps < self.base_steps:
             raise ValueError("first_steps must be at least base_steps")
         if (self.judge is None) != (self.judge_training is None):
-            raise ValueError("judge and judge_training come together")
+            raise ValueError("judge and judge_training must be given together")
         return self

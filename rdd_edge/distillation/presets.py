@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UsageError
+from ..files import first_fault, read_model
 from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Sfddm, Taus, Training
 
 __all__ = ["PRESETS", "changed", "preset", "resolve"]
@@ -25,17 +26,17 @@ DIGITS = Preset(
     teacher=Training(steps=2000, batch=128, rate=1e-3, warmup=100, ema=0.995),
     first_steps=32,
     pd=Training(steps=500, batch=128, rate=5e-4),
-    # α as the paper's for ImageNet: on these features the relations' gradient is a thirtieth of CFD's, and with α = 1
-    # nothing holds the background black (mean level 10 of 255 where the data are black; 4 with α = 100).
+    # α as the paper's for ImageNet: on these features the gradient of IS_P2P is a thirtieth of CFD's, and with α = 1
+    # the background does not stay black (mean level 10 of 255 where the data are black; 4 with α = 100).
     alpha=100.0,
-    memory=Memory(draw=1024),  # half of the paper's V, which it finds to matter little, for half of the time
+    memory=Memory(draw=1024),  # half of the paper's V, which matters little there, for half of the time
     distillation=Training(steps=400, batch=128, rate=5e-4),
 )
 
-# DenseNet-201 with the CIFAR stem: 1920 features on a grid of an eighth of the image's side.
+# DenseNet-201 with the CIFAR stem: 1920 features at an eighth of the image's side.
 _DENSENET_201 = Extractor(name="densenet201", architecture="densenet", widths=(6, 12, 48, 32), growth=32, stem=64)
 
-# The paper's: DDPM's network (Ho et al. 2020), 35.7 M parameters, and 1024 steps halved down to 8 by PD.
+# As in the paper: DDPM's network (Ho et al. 2020), 35.7 M parameters, and 1024 steps halved down to 8 by PD.
 CIFAR10 = Preset(
     name="cifar10",
     data="cifar10",
@@ -54,7 +55,7 @@ CIFAR10 = Preset(
     distillation=Training(steps=20_000, batch=128, rate=5e-5, flip=True),
 )
 
-# The same recipe for a network a phone runs: half the width in every level, 8.9 M parameters.
+# The same for a network that fits a phone: half the width in every level, 8.9 M parameters.
 CIFAR10_EDGE = CIFAR10.model_copy(
     update={
         "name": "cifar10-edge",
@@ -62,7 +63,7 @@ CIFAR10_EDGE = CIFAR10.model_copy(
     }
 )
 
-# The paper's: class-conditional, 116.5 M parameters.
+# As in the paper: class-conditional, 116.5 M parameters.
 IMAGENET64 = Preset(
     name="imagenet64",
     data="imagenet64",
@@ -107,13 +108,14 @@ def resolve(
     teacher: Path | None = None,
     student_config: Path | None = None,
 ) -> Preset:
-    """A preset with what the command line changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+    """A preset with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
 
-    Raises UsageError for an unknown preset, method or key, and for a value that does not fit.
+    Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
+    the file student_config.
     """
     values = preset(name).model_dump()
     if data is not None:
-        # Absolute, so that run.json still points there when it is read from another folder.
+        # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if Path(data).exists() else data
     if image_size is not None:
         values["image_size"] = image_size
@@ -122,12 +124,12 @@ def resolve(
     if teacher is not None:
         values["teacher_folder"] = str(teacher.resolve())
     if student_config is not None:
-        values["student"] = _read_network(student_config).model_dump()
+        values["student"] = read_model(student_config, Network).model_dump()
     if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":
-        raise UsageError("--sfddm-steps and --subsequence go with --method sfddm")
+        raise UsageError("--sfddm-steps and --subsequence need --method sfddm")
     if method == "sfddm":
         if losses is not None:
-            raise UsageError("--losses names the terms of the halvings, and sfddm has none")
+            raise UsageError("--losses has no effect on --method sfddm: leave out one of them")
         values["sfddm"] = _sfddm(sfddm_steps, subsequence)
     elif method is not None:
         if method not in METHODS:
@@ -135,16 +137,17 @@ def resolve(
         values["terms"] = METHODS[method]
     if losses is not None:
         if method is not None:
-            raise UsageError("--losses names the terms and --method a set of them: give one of the two")
+            raise UsageError("--losses and --method both choose the loss terms: give one of them")
         values["terms"] = tuple(losses.split(","))
-    found = _validated(values, settings)
-    if found.lpips.backbone is None:
-        return found
-    return changed(found, [f"lpips.backbone={json.dumps(str(Path(found.lpips.backbone).expanduser().resolve()))}"])
+    resolved = _validated(values, settings)
+    if resolved.lpips.backbone is None:
+        return resolved
+    backbone = str(Path(resolved.lpips.backbone).expanduser().resolve())
+    return changed(resolved, [f"lpips.backbone={json.dumps(backbone)}"])
 
 
 def changed(preset: Preset, settings: Sequence[str]) -> Preset:
-    """The preset with these settings, KEY=VALUE. Raises UsageError for one that does not fit."""
+    """The preset with these settings, KEY=VALUE. Raises UsageError for an invalid one."""
     return _validated(preset.model_dump(), settings)
 
 
@@ -154,39 +157,30 @@ def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
     try:
         return Preset.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise UsageError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise UsageError(first_fault(error)) from None
 
 
 def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
-    """Values of `Sfddm` as the command line gives them."""
+    """Values of `Sfddm` from the options. They are validated with the whole preset, after all settings are applied."""
     if subsequence is None:
         return Sfddm.model_construct(steps=1 if steps is None else steps).model_dump()
     try:
         indices = tuple(int(word) for word in subsequence.split(","))
     except ValueError:
-        raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, as 1,5,20") from None
-    # Not validated here: the whole preset is, once --set has had its say.
+        raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, e.g. 1,5,20") from None
     return Sfddm.model_construct(steps=len(indices) if steps is None else steps, subsequence=indices).model_dump()
 
 
-def _read_network(path: Path) -> Network:
-    """The Network of a JSON file. Raises MissingError or CorruptError."""
-    from ..files import read_model
-
-    return read_model(path, Network)
-
-
 def _set(values: dict[str, Any], setting: str) -> None:
-    """Change one value of a preset's dump in place."""
+    """Change one value of a dumped preset in place."""
     key, equals, text = setting.partition("=")
     *parents, last = key.split(".")
-    place: Any = values
+    entry: Any = values
     for parent in parents:
-        place = place.get(parent) if isinstance(place, dict) else None
-    if not equals or not isinstance(place, dict) or last not in place:
-        raise UsageError(f"--set {setting}: give KEY=VALUE with a key of the preset, as teacher.steps=100")
+        entry = entry.get(parent) if isinstance(entry, dict) else None
+    if not equals or not isinstance(entry, dict) or last not in entry:
+        raise UsageError(f"--set {setting}: expected KEY=VALUE with a key of the preset, e.g. teacher.steps=100")
     try:
-        place[last] = json.loads(text)
+        entry[last] = json.loads(text)
     except ValueError:
-        place[last] = text
+        entry[last] = text

@@ -1,6 +1,6 @@
-"""Grids of samples while a stage trains: always from the same portable noise, so that nothing of the training is drawn.
+"""Grids of samples during training, always from the same portable noise: training itself draws nothing for them.
 
-RUN/logs/<stage>-<step>.png, and TensorBoard's `samples`.
+They are written to RUN/logs/<stage>-<step>.png and to TensorBoard's `samples`.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from ..portable.noise import labels, normals, to_uint8
 from .stages.base import DiffusionStage
 
-__all__ = ["COUNT", "GRIDS", "due", "pictures"]
+__all__ = ["COUNT", "GRIDS", "grid_images", "is_grid_step"]
 
-GRIDS = 4  # a stage
-COUNT = 16  # images of one
+GRIDS = 4  # per stage
+COUNT = 16  # images per grid
 SEED = 0
 
 
-def due(index: int, steps: int) -> bool:
-    """Whether a grid follows step `index`: after each quarter of the stage, whenever it was stopped or saved."""
+def is_grid_step(index: int, steps: int) -> bool:
+    """Whether a grid follows step `index`: after each quarter of the stage, however often it was interrupted."""
     return any(index + 1 == -(-quarter * steps // GRIDS) for quarter in range(1, GRIDS + 1))
 
 
-def pictures(stage: DiffusionStage, device: torch.device) -> NDArray[np.uint8]:
-    """Images (COUNT, H, W, 1 or 3) of the stage's network; of other channel counts the first."""
+def grid_images(stage: DiffusionStage, device: torch.device) -> NDArray[np.uint8]:
+    """Samples (COUNT, H, W, 1 or 3) of the stage's network; of other numbers of channels only the first is shown."""
     config: Any = stage.network.config
     size = config.sample_size
     height, width = (size, size) if isinstance(size, int) else size

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from rdd_edge.data import load_images
 from rdd_edge.diffusion.external_teacher import Schedule, foreign_denoiser
 from rdd_edge.diffusion.network import build_unet, denoiser
-from rdd_edge.distillation.batches import Batches
+from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.losses.lpips import PerceptualDistance
 from rdd_edge.distillation.losses.objective import Objective
@@ -45,7 +45,7 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
             "extractor_training.auto_augment=true",
         ],
     )  # fmt: skip
-    data = Batches(load_images("digits"), context)
+    data = ImageBatches(load_images("digits"), context)
     shape = ExtractorConfig(
         name="x", architecture="densenet", widths=(1, 2), growth=4, stem=4, image_shape=SHAPE, classes=10
     )

@@ -143,13 +143,13 @@ def test_starting_from_an_unfit_run_is_refused(finished, tmp_path):
 
 
 def test_another_setting_for_the_same_folder_is_refused(finished):
-    with pytest.raises(UsageError, match="begun with another preset"):
+    with pytest.raises(UsageError, match="started with a different preset"):
         distill(tiny("distillation.rate=0.1"), finished)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="is not a run"):
+    with pytest.raises(UsageError, match="neither empty nor a training run"):
         distill(tiny(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

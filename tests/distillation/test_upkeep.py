@@ -7,7 +7,7 @@ from tiny import Killed, KilledAt, as_rank, tiny, train, weights
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import Compute
-from rdd_edge.distillation.guard import Guard
+from rdd_edge.distillation.guard import DivergenceGuard
 from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.state import load_latest, save_state
@@ -40,7 +40,7 @@ def test_a_missing_shard_is_passed_over(tmp_path):
 
 
 def test_an_exploding_term_is_named_and_a_term_that_joins_is_not():
-    guard = Guard("student-4")
+    guard = DivergenceGuard("student-4")
     for index in range(10):
         guard.check(index, {"loss": 0.1, "cfd": 0.1, "cfd_grad_norm": 1.0, "m_p2p": None}, remember=True)
     joined = {"loss": 500.0, "cfd": 0.2, "cfd_grad_norm": 1.0, "m_p2p": 4e3, "m_p2p_grad_norm": 1.0}
@@ -141,11 +141,11 @@ def test_an_extractor_is_compiled_as_one_graph():
 def test_the_average_is_that_of_its_formula():
     """EMA, weight by weight, in float64 from the weights after each step."""
     from rdd_edge.data import load_images
-    from rdd_edge.distillation.batches import Batches
+    from rdd_edge.distillation.batches import ImageBatches
     from rdd_edge.distillation.stages.teacher import TeacherStage
 
     chosen = tiny("teacher.ema=0.3")
-    data = Batches(load_images("digits"), ComputeContext(torch.device("cpu")))
+    data = ImageBatches(load_images("digits"), ComputeContext(torch.device("cpu")))
     stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, data, 0, False)
     average = {name: value.double() for name, value in stage.network.state_dict().items()}
     for index in range(6):

@@ -17,7 +17,7 @@ from ...diffusion.network import Denoiser, denoiser
 from ...diffusion.samplers import sample
 from ...diffusion.schedule import add_noise
 from ...distributed import current
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..collectives import all_sum
 from ..config import Training
 from ..optimizer import Optimizer
@@ -74,8 +74,9 @@ class DiffusionStage(ABC):
     key_prefix = ""  # before the name, in the key of the random draws
 
     def __init__(
-        self, name: str, networks: dict[str, nn.Module], training: Training, data: Batches, seed: int, conditional: bool
-    ) -> None:
+        self, name: str, networks: dict[str, nn.Module], training: Training, data: ImageBatches, seed: int,
+        conditional: bool,
+    ) -> None:  # fmt: skip
         self.name, self.steps, self.training, self.data = name, training.steps, training, data
         self.seed, self.conditional, self.context = seed, conditional, data.context
         self.networks, first = networks, next(iter(networks.values()))
@@ -101,13 +102,13 @@ class DiffusionStage(ABC):
         rng, size = generator(self.seed, self.key_prefix + self.name, index), self.training.batch
         rows = torch.randint(self.data.count, (size,), generator=rng)
         flip = torch.rand(size, generator=rng) < 0.5
-        own = self.data.own(rows)
+        own = self.data.local(rows)
         x = self.data.images(own)
         if self.training.flip:
-            x = torch.where(self.context.own(flip)[:, None, None, None], x.flip(3), x)
+            x = torch.where(self.context.local(flip)[:, None, None, None], x.flip(3), x)
         noise = self.context.normals((size, *x.shape[1:]), rng)
         label = self.data.labels(own) if self.conditional else None
-        t = self.context.own(self.draw_times(rng))
+        t = self.context.local(self.draw_times(rng))
         return Batch(index, x, add_noise(x, noise, t), t, label, rng)
 
     def update(self, loss: Tensor, index: int) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ...diffusion.network import Denoiser
 from ...diffusion.schedule import alpha_sigma, ddim_step, per_image, snr_weight
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients
 from ..config import Training
 from ..losses.objective import Objective
@@ -24,7 +24,7 @@ class HalvingStage(DiffusionStage):
 
     def __init__(
         self, teacher: nn.Module, student: nn.Module, student_steps: int, method: str, objective: Objective,
-        training: Training, data: Batches, seed: int, conditional: bool,
+        training: Training, data: ImageBatches, seed: int, conditional: bool,
     ) -> None:  # fmt: skip
         super().__init__(f"student-{student_steps}", {"student": student}, training, data, seed, conditional)
         self.sampling_steps, self.method, self.objective = student_steps, method, objective

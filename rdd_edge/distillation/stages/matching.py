@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ...diffusion.network import Denoiser
 from ...diffusion.schedule import snr_weight
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..config import Training
 from ..losses.functional import pd_loss
 from .base import Batch, DiffusionStage, Values, grid_times, uniform_times
@@ -32,7 +32,7 @@ class MatchStage(DiffusionStage):
 
     def __init__(
         self, name: str, teacher: Callable[[Tensor | None], Denoiser], student: nn.Module, training: Training,
-        data: Batches, seed: int, conditional: bool, *, grid: int | None, role: Literal["teacher", "student"],
+        data: ImageBatches, seed: int, conditional: bool, *, grid: int | None, role: Literal["teacher", "student"],
         method: str,
     ) -> None:  # fmt: skip
         super().__init__(name, {"student": student}, training, data, seed, conditional)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...diffusion.network import denoiser
 from ...diffusion.subsequence import own_times, sample_subsequence
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..collectives import all_sum
 from ..config import Training
 from ..rng import generator
@@ -46,7 +46,7 @@ class SfddmStage(DiffusionStage):
 
     def __init__(
         self, teacher: nn.Module, student: nn.Module, times: Sequence[float], hidden_weight: float, training: Training,
-        data: Batches, seed: int, conditional: bool,
+        data: ImageBatches, seed: int, conditional: bool,
     ) -> None:  # fmt: skip
         networks = {"student": student, "adapter": _adapter(student, teacher, seed).to(data.device)}
         super().__init__(f"student-{len(times)}", networks, training, data, seed, conditional)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ...diffusion.schedule import snr_weight
 from ...distributed import current
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..config import Training
 from ..losses.functional import pd_loss
 from ..rng import generator
@@ -24,7 +24,7 @@ class TeacherStage(DiffusionStage):
 
     role, method = "teacher", "teacher"
 
-    def __init__(self, unet: nn.Module, training: Training, data: Batches, seed: int, conditional: bool) -> None:
+    def __init__(self, unet: nn.Module, training: Training, data: ImageBatches, seed: int, conditional: bool) -> None:
         super().__init__("teacher", {"unet": unet}, training, data, seed, conditional)
         self.network.train()
         # A U-Net has no buffers that count, so the average spans its whole state.
