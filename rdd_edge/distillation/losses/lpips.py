@@ -119,7 +119,7 @@ def load_lpips(settings: Lpips, channels: int) -> PerceptualDistance:
         raise UsageError(f"LPIPS needs images of 1 or 3 channels, and these have {channels}: choose another method")
     if settings.backbone is None:
         raise UsageError(
-            f"LPIPS needs its backbone: use --set lpips.backbone=FILE with torchvision's weights from "
+            f"LPIPS needs its backbone: give --set lpips.backbone=FILE with torchvision's weights from "
             f"{SOURCES[settings.network]}"
         )
     distance = PerceptualDistance(settings.network, settings.size)
