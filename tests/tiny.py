@@ -26,7 +26,7 @@ def tiny(*more: str, method: str | None = None) -> Preset:
 
 
 class Recorder(Reporter):
-    """Keeps what it is told."""
+    """Records stages and notes."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, int]] = []
@@ -56,11 +56,11 @@ def as_rank(rank: int, size: int) -> Iterator[None]:
 
 
 class Killed(BaseException):
-    """Stands for the process's end: nothing in the package catches it."""
+    """Stands for the end of the process: nothing in the package catches it."""
 
 
 class KilledAt(Recorder):
-    """Dies after so many steps of one stage."""
+    """Raises Killed after so many steps of one stage."""
 
     def __init__(self, stage: str, after: int) -> None:
         super().__init__()
@@ -74,5 +74,5 @@ class KilledAt(Recorder):
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    """Every finished stage's weights."""
+    """Bytes of the weights of each finished stage."""
     return {path.parent.name: path.read_bytes() for path in sorted(run.glob("*/*.safetensors"))}

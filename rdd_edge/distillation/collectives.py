@@ -17,9 +17,9 @@ from ..distributed import current, split_evenly
 __all__ = ["all_sum", "gather_rows", "sum_gradients"]
 
 
-def gather_rows(own: Tensor, count: int) -> Tensor:
+def gather_rows(local: Tensor, count: int) -> Tensor:
     """The rows (count, …) of all ranks in the order of the batch; the gradient is summed over ranks."""
-    return own if current().size == 1 else cast(Tensor, _Gather.apply(own, count))  # type: ignore[no-untyped-call]
+    return local if current().size == 1 else cast(Tensor, _Gather.apply(local, count))  # type: ignore[no-untyped-call]
 
 
 def all_sum(value: Tensor) -> Tensor:
@@ -42,12 +42,12 @@ class _Gather(torch.autograd.Function):
     """all_gather of parts whose sizes differ by at most one, each padded to the largest."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, count: int) -> Tensor:
+    def forward(ctx: Any, local: Tensor, count: int) -> Tensor:
         ctx.count = count
         size = current().size
         sizes = [len(split_evenly(count, rank, size)) for rank in range(size)]
-        padded = own.new_zeros(max(sizes), *own.shape[1:])
-        padded[: len(own)] = own
+        padded = local.new_zeros(max(sizes), *local.shape[1:])
+        padded[: len(local)] = local
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -18,8 +18,8 @@ class _GlobalBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return super().forward(x)
         full = x if x.dtype == torch.float64 else x.float()
-        own = torch.cat([full.sum((0, 2, 3)), full.new_full((1,), x.numel() / x.shape[1])])
-        total = all_sum(own)
+        sums = torch.cat([full.sum((0, 2, 3)), full.new_full((1,), x.numel() / x.shape[1])])
+        total = all_sum(sums)
         count, mean = total[-1].detach(), total[:-1] / total[-1].detach()
         centred = full - mean.view(1, -1, 1, 1)
         variance = all_sum(centred.square().sum((0, 2, 3))) / count

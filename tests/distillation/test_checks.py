@@ -1,4 +1,4 @@
-"""Bad input: one sentence each, before any training starts and before any folder is made."""
+"""Bad input: one sentence each, before any training starts and before any folder is created."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""A run made small, carried elsewhere, and continued there by the same command."""
+"""A run is compacted, moved, and continued by the same command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Presets and what the command line makes of them."""
+"""Presets and the changes that options make to them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Grids of samples while stages train: what they show, when they come, and that the weights know nothing of them."""
+"""Grids of samples during training: what they show, when they are drawn, and that they do not change the weights."""
 
 import numpy as np
 import pytest

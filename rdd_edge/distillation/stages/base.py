@@ -102,12 +102,12 @@ class DiffusionStage(ABC):
         rng, size = generator(self.seed, self.key_prefix + self.name, index), self.training.batch
         rows = torch.randint(self.data.count, (size,), generator=rng)
         flip = torch.rand(size, generator=rng) < 0.5
-        own = self.data.local(rows)
-        x = self.data.images(own)
+        local = self.data.local(rows)
+        x = self.data.images(local)
         if self.training.flip:
             x = torch.where(self.context.local(flip)[:, None, None, None], x.flip(3), x)
         noise = self.context.normals((size, *x.shape[1:]), rng)
-        label = self.data.labels(own) if self.conditional else None
+        label = self.data.labels(local) if self.conditional else None
         t = self.context.local(self.draw_times(rng))
         return Batch(index, x, add_noise(x, noise, t), t, label, rng)
 

@@ -53,18 +53,18 @@ class SfddmStage(DiffusionStage):
         self.noise_times, self.sampling_steps, self.hidden_weight = tuple(times), len(times), hidden_weight
         self.teacher = self.context.prepare(teacher).eval().requires_grad_(False)
         self._grid = torch.tensor(self.noise_times)  # increasing
-        own = torch.tensor(own_times(len(times)))
-        self._noise_times, self._own_times = self._grid.to(data.device), own.to(data.device)
+        self._teacher_times = self._grid.to(data.device)
+        self._student_times = torch.tensor(own_times(len(times))).to(data.device)
 
     def draw_times(self, rng: torch.Generator) -> Tensor:
         return self._grid[torch.randint(len(self._grid), (self.training.batch,), generator=rng)]
 
     def loss(self, batch: Batch, log: bool) -> tuple[Tensor, Values]:
         z, t, label = batch.z, batch.t, batch.label
-        own = self._own_times[torch.searchsorted(self._noise_times, t)]
+        student_t = self._student_times[torch.searchsorted(self._teacher_times, t)]  # t is one of the teacher's
         with torch.no_grad():
             target, target_hidden = with_hidden(self.teacher, z, t, label, self.context.autocast)
-        x, hidden = with_hidden(self.network, z, own, label, self.context.autocast)
+        x, hidden = with_hidden(self.network, z, student_t, label, self.context.autocast)
         output = (x - target).abs().mean() * self.fraction
         inner = (self.networks["adapter"](hidden) - target_hidden).abs().mean() * self.fraction
         values: Values = {"output": all_sum(output.detach()), "hidden": all_sum(inner.detach())} if log else {}
