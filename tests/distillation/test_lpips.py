@@ -169,7 +169,7 @@ def test_what_cannot_be_is_refused_before_any_folder(package, monkeypatch):
     with pytest.raises(CorruptError, match=r"not torchvision's vgg: features\.0\.weight is \(64, 3, 11, 11\)"):
         refused(package, "lpips.network=vgg")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, package / "part.pth")
-    with pytest.raises(CorruptError, match=r"features\.0\.bias is nothing"):
+    with pytest.raises(CorruptError, match=r"features\.0\.bias is missing"):
         refused(package, path="part.pth")
     torch.save(backbone("alex") | {"features.3.bias": torch.full((192,), torch.nan)}, package / "nan.pth")
     with pytest.raises(CorruptError, match=r"NaN or infinity in features\.3\.bias"):

@@ -175,5 +175,5 @@ def _tensors(path: Path) -> dict[str, Any]:
     except (OSError, RuntimeError, ValueError, EOFError, KeyError, pickle.UnpicklingError, SafetensorError) as error:
         raise CorruptError(f"{path} is not a file of weights: {first_line(error)[:200]}") from None
     if not isinstance(loaded, dict):
-        raise CorruptError(f"{path} is not a file of weights: it contains a {type(loaded).__name__}")
+        raise CorruptError(f"{path} is not a file of weights: it holds a {type(loaded).__name__}")
     return loaded
