@@ -1,6 +1,6 @@
-"""What a Fréchet distance does not see: the mean level of one-step images where every image of the data is black.
+"""The mean level of one-step images where every image of the data is black, which a Fréchet distance does not show.
 
-python benchmarks/background.py RUN RUN2 …        of 255, for each training run's one-step student
+python benchmarks/background.py RUN RUN2 …        0 to 255, for the one-step student of each training run
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     arguments = parser.parse_args()
     for run in arguments.runs:
-        told = read_training_run(run)
-        black = load_images(told.data, told.preset.image_size).images.max(axis=0) == 0  # (H, W, C)
+        run_file = read_training_run(run)
+        black = load_images(run_file.data, run_file.preset.image_size).images.max(axis=0) == 0  # (H, W, C)
         if not black.any():
-            raise SystemExit(f"{told.data} has no pixel that is black in every image")
+            raise SystemExit(f"{run_file.data} has no pixel that is black in every image")
         images = sample_images(read_checkpoint(run), arguments.n, 1, 0)
-        print(f"{run}: {told.preset.method}, {images[:, black].mean():.1f} of 255 over {black.sum()} pixels")
+        print(f"{run}: {run_file.preset.method}, {images[:, black].mean():.1f} of 255 over {black.sum()} pixels")
 
 
 if __name__ == "__main__":

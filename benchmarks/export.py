@@ -29,7 +29,7 @@ import torch
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint
 from rdd_edge.diffusion.network import build_unet
-from rdd_edge.distillation.config import preset
+from rdd_edge.distillation.presets import preset
 from rdd_edge.exporting.budget import PsnrBudget
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.exporting.program import export_program

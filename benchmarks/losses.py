@@ -1,15 +1,15 @@
-"""The relation losses beside the plain form of their equations: forward and backward, time and extra peak memory.
+"""The relation losses beside a plain implementation of their equations: time and extra peak memory of both passes.
 
     python benchmarks/losses.py                       # N = 256, A = 64, C = 1920: the plain form takes 8 GiB
     python benchmarks/losses.py --images 64 --losses is_p2p
 
 Both forms run in one process on the same maps. Extra peak memory is the rise of the process's own peak (VmHWM, or on
-CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours goes first,
-so that nothing the plain form left behind can hide it. `--rounds` takes times in turns and prints the fastest of each.
+CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours runs first,
+so that memory left by the plain form cannot hide it. `--rounds` alternates the forms and prints the fastest of each.
 
-Gradients are compared by the norm of their difference over the gradient's norm. q - p is a small difference of nearly
-equal probabilities, so float32 leaves five digits of either form; each is therefore held against float64 as well
-(of IS_P2P our own blocks in float64, which tests/distill/test_losses.py holds to the plain form at 1e-9).
+Gradients are compared by the norm of their difference relative to the gradient's norm. q - p is a small difference of
+nearly equal probabilities, so either form has about five digits in float32; each is therefore compared with float64 as
+well (for IS_P2P with our blocks in float64, which tests/distillation/test_losses.py compares with the plain form).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def unit(maps: Tensor) -> Tensor:
 
 
 def plain_kl(teacher: Tensor, student: Tensor) -> Tensor:
-    """Eq. 5 as the libraries write it, the mean over rows."""
+    """Eq. 5 with PyTorch's kl_div, the mean over rows."""
     rows = student.numel() // student.shape[-1]
     log_q, p = F.log_softmax(student, -1), F.softmax(teacher, -1)
     return F.kl_div(log_q, p, reduction="sum") / rows
@@ -64,13 +64,13 @@ def plain_m(contrast: Tensor) -> Loss:
 
 
 def reset_peak(device: str) -> int:
-    """Start a new peak; the bytes held now."""
+    """Reset the peak; returns the bytes held now."""
     gc.collect()
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: VmHWM begins again at the present size
+    Path("/proc/self/clear_refs").write_text("5")  # Linux: resets VmHWM to the current size
     return peak(device)
 
 
@@ -78,9 +78,9 @@ def peak(device: str) -> int:
     if device == "cuda":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    match = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert match is not None
+    return int(match[1]) * 1024
 
 
 def measure(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, float, Tensor, Tensor]:
@@ -95,7 +95,7 @@ def measure(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, float,
 
 
 def distance(a: Tensor, b: Tensor) -> float:
-    """‖a - b‖/‖b‖, in blocks, so that no double of the whole is made."""
+    """‖a - b‖/‖b‖, row by row, to avoid a float64 copy of the whole."""
     apart = sum(float((x.double() - y.double()).square().sum()) for x, y in zip(a, b, strict=True))
     return (apart / sum(float(y.double().square().sum()) for y in b)) ** 0.5
 
@@ -107,24 +107,24 @@ def float64_gradient(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
 
 def compare(name: str, ours: Loss, plain: Loss, student: Tensor, teacher: Tensor, rounds: int) -> None:
     few = student[:2].detach().requires_grad_(), teacher[:2]
-    measure(ours, *few), measure(plain, *few)  # libraries load and plan on the first call
-    mine, theirs = [], []
+    measure(ours, *few), measure(plain, *few)  # the first call loads libraries and makes plans
+    our_results, plain_results = [], []
     for _ in range(rounds):
-        *own, gradient = measure(ours, student, teacher)
-        *other, plain_gradient = measure(plain, student, teacher)
-        mine.append(own)
-        theirs.append(other)
+        *result, gradient = measure(ours, student, teacher)
+        *plain_result, plain_gradient = measure(plain, student, teacher)
+        our_results.append(result)
+        plain_results.append(plain_result)
         apart = distance(gradient, plain_gradient)
-        if len(mine) < rounds:
+        if len(our_results) < rounds:
             del gradient, plain_gradient
     exact = float64_gradient(ours if name == "is_p2p" else plain, student, teacher)
     errors = distance(gradient, exact), distance(plain_gradient, exact)
     del gradient, plain_gradient, exact
-    seconds, reference = min(m[0] for m in mine), min(m[0] for m in theirs)
-    memory, plain_memory = mine[0][1], theirs[0][1]
-    print(f"{name}: value {mine[0][2]:.6e}, plain {theirs[0][2]:.6e}")
+    seconds, plain_seconds = min(r[0] for r in our_results), min(r[0] for r in plain_results)
+    memory, plain_memory = our_results[0][1], plain_results[0][1]
+    print(f"{name}: value {our_results[0][2]:.6e}, plain {plain_results[0][2]:.6e}")
     print(f"  gradient      {errors[0]:8.1e} off  plain {errors[1]:8.1e} off float64's; {apart:.1e} from each other")
-    print(f"  time          {seconds:8.2f} s    plain {reference:8.2f} s    ratio {seconds / reference:.2f}")
+    print(f"  time          {seconds:8.2f} s    plain {plain_seconds:8.2f} s    ratio {seconds / plain_seconds:.2f}")
     print(
         f"  extra memory  {memory / GIB:8.3f} GiB  plain {plain_memory / GIB:8.3f} GiB  "
         f"ratio {memory / max(plain_memory, 1):.3f} (1/{plain_memory / max(memory, 1):.1f})",
@@ -135,7 +135,7 @@ def compare(name: str, ours: Loss, plain: Loss, student: Tensor, teacher: Tensor
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=256, help="N")
-    parser.add_argument("--side", type=int, default=8, help="of the feature map; A is its square")
+    parser.add_argument("--side", type=int, default=8, help="side of the feature map; A is its square")
     parser.add_argument("--channels", type=int, default=1920, help="C")
     parser.add_argument("--contrast", type=int, default=2048, help="V")
     parser.add_argument("--losses", default="is_p2p,ii_p2p,m_p2p")
@@ -144,11 +144,11 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    draws = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     shape = arguments.images, arguments.channels, arguments.side, arguments.side
-    student = torch.randn(shape, generator=draws).relu_().to(arguments.device).requires_grad_()
-    teacher = torch.randn(shape, generator=draws).relu_().to(arguments.device)
-    contrast = F.normalize(torch.rand(arguments.contrast, arguments.channels, generator=draws)).to(arguments.device)
+    student = torch.randn(shape, generator=rng).relu_().to(arguments.device).requires_grad_()
+    teacher = torch.randn(shape, generator=rng).relu_().to(arguments.device)
+    contrast = F.normalize(torch.rand(arguments.contrast, arguments.channels, generator=rng)).to(arguments.device)
     forms: dict[str, tuple[Loss, Loss]] = {
         "is_p2p": (lambda s, t: is_p2p_loss(s, t, 1.0), plain_is),
         "ii_p2p": (lambda s, t: ii_p2p_loss(s, t, 1.0), plain_ii),

@@ -1,12 +1,12 @@
-"""Steps of a preset: images a second, the share of each part of RDD's, and the rate beside the device's matrix peak.
+"""Training steps of a preset: images per second, and FLOP/s beside the device's peak; the parts of an RDD step.
 
     python benchmarks/train_step.py --preset cifar10-edge --batch 8 --steps 3
-    python benchmarks/train_step.py --preset cifar10-edge --stage teacher --stage pd --batch 512 --steps 50
+    python benchmarks/train_step.py --preset cifar10-edge --stage teacher pd --batch 512 --steps 50
 
-Networks have random weights and images are random: neither changes the time. A step's time is that of many in a row,
-in which nothing waits for the device. The parts are timed apart, each with the device waited for, so their sum may
-exceed it. The rate counts the products of convolutions, linear layers and attention as torch.utils.flop_counter does;
-the peak is measured here with square matrix products in the type the networks use.
+Weights and images are random, which does not change the time. The time of a step is averaged over many in a row, in
+which nothing waits for the device. The parts are timed separately, each with synchronisation, so their sum may exceed
+the step. torch.utils.flop_counter counts the products of convolutions, linear layers and attention; the peak is
+measured here with square matrix products in the type that the networks use.
 """
 
 from __future__ import annotations
@@ -22,26 +22,25 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdd_edge.data import ImageSet
-from rdd_edge.diffusion.network import build_unet, denoiser
-from rdd_edge.diffusion.schedule import add_noise, snr_weight
-from rdd_edge.distillation.batches import Batches
+from rdd_edge.diffusion.network import build_unet
+from rdd_edge.diffusion.schedule import snr_weight
+from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import METHODS, PRESETS, Compute, Preset, resolve
+from rdd_edge.distillation.config import METHODS, Compute, Preset
 from rdd_edge.distillation.losses.objective import Objective
-from rdd_edge.distillation.noising import draw_batch
-from rdd_edge.distillation.rng import generator
+from rdd_edge.distillation.presets import PRESETS, resolve
+from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage, two_step_target
 from rdd_edge.distillation.stages.teacher import TeacherStage
-from rdd_edge.distillation.trainer import Stage
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 
-STAGES = ("extractor", "teacher", *METHODS)
-WARM_UP = 3  # compilation, and choices that cuDNN makes at the first steps
+STAGES = ("extractor", "teacher", "pd", "rcfd", "rdd")
+WARM_UP = 3  # steps in which networks are compiled and cuDNN chooses its kernels
 
 
-class Workbench:
-    """A preset's networks and random data on a place."""
+class StageFactory:
+    """Builds the stages of a preset with random weights and random data."""
 
     def __init__(self, chosen: Preset, context: ComputeContext) -> None:
         self.preset, self.context = chosen, context
@@ -51,7 +50,7 @@ class Workbench:
         count = max(4096, 2 * chosen.extractor_training.batch)
         images = np.random.default_rng(0).integers(0, 256, (count, side, side, self.shape[0]), dtype=np.uint8)
         names = tuple(map(str, range(self.classes)))
-        self.data = Batches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), context)
+        self.data = ImageBatches(ImageSet("random", images, np.arange(count) % self.classes, names, "0" * 64), context)
         self.config = ExtractorConfig(**chosen.extractor.model_dump(), image_shape=self.shape, classes=self.classes)
 
     def unet(self, seed: int) -> torch.nn.Module:
@@ -59,7 +58,7 @@ class Workbench:
         return build_unet(self.preset.network.unet(self.shape, classes), seed)
 
     def stage(self, name: str) -> tuple[Stage, int]:
-        """A stage and its batch; the halving is the fold 2 → 1, its queue full so that every term is there."""
+        """A stage and its batch size. A halving is that of 2 → 1, its queue full so that every term is computed."""
         p = self.preset
         if name == "extractor":
             return ClassifierStage(name, self.config, p.extractor_training, self.data, 0), p.extractor_training.batch
@@ -76,50 +75,52 @@ class Workbench:
                 self.context.prepare(classifier.features).eval().requires_grad_(False),
                 classifier.map_shape[0],
             )
-        terms = Objective(p.losses, p.taus, p.memory, 1, extractor, self.context)
-        terms.prepare(channels, 0)
-        if terms.queue is not None:
-            terms.queue.entries.normal_().div_(terms.queue.entries.norm(dim=1, keepdim=True))
-            terms.queue.pushed = len(terms.queue.entries)
-        return HalvingStage(self.unet(0), self.unet(1), 1, method, terms, p.distillation, self.data, 0, p.conditional)
+        objective = Objective(p.losses, p.taus, p.memory, 1, extractor, self.context)
+        objective.prepare(channels, 0)
+        if objective.queue is not None:
+            objective.queue.entries.normal_().div_(objective.queue.entries.norm(dim=1, keepdim=True))
+            objective.queue.pushed = len(objective.queue.entries)
+        return HalvingStage(
+            self.unet(0), self.unet(1), 1, method, objective, p.distillation, self.data, 0, p.conditional
+        )
 
 
-def waited(device: torch.device) -> None:
+def synchronize(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
 
 
 def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> float:
-    """The fastest of some rounds, the device waited for."""
+    """Time of the fastest round, with synchronisation."""
     best = float("inf")
     for _ in range(rounds):
         began = time.perf_counter()
         work()
-        waited(device)
+        synchronize(device)
         best = min(best, time.perf_counter() - began)
     return best
 
 
 def step_seconds(stage: Stage, device: torch.device, steps: int) -> float:
-    """Of a step among `steps` in a row, after those in which kernels are compiled and chosen."""
+    """Mean time of `steps` steps in a row, after the warm-up."""
     for index in range(WARM_UP):
         stage.step(index, log=False)
-    waited(device)
+    synchronize(device)
     began = time.perf_counter()
     for index in range(WARM_UP, WARM_UP + steps):
         stage.step(index, log=False)
-    waited(device)
+    synchronize(device)
     return (time.perf_counter() - began) / steps
 
 
 def flops(stage: Stage) -> int:
-    """Of one step; uncompiled, because the counter does not see into compiled code."""
+    """FLOP of one step; uncompiled, because the counter does not see into compiled code."""
     with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         stage.step(WARM_UP, log=False)
     return int(counter.get_total_flops())
 
 
-def peak(device: torch.device, kind: torch.dtype) -> float:
+def matrix_peak(device: torch.device, kind: torch.dtype) -> float:
     """FLOP/s of a square matrix product."""
     side = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(side, side, device=device, dtype=kind) for _ in range(2))
@@ -127,80 +128,77 @@ def peak(device: torch.device, kind: torch.dtype) -> float:
 
 
 def parts(stage: HalvingStage, device: torch.device, rounds: int) -> dict[str, float]:
-    """Seconds of each part of a step, forward and where it has one backward."""
-    context, training = stage.data.context, stage.training
-    draws = generator(0, "bench", 0)
-    clean, noise, label = draw_batch(draws, stage.data, training, stage.conditional)
-    t = torch.ones(training.batch, device=device)
-    z = add_noise(clean, noise, t)
-    teacher = denoiser(stage.teacher, label, context.autocast)
+    """Seconds of each part of a step: forward, and backward where there is one."""
+    batch = stage.draw(0)
+    z, t = batch.z, batch.t
+    teacher, predict = stage.denoiser(stage.teacher, batch), stage.denoiser(stage.network, batch)
     target = two_step_target(teacher, z, t, 1)
-    predict = denoiser(stage.student, label, context.autocast)
     x = predict(z, t).detach().requires_grad_()
-    extractor = stage.terms.extractor
+    extractor = stage.objective.extractor
     assert extractor is not None
 
     def features() -> None:
-        with context.autocast():
+        with stage.context.autocast():
             with torch.no_grad():
                 extractor(target)
             extractor(x).float().sum().backward()
 
     def all_terms() -> None:
-        stage.terms.total(stage.terms.compute(x, target, snr_weight(t), draws, training.batch)).backward()
+        stage.objective.total(stage.objective.compute(x, target, snr_weight(t), batch.rng, len(t))).backward()
 
-    found = {
+    parts_seconds = {
         "teacher": seconds(lambda: two_step_target(teacher, z, t, 1), device, rounds),
         "student": seconds(lambda: predict(z, t).float().sum().backward(), device, rounds),
         "extractor": seconds(features, device, rounds),
     }
-    found["losses"] = max(0.0, seconds(all_terms, device, rounds) - found["extractor"])
-    return found
+    parts_seconds["losses"] = max(0.0, seconds(all_terms, device, rounds) - parts_seconds["extractor"])
+    return parts_seconds
 
 
-def measure(bench: Workbench, name: str, device: torch.device, steps: int, most: float) -> dict[str, float]:
-    """One stage, printed; its figures."""
-    stage, batch = bench.stage(name)
+def measure(factory: StageFactory, name: str, device: torch.device, steps: int, peak: float) -> dict[str, float]:
+    """Measure and print one stage; returns its figures.  peak: FLOP/s of the device."""
+    stage, batch = factory.stage(name)
     step = step_seconds(stage, device, steps)
     rate = flops(stage) / step
     print(f"{name}: step {1e3 * step:.1f} ms, {batch / step:.0f} images/s, batch {batch}")
-    print(f"  {rate / 1e9:.1f} GFLOP/s of a matrix peak of {most / 1e9:.1f}: {rate / most:.1%}")
+    print(f"  {rate / 1e9:.1f} GFLOP/s of a matrix peak of {peak / 1e9:.1f}: {rate / peak:.1%}")
     if isinstance(stage, HalvingStage) and name == "rdd":
-        share = parts(stage, device, max(1, steps // 2))
-        share["rest: data, optimizer, host"] = max(0.0, step - sum(share.values()))
-        for part, value in share.items():
+        times = parts(stage, device, max(1, steps // 2))
+        times["rest: data, optimizer, host"] = max(0.0, step - sum(times.values()))
+        for part, value in times.items():
             print(f"  {part:<10} {1e3 * value:8.1f} ms  {value / step:6.1%}")
-    return {"step_seconds": step, "images_per_second": batch / step, "flops": rate, "fraction_of_peak": rate / most}
+    return {"step_seconds": step, "images_per_second": batch / step, "flops": rate, "fraction_of_peak": rate / peak}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--preset", choices=tuple(PRESETS), default="digits")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the preset, as distill's")
-    parser.add_argument("--stage", action="append", choices=STAGES, help="may be given again; default: rdd")
-    parser.add_argument("--batch", type=int, help="default: the preset's")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for rdd-edge distill")
+    parser.add_argument("--stage", nargs="+", action="extend", choices=STAGES, help="default: rdd")
+    parser.add_argument("--batch", type=int, help="default: as in the preset")
     parser.add_argument("--steps", type=int, default=10)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--json", type=Path, help="file for the results")
     for option in ("bf16", "channels-last", "compile", "device-noise"):
         parser.add_argument(f"--{option}", action=argparse.BooleanOptionalAction, default=None)
-    told = parser.parse_args()
-    torch.set_num_threads(told.threads)
-    device = torch.device(told.device)
-    batches = [f"{stage}.batch={told.batch}" for stage in ("teacher", "distillation")] if told.batch else []
-    chosen = resolve(told.preset, settings=[*told.set, *batches])
-    options = ("bf16", "channels_last", "compile", "device_noise")
-    given = {name: value for name in options if (value := getattr(told, name)) is not None}
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    device = torch.device(options.device)
+    batches = [f"{stage}.batch={options.batch}" for stage in ("teacher", "distillation")] if options.batch else []
+    chosen = resolve(options.preset, settings=[*options.set, *batches])
+    switches = ("bf16", "channels_last", "compile", "device_noise")
+    given = {name: value for name in switches if (value := getattr(options, name)) is not None}
     compute = Compute.model_validate({**chosen.compute.model_dump(), **given})
     half = compute.bf16 if compute.bf16 is not None else device.type == "cuda"
-    most = peak(device, torch.bfloat16 if half else torch.float32)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{told.threads} threads"
-    print(f"{told.preset}, {name}, {'bf16' if half else 'float32'}")
-    bench = Workbench(chosen, ComputeContext(device, compute=compute))
-    found = {stage: measure(bench, stage, device, told.steps, most) for stage in told.stage or ["rdd"]}
-    if told.json:
-        told.json.write_text(json.dumps({"device": name, "peak_flops": most, "stages": found}, indent=2) + "\n")
+    peak = matrix_peak(device, torch.bfloat16 if half else torch.float32)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{options.threads} threads"
+    print(f"{options.preset}, {name}, {'bf16' if half else 'float32'}")
+    factory = StageFactory(chosen, ComputeContext(device, compute=compute))
+    results = {stage: measure(factory, stage, device, options.steps, peak) for stage in options.stage or ["rdd"]}
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps({"device": name, "peak_flops": peak, "stages": results}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

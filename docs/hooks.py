@@ -95,7 +95,7 @@ def _exit_codes() -> Iterator[str]:
 
 def presets_page() -> str:
     """The presets side by side, a row for each key that `--set` takes."""
-    from rdd_edge.distillation.config import PRESETS
+    from rdd_edge.distillation.presets import PRESETS
 
     columns = {name: dict(_flat(preset.model_dump(mode="json"))) for name, preset in PRESETS.items()}
     keys = dict.fromkeys(key for values in columns.values() for key in values)

@@ -96,7 +96,7 @@ def distill(
         device: cpu or cuda; by default cuda where available.
     """
     from .dependencies import import_or_explain
-    from .distillation.config import resolve
+    from .distillation.presets import resolve
 
     chosen = resolve(
         preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,

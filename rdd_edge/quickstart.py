@@ -17,7 +17,8 @@ from .bundle import QUICK, AccuracyPlan, Plan, read_bundle
 from .console import ConsoleReporter
 from .console import out as console
 from .diffusion.checkpoint import read_checkpoint
-from .distillation.config import PRESETS, Preset
+from .distillation.config import Preset
+from .distillation.presets import PRESETS
 
 if TYPE_CHECKING:
     from .data import ImageSet

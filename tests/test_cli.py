@@ -66,7 +66,7 @@ def assert_sentence(error: str) -> None:
         (["distill", "--set", "teacher.steps=0", "--out", "{tmp}/run"], 2, "teacher.steps"),
         (["distill", "--set", "teacher.steps=many", "--out", "{tmp}/run"], 2, "teacher.steps"),
         (["distill", "--data", "{tmp}/nowhere", "--out", "{tmp}/run"], 3, "nowhere"),
-        (["distill", "--image-size", "7", "--out", "{tmp}/run"], 2, "7 x 7 pixels are no multiple of 2"),
+        (["distill", "--image-size", "7", "--out", "{tmp}/run"], 2, "7 x 7 pixels are not multiples of 2"),
         (["distill", "--method", "sfddm", "--subsequence", "5,1,32", "--out", "{tmp}/run"], 2, "does not increase"),
         (["distill", "--method", "pd-lpips", "--out", "{tmp}/run"], 2, "give --set lpips.backbone=FILE"),
         (["sample", "{tmp}/nowhere", "--out", "{tmp}/a.png"], 3, "there is no checkpoint"),

@@ -9,7 +9,8 @@ from typing import Any
 
 from rdd_edge import distributed
 from rdd_edge.console import Reporter, reporting_to
-from rdd_edge.distillation.config import Preset, resolve
+from rdd_edge.distillation.config import Preset
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 
 TINY = [
@@ -60,11 +61,11 @@ def as_rank(rank: int, size: int) -> Iterator[None]:
 
 
 class Killed(BaseException):
-    """Stands for the process's end: nothing in the package catches it."""
+    """Stands for the end of the process: nothing in the package catches it."""
 
 
 class KilledAt(Recorder):
-    """Dies after so many steps of one stage."""
+    """Raises Killed after so many steps of one stage."""
 
     def __init__(self, stage: str, after: int) -> None:
         super().__init__()
@@ -78,5 +79,5 @@ class KilledAt(Recorder):
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    """Every finished stage's weights."""
+    """Bytes of the weights of each finished stage."""
     return {path.parent.name: path.read_bytes() for path in sorted(run.glob("*/*.safetensors"))}

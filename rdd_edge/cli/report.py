@@ -24,9 +24,7 @@ def report(
     ] = None,
     form: Annotated[
         str | None,
-        typer.Option(
-            "--format", help="html, md or json.  Default: chosen by the suffix of the file.", show_default=False
-        ),
+        typer.Option("--format", help="html, md or json.  Default: by the file's suffix.", show_default=False),
     ] = None,
     baseline: Annotated[
         Path | None,

@@ -151,7 +151,7 @@ def study(
     """Vary one setting of a single halving: a table and a plot."""
     from ..api import deadline_after
     from ..console import ConsoleReporter
-    from ..distillation.config import resolve
+    from ..distillation.presets import resolve
     from ..distillation.trainer import OutOfTime
     from ..distributed import joined
     from ..evaluation.ablation import study as run

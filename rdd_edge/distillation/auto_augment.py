@@ -1,8 +1,8 @@
-"""AutoAugment with the policy learned on CIFAR-10 (Cubuk et al. 2018, Table 7), on batches, wherever they lie.
+"""AutoAugment with the policy learned on CIFAR-10 (Cubuk et al. 2018, Table 7), on batches on any device.
 
-Each image draws one of 25 sub-policies; of its two operations each is applied with its own probability. Magnitudes are
-tenths of the ranges of Table 6, by a sign drawn per image where a range has two sides. What an operation computes is
-Pillow's (test_auto_augment.py holds them together), on values 0 … 255.
+Each image draws one of 25 sub-policies; each of its two operations is applied with its own probability. Magnitudes are
+tenths of the ranges of Table 6; for a symmetric range each image draws the sign. The operations equal Pillow's
+(test_auto_augment.py compares them), on values 0 … 255.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ POLICY: tuple[tuple[Step, Step], ...] = (
     (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
 )
 LEVELS = 10
-FILL = 128.0  # of what comes in from outside: the middle, as cutout's
+FILL = 128.0  # of pixels from outside the image: grey, as in cutout
 
 
 def _transform(x: Tensor, matrix: Tensor) -> Tensor:
@@ -62,9 +62,9 @@ def _transform(x: Tensor, matrix: Tensor) -> Tensor:
     points = torch.stack([columns, rows, torch.ones_like(rows)]).view(3, -1).to(matrix.dtype)
     column, row = (matrix @ points).floor().long().unbind(1)  # (n, H·W) each
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
-    place = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).unsqueeze(1).expand(-1, channels, -1)
-    found = torch.where(inside.unsqueeze(1), x.flatten(2).gather(2, place), FILL)
-    return found.view(n, channels, height, width)
+    position = (row.clamp(0, height - 1) * width + column.clamp(0, width - 1)).unsqueeze(1).expand(-1, channels, -1)
+    moved = torch.where(inside.unsqueeze(1), x.flatten(2).gather(2, position), FILL)
+    return moved.view(n, channels, height, width)
 
 
 def _matrix(values: list[Tensor]) -> Tensor:
@@ -82,13 +82,13 @@ def _shear_y(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _translate_x(x: Tensor, m: Tensor) -> Tensor:
-    """m: part of the width."""
+    """m: fraction of the width."""
     one, zero = torch.ones_like(m), torch.zeros_like(m)
     return _transform(x, _matrix([one, zero, (m * x.shape[3]).round(), zero, one, zero]))
 
 
 def _translate_y(x: Tensor, m: Tensor) -> Tensor:
-    """m: part of the height."""
+    """m: fraction of the height."""
     one, zero = torch.ones_like(m), torch.zeros_like(m)
     return _transform(x, _matrix([one, zero, zero, zero, one, (m * x.shape[2]).round()]))
 
@@ -103,7 +103,7 @@ def _rotate(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _grey(x: Tensor) -> Tensor:
-    """ITU-R 601-2 luma in Pillow's sixteenths of a bit, (n, 1, H, W)."""
+    """ITU-R 601-2 luma in Pillow's 16-bit fixed point, (n, 1, H, W)."""
     if x.shape[1] == 1:
         return x
     weights = x.new_tensor([19595.0, 38470.0, 7471.0]).view(1, 3, 1, 1)
@@ -111,7 +111,7 @@ def _grey(x: Tensor) -> Tensor:
 
 
 def _blend(degenerate: Tensor, x: Tensor, m: Tensor) -> Tensor:
-    """The degenerate image at 0, x at 1, and beyond."""
+    """Interpolate between the degenerate image (m = 0) and x (m = 1), or extrapolate."""
     return (degenerate + m.view(-1, 1, 1, 1) * (x - degenerate)).clamp(0, 255).floor()
 
 
@@ -129,19 +129,19 @@ def _brightness(x: Tensor, m: Tensor) -> Tensor:
 
 def _sharpness(x: Tensor, m: Tensor) -> Tensor:
     kernel = x.new_tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]).expand(x.shape[1], 1, 3, 3)
-    smooth = x.clone()  # Pillow leaves the border as it is
+    smooth = x.clone()  # Pillow leaves the border unchanged
     smooth[:, :, 1:-1, 1:-1] = (F.conv2d(x, kernel, groups=x.shape[1]) / 13 + 0.5).floor()
     return _blend(smooth, x, m)
 
 
 def _posterize(x: Tensor, m: Tensor) -> Tensor:
-    """m: bits that are kept."""
+    """m: number of bits kept."""
     step = 2.0 ** (8 - m.round()).view(-1, 1, 1, 1)
     return (x / step).floor() * step
 
 
 def _solarize(x: Tensor, m: Tensor) -> Tensor:
-    """m: the value from which on a pixel is inverted."""
+    """m: values of at least this are inverted."""
     return torch.where(x < m.view(-1, 1, 1, 1), x, 255 - x)
 
 
@@ -168,9 +168,9 @@ def _equalize(x: Tensor, m: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Operation:
-    """apply: of images (n, C, H, W) with values 0 … 255 and each one's m (n,).
+    """apply: a function of images (n, C, H, W) with values 0 … 255 and the strength m (n,) of each.
 
-    m is `start` + magnitude/9 · `span`, the span's sign drawn per image where `signed`.
+    m is `start` + magnitude/9 · `span`; if `signed`, each image draws the sign of the span.
     """
 
     apply: Callable[[Tensor, Tensor], Tensor]
@@ -182,7 +182,7 @@ class Operation:
 OPERATIONS = {
     "shear_x": Operation(_shear_x, 0.0, 0.3, True),
     "shear_y": Operation(_shear_y, 0.0, 0.3, True),
-    "translate_x": Operation(_translate_x, 0.0, 150 / 331, True),  # the policy's pixels are of ImageNet's side
+    "translate_x": Operation(_translate_x, 0.0, 150 / 331, True),  # 150 pixels of ImageNet's 331
     "translate_y": Operation(_translate_y, 0.0, 150 / 331, True),
     "rotate": Operation(_rotate, 0.0, 30.0, True),
     "color": Operation(_color, 1.0, 0.9, True),
@@ -197,11 +197,11 @@ OPERATIONS = {
 }
 
 
-def auto_augment(x: Tensor, draws: torch.Generator, context: ComputeContext, batch: int) -> Tensor:
-    """This process's rows x (N, C, H, W), in [-1, 1], of a batch of `batch`, augmented and on the grid of 8 bits."""
-    own = current().rows(batch)
-    chosen = torch.randint(len(POLICY), (batch,), generator=draws)[own].tolist()
-    applied, negative = (torch.rand(batch, 2, generator=draws)[own] for _ in range(2))
+def auto_augment(x: Tensor, rng: torch.Generator, context: ComputeContext, batch: int) -> Tensor:
+    """This rank's rows x (N, C, H, W), in [-1, 1], of a batch of `batch`, augmented and rounded to 8 bits."""
+    local = current().rows(batch)
+    chosen = torch.randint(len(POLICY), (batch,), generator=rng)[local].tolist()
+    applied, negative = (torch.rand(batch, 2, generator=rng)[local] for _ in range(2))
     x = ((x + 1) * 127.5).round()
     for turn in range(2):
         rows: dict[str, list[tuple[int, float]]] = {}
@@ -212,8 +212,8 @@ def auto_augment(x: Tensor, draws: torch.Generator, context: ComputeContext, bat
                 sign = -1 if operation.signed and negative[row, turn] < 0.5 else 1
                 m = operation.start + sign * operation.span * magnitude / (LEVELS - 1)
                 rows.setdefault(name, []).append((row, m))
-        for name, found in rows.items():
-            index = context.upload(torch.tensor([row for row, _ in found]))
-            m = context.upload(torch.tensor([value for _, value in found], dtype=torch.float64)).to(x.dtype)
+        for name, entries in rows.items():
+            index = context.upload(torch.tensor([row for row, _ in entries]))
+            m = context.upload(torch.tensor([value for _, value in entries], dtype=torch.float64)).to(x.dtype)
             x = x.index_copy(0, index, OPERATIONS[name].apply(x[index], m))
     return x / 127.5 - 1

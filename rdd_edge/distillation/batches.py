@@ -1,4 +1,4 @@
-"""Images of a data set as network inputs, on the device where they fit."""
+"""Images of a data set as network inputs, on the device if they fit there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..data import ImageSet
 from ..distributed import current
 from .compute_context import ComputeContext
 
-__all__ = ["Batches", "to_unit"]
+__all__ = ["ImageBatches", "to_unit"]
 
 ON_DEVICE_BYTES = 4 << 30
 
@@ -20,7 +20,7 @@ def to_unit(images: Tensor) -> Tensor:
     return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()) / 127.5 - 1.0
 
 
-class Batches:
+class ImageBatches:
     """Random access to a data set by index tensors."""
 
     def __init__(self, data: ImageSet, context: ComputeContext) -> None:
@@ -31,12 +31,12 @@ class Batches:
         self._images = torch.from_numpy(np.ascontiguousarray(data.images)).to(self.device) if fits else None
         self._labels = None if data.labels is None else torch.from_numpy(np.asarray(data.labels)).to(self.device)
 
-    def own(self, index: Tensor) -> Tensor:
-        """The rows of a batch's indices (N,) that are this process's."""
+    def local(self, index: Tensor) -> Tensor:
+        """This rank's rows of a batch's indices (N,)."""
         return index[current().rows(len(index))]
 
     def images(self, index: Tensor) -> Tensor:
-        """(N, C, H, W) float32 in [-1, 1]. A set larger than 4 GiB is read from its memory map."""
+        """(N, C, H, W) float32 in [-1, 1]. A data set larger than 4 GiB is read from its memory map."""
         if self._images is not None:
             return to_unit(self._images[self.context.upload(index)])
         rows = np.ascontiguousarray(self._host[index.cpu().numpy()])

@@ -1,4 +1,4 @@
-"""What would fail only after hours is refused before any training, in one sentence."""
+"""Checks before any training of what would otherwise fail only hours later."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .losses.lpips import load_lpips
 
 __all__ = ["check", "check_batches", "student_times", "uses_lpips"]
 
-FEWEST_IMAGES = 4  # a held-out part and a training part, and two halves with a covariance each for the judge
+FEWEST_IMAGES = 4  # for a held-out part beside a training part, and two halves with a covariance each in evaluation
 
 
 def check(preset: Preset, data: ImageSet) -> Foreign | None:
-    """Labels, φ, LPIPS, the queue, the networks' fit to the images; a foreign teacher, which is returned.
+    """Check labels, φ, LPIPS, the queue, the networks' fit to the images, and a foreign teacher, which is returned.
 
     Raises UsageError, DataError, and what `load_lpips` and `read_foreign` raise.
     """
@@ -47,7 +47,7 @@ def check(preset: Preset, data: ImageSet) -> Foreign | None:
 
 
 def check_batches(preset: Preset) -> None:
-    """Every process needs a row of every batch."""
+    """Raise UsageError if a batch is too small to give each rank a row."""
     stages = ("extractor_training", "judge_training", "teacher", "conversion", "student_training", "pd", "distillation")
     for stage in stages:
         if (training := getattr(preset, stage)) is not None:
@@ -55,7 +55,7 @@ def check_batches(preset: Preset) -> None:
 
 
 def student_times(preset: Preset, sfddm: Sfddm) -> tuple[float, ...]:
-    """Our times of the noise at each step of SFDDM's student. Raises UsageError for a φ that is none."""
+    """Our noise time at each step of SFDDM's student. Raises UsageError for an invalid φ."""
     phi = sfddm.subsequence or even_subsequence(sfddm.steps, preset.first_steps)
     return noise_times(phi, preset.first_steps)
 
@@ -68,13 +68,13 @@ def _check_queue(preset: Preset) -> None:
     memory = preset.memory
     if preset.sfddm is None and preset.losses.m_p2p and memory.draw > memory.capacity:
         raise UsageError(
-            f"memory.draw is {memory.draw} and memory.capacity {memory.capacity}: the queue would never hold what "
-            "M_P2P draws from it"
+            f"memory.draw is {memory.draw} and memory.capacity {memory.capacity}: the queue would never hold as many "
+            "pixels as M_P2P draws"
         )
 
 
 def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int) -> None:
-    """One image through each network that the run will make, on the meta device: shapes alone."""
+    """Pass one image through each network that the run will make, on the meta device, which computes only shapes."""
     networks = {"network": None if preset.teacher_folder else preset.network, "student": preset.student}
     for name, network in networks.items():
         if network is not None:
@@ -88,15 +88,15 @@ def _check_unet(name: str, network: Network, shape: tuple[int, int, int], classe
     factor = 2 ** (len(network.channels) - 1)
     if shape[1] % factor or shape[2] % factor:
         raise UsageError(
-            f"{name} halves images {len(network.channels) - 1} times, and {shape[1]} x {shape[2]} pixels are no "
-            f"multiple of {factor}: give another --image-size or other {name}.channels"
+            f"{name} halves images {len(network.channels) - 1} times, and {shape[1]} x {shape[2]} pixels are not "
+            f"multiples of {factor}: use a different --image-size or {name}.channels"
         )
     label = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
     try:
         with torch.device("meta"), torch.no_grad():
             denoiser(build_unet(network.unet(shape, classes), 0), label)(torch.zeros(1, *shape), torch.zeros(1))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} makes no network for images of {_text(shape)}: {first_line(error)}") from None
+        raise UsageError(f"{name} cannot be built for images of {_shape_text(shape)}: {first_line(error)}") from None
 
 
 def _check_classifier(name: str, extractor: Extractor, shape: tuple[int, int, int], classes: int) -> None:
@@ -104,8 +104,8 @@ def _check_classifier(name: str, extractor: Extractor, shape: tuple[int, int, in
         with torch.device("meta"):
             Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=classes))
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} takes no images of {_text(shape)}: {first_line(error)}") from None
+        raise UsageError(f"{name} cannot take images of {_shape_text(shape)}: {first_line(error)}") from None
 
 
-def _text(shape: tuple[int, int, int]) -> str:
+def _shape_text(shape: tuple[int, int, int]) -> str:
     return "x".join(map(str, shape)) + " (channels, height, width)"

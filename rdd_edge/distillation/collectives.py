@@ -1,7 +1,6 @@
-"""Sums and gathers over the processes of a training run, differentiable.
+"""Differentiable sums and gathers over the ranks of a training run.
 
-Each process's loss is its part of the batch's loss, so the parts add up to it and every gradient is a sum over
-processes.
+Each rank's loss is its part of the batch's loss, so the parts add up to it and every gradient is a sum over ranks.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from ..distributed import current, split_evenly
 __all__ = ["all_sum", "gather_rows", "sum_gradients"]
 
 
-def gather_rows(own: Tensor, count: int) -> Tensor:
-    """The rows (count, …) of all processes in the order of the batch; the gradient is summed back."""
-    return own if current().size == 1 else cast(Tensor, _Gather.apply(own, count))  # type: ignore[no-untyped-call]
+def gather_rows(local: Tensor, count: int) -> Tensor:
+    """The rows (count, …) of all ranks in the order of the batch; the gradient is summed over ranks."""
+    return local if current().size == 1 else cast(Tensor, _Gather.apply(local, count))  # type: ignore[no-untyped-call]
 
 
 def all_sum(value: Tensor) -> Tensor:
-    """The sum over processes; so is its gradient."""
+    """The sum over ranks; its gradient is summed as well."""
     return value if current().size == 1 else cast(Tensor, _Sum.apply(value))  # type: ignore[no-untyped-call]
 
 
 def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace each gradient by its sum over processes, in one message."""
+    """Replace each gradient by its sum over ranks, in one message."""
     if current().size == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -40,15 +39,15 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
 
 
 class _Gather(torch.autograd.Function):
-    """all_gather of parts whose sizes differ by at most one, padded to the largest."""
+    """all_gather of parts whose sizes differ by at most one, each padded to the largest."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor, count: int) -> Tensor:
+    def forward(ctx: Any, local: Tensor, count: int) -> Tensor:
         ctx.count = count
         size = current().size
         sizes = [len(split_evenly(count, rank, size)) for rank in range(size)]
-        padded = own.new_zeros(max(sizes), *own.shape[1:])
-        padded[: len(own)] = own
+        padded = local.new_zeros(max(sizes), *local.shape[1:])
+        padded[: len(local)] = local
         parts = [torch.empty_like(padded) for _ in sizes]
         dist.all_gather(parts, padded)
         return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])

@@ -1,9 +1,9 @@
-"""A run made small enough to be carried to another machine, where the same command goes on with it.
+"""Copies a training run in half precision, to continue it on another machine with the same command.
 
-Finished stages lie there in bfloat16, an eighth of what an exact state of the same network takes. Of an unfinished one
-the weights and their average do too, and what some hundred steps bring back by themselves is left out: the optimizers'
-moments, after which the rate warms up again, and the queue of pixels. So a run that goes on from here does not end with
-the very weights of one that never stopped, and its run.json says where that was.
+Finished stages are stored in bfloat16, an eighth of an exact state of the same network; so are the weights and the EMA
+of an unfinished one. What a few hundred steps restore by themselves is left out: the optimizers' moments, after which
+the learning rate warms up again, and the pixel queue. The continued run therefore does not end with exactly the weights
+of an uninterrupted one, and its run.json says at which point it was compacted.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ LEFT_OUT = ("optimizer.", "head_adam.", "queue.")
 def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
     """Write what continuing `run` needs to the folder `out`, which must not exist. Returns its run.json.
 
-    Raises MissingError or CorruptError where `run` is no run, UsageError where `out` is there.
+    Raises MissingError or CorruptError if `run` is not a training run, UsageError if `out` exists.
     """
-    told = read_training_run(run)
+    run_file = read_training_run(run)
     if out.exists():
-        raise UsageError(f"{out} is there already: choose another --out")
+        raise UsageError(f"{out} already exists: choose another --out")
     with new_folder(out) as folder:
-        finished = [name for name in _needed(told, run) if (run / name).is_dir()]
+        finished = [name for name in _needed(run_file, run) if (run / name).is_dir()]
         for name in finished:
             _round_stage(run / name, folder / name)
         point = _round_state(run, folder, shard_bytes) or f"after {finished[-1] if finished else 'no stage'}"
         if (run / "logs").is_dir():
             shutil.copytree(run / "logs", folder / "logs")
-        small = told.model_copy(update={"compacted": (*told.compacted, point)})
-        write_model(folder / RUN_FILE, small)
-    return small
+        compacted = run_file.model_copy(update={"compacted": (*run_file.compacted, point)})
+        write_model(folder / RUN_FILE, compacted)
+    return compacted
 
 
-def _needed(told: RunFile, run: Path) -> list[str]:
-    """Stages in order, without those between the teacher and a base that is there: nothing reads them any more."""
-    names = list(stage_names(told.preset))
-    base, teacher = names.index(base_stage(told.preset)), names.index("teacher")
+def _needed(run_file: RunFile, run: Path) -> list[str]:
+    """Stages in order, without those between the teacher and a finished base student, which are not read again."""
+    names = list(stage_names(run_file.preset))
+    base, teacher = names.index(base_stage(run_file.preset)), names.index("teacher")
     if (run / names[base]).is_dir():
         del names[teacher + 1 : base]
     return names
 
 
 def _round_stage(stage: Path, path: Path) -> None:
-    """A checkpoint, or an extractor: a configuration and its model.safetensors."""
+    """Round a finished stage: a checkpoint, or a classifier's config.json and model.safetensors."""
     if not (stage / "model.safetensors").is_file():
         save_rounded(read_checkpoint(stage), path, "bfloat16")
         return
@@ -63,11 +63,11 @@ def _round_stage(stage: Path, path: Path) -> None:
 
 
 def _round_state(run: Path, folder: Path, shard_bytes: int) -> str | None:
-    """The newest whole state of the unfinished stage; says which, or None where there is none."""
+    """Round the newest complete state of the unfinished stage; returns its name and step, or None without a state."""
     for state in sorted(path for path in (run / ".state").glob("*") if path.is_dir()):
-        if (run / state.name).is_dir() or (found := load_latest(state)) is None:
+        if (run / state.name).is_dir() or (latest := load_latest(state)) is None:
             continue
-        step, tensors, _ = found
+        step, tensors, _ = latest
         kept = {name: value for name, value in tensors.items() if not name.startswith(LEFT_OUT)}
         save_state(folder / ".state" / state.name, step, rounded(kept, "bfloat16"), shard_bytes)
         return f"{state.name} at step {step}"

@@ -1,7 +1,7 @@
-"""Where and how a run computes: device, processes, and the options that only change the speed.
+"""Where and how a run computes: the device, and the options that only change the speed.
 
-Half precision is confined to the networks' forward passes (`ComputeContext.autocast`); what surrounds them, the
-schedule, the targets and the losses, works in float32. Nothing here waits for the device, so the host runs ahead of it.
+Half precision is confined to the networks' forward passes (`ComputeContext.autocast`); the schedule, the targets and
+the losses around them are computed in float32. Nothing here waits for the device, so the host can run ahead of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 @dataclass(frozen=True)
 class ComputeContext:
-    """The device of this process and the run's `Compute`; options left open are on where the device is CUDA."""
+    """The device of this rank and the run's `Compute`; options that are None are on if the device is CUDA."""
 
     device: torch.device
     compute: Compute = field(default_factory=Compute)
@@ -33,40 +33,40 @@ class ComputeContext:
         return self.device.type == "cuda" if option is None else option
 
     def autocast(self) -> AbstractContextManager[object]:
-        """bfloat16 for the products inside the block where `compute.bf16` says so; it needs no loss scaling."""
+        """bfloat16 for the matrix products inside the block if `compute.bf16` is on; it needs no loss scaling."""
         if not self._on(self.compute.bf16):
             return nullcontext()
         return torch.autocast(self.device.type, torch.bfloat16)
 
     def prepare(self, network: Network) -> Network:
-        """A network moved here, its memory order and compilation as told. Its state keeps its names."""
+        """The network on this device, in the memory order and compiled as `compute` says. Its state keeps its names."""
         order = torch.channels_last if self._on(self.compute.channels_last) else torch.contiguous_format
         if self.device.type == "cuda":
-            torch.backends.cudnn.benchmark = True  # a stage has one size of batch: the fastest kernel is found once
+            torch.backends.cudnn.benchmark = True  # pays, because all batches of a stage have the same size
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
         if self._on(self.compute.compile):
-            # diffusers asks for torch's version through a cache, which is no concern of the person at the terminal.
+            # diffusers looks up torch's version through a cache; the warning about it is of no use to the user.
             warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-            network.compile(dynamic=False)  # sizes known in advance run faster
+            network.compile(dynamic=False)  # static shapes run faster
         return network
 
     def upload(self, tensor: Tensor) -> Tensor:
-        """A tensor of the host on the device. From pinned memory, because any other copy waits for the device."""
+        """A host tensor on the device, through pinned memory: any other copy waits for the device."""
         if self.device.type != "cuda":
             return tensor.to(self.device)
         return tensor.pin_memory().to(self.device, non_blocking=True)
 
-    def normals(self, shape: tuple[int, ...], draws: torch.Generator) -> Tensor:
-        """This process's rows of a batch's standard normals, drawn where `compute.device_noise` says.
+    def normals(self, shape: tuple[int, ...], rng: torch.Generator) -> Tensor:
+        """This rank's rows of a batch of standard normals; with `compute.device_noise` they are drawn on the device.
 
-        shape: (N, …) of the whole batch, which every process draws, so that the values do not depend on their number.
+        shape: (N, …) of the whole batch. Every rank draws all of it, so the values do not depend on their number.
         """
         if not self.compute.device_noise:
-            return self.own(torch.randn(shape, generator=draws))
-        seed = int(torch.randint(2**62, (), generator=draws))
-        there = torch.Generator(self.device).manual_seed(seed)
-        return torch.randn(shape, generator=there, device=self.device)[current().rows(shape[0])]
+            return self.local(torch.randn(shape, generator=rng))
+        seed = int(torch.randint(2**62, (), generator=rng))
+        on_device = torch.Generator(self.device).manual_seed(seed)
+        return torch.randn(shape, generator=on_device, device=self.device)[current().rows(shape[0])]
 
-    def own(self, whole: Tensor) -> Tensor:
-        """This process's rows of something drawn for the whole batch, on the device."""
+    def local(self, whole: Tensor) -> Tensor:
+        """This rank's rows of a tensor drawn for the whole batch, on the device."""
         return self.upload(whole[current().rows(len(whole))])

@@ -1,9 +1,9 @@
-"""What a stage logs: RUN/logs/<stage>.jsonl, one line a logged step, and where asked TensorBoard's.
+"""The log of a stage: RUN/logs/<stage>.jsonl with one line per logged step, and on request TensorBoard's files.
 
-With TensorBoard come grids of samples (see `pictures`), which lie as RUN/logs/<stage>-<step>.png as well.
+With TensorBoard come grids of samples (see sample_grids.py), also written to RUN/logs/<stage>-<step>.png.
 
-RUN/logs/<stage>.seconds is how long it has trained up to its last logged step, on all machines together. It lies apart,
-because the lines of a resumed run are those of one that never stopped.
+RUN/logs/<stage>.seconds is the training time up to the last logged step, over all resumes. It is a file of its own so
+that the lines of a resumed run equal those of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from ..drawing.grid import grid_png
 from ..errors import CorruptError
 from ..files import storage_errors, write_bytes
 
-__all__ = ["Log", "NoLog", "RunLog", "stage_seconds"]
+__all__ = ["Log", "RunLog", "SilentLog", "stage_seconds"]
 
 
 class Log(Protocol):
-    """Takes the logged values; `loss` is the last one."""
+    """Receives the logged values; `loss` is the latest."""
 
     loss: float | None
 
     def write(self, index: int, values: dict[str, float | None]) -> None: ...
 
     def draw(self, index: int, images: NDArray[np.uint8]) -> None:
-        """Keep images (N, H, W, 1 or 3) as a grid."""
+        """Write images (N, H, W, 1 or 3) as a grid."""
         ...
 
     def close(self) -> None: ...
 
 
-class NoLog:
-    """Of the processes that do not write."""
+class SilentLog:
+    """The log of the ranks that do not write."""
 
     def __init__(self) -> None:
         self.loss: float | None = None
@@ -55,7 +55,7 @@ class NoLog:
 
 
 class RunLog:
-    """JSON lines. A resumed stage drops the lines past its state: they will be written again."""
+    """JSON lines. A resumed stage drops the lines after its saved state: those steps are repeated."""
 
     def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
         self.path = run / "logs" / f"{stage}.jsonl"
@@ -66,14 +66,15 @@ class RunLog:
             if self.path.exists() and done > 0:
                 kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
             self.path.write_text("".join(f"{line}\n" for line in kept))
-        self._before, self._began = stage_seconds(run, stage), time.monotonic()
+        self._seconds_before, self._began = stage_seconds(run, stage), time.monotonic()
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
         self.loss = values.get("loss")
         with storage_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": index, **values}) + "\n")
-            self.path.with_suffix(".seconds").write_text(f"{self._before + time.monotonic() - self._began:.3f}\n")
+            seconds = self._seconds_before + time.monotonic() - self._began
+            self.path.with_suffix(".seconds").write_text(f"{seconds:.3f}\n")
         if self._board is not None:
             for name, value in values.items():
                 if value is not None:
@@ -91,7 +92,7 @@ class RunLog:
 
 
 def stage_seconds(run: Path, stage: str) -> float:
-    """How long a stage has trained; 0 where the run does not tell, or a kill has cut the file short."""
+    """How long a stage has trained; 0 if the file is missing, or was cut short by a kill."""
     try:
         return float((run / "logs" / f"{stage}.seconds").read_text())
     except (OSError, ValueError):
@@ -99,25 +100,25 @@ def stage_seconds(run: Path, stage: str) -> float:
 
 
 def _board(folder: Path, done: int) -> Any:
-    """TensorBoard's writer; what it wrote past `done` is hidden. Raises DependencyError without tensorboard."""
+    """TensorBoard's writer; its entries after step `done` are hidden. Raises DependencyError without tensorboard."""
     import_or_explain("tensorboard", "--tensorboard", "tensorboard")
     with silenced():
         from torch.utils.tensorboard import SummaryWriter
     if folder.exists() and not folder.is_dir():
-        raise CorruptError(f"{folder} is not a folder: move it away, the scalars go there")
+        raise CorruptError(f"{folder} is not a folder: move it, --tensorboard writes there")
     with storage_errors(folder):
         return SummaryWriter(str(folder), purge_step=done)
 
 
 def _rgb(png: bytes) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) of a PNG: TensorBoard shows no transparency."""
+    """Pixels (H, W, 3) of a PNG: TensorBoard does not show transparency."""
     from PIL import Image
 
     return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def _step_of(line: str) -> float:
-    """Step of a log line; a line cut short by a kill counts as past everything."""
+    """Step of a log line; infinity for a line that was cut short by a kill."""
     try:
         return int(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Adam with warm-up, cosine decay and clipping, its rate a function of the step alone."""
+"""Adam with warm-up, cosine decay and clipping; the learning rate is a function of the step alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .state import optimizer_tensors, restore_optimizer
 
 __all__ = ["Optimizer", "rate_at"]
 
-RESTART_STEPS = 200  # of warm-up where a run goes on without its moments: they average over some hundred steps
+RESTART_STEPS = 200  # of warm-up after a resume without moments: these average over some hundred steps
 
 
 def rate_at(training: Training, index: int) -> float:
@@ -25,19 +25,19 @@ def rate_at(training: Training, index: int) -> float:
 
 
 class Optimizer:
-    """Adam over one network's parameters."""
+    """Adam over a stage's parameters."""
 
     def __init__(self, parameters: Iterable[nn.Parameter], training: Training) -> None:
         self.parameters = list(parameters)
         self.training = training
         self.adam = torch.optim.Adam(self.parameters, training.rate, fused=True)
-        self.updates = 0  # that the moments have seen: the step's index, or fewer where they were left out of a state
+        self.updates = 0  # seen by the moments: the step's index, or fewer if the state was saved without them
 
     def step(self, loss: Tensor, index: int) -> Tensor:
-        """Backward, sum over processes, clip, update. Returns the gradient's norm before clipping."""
-        again = min(1.0, (self.updates + 1) / RESTART_STEPS) if self.updates < index else 1.0
+        """Backward, sum over ranks, clip, update. Returns the gradient's norm before clipping."""
+        restart = min(1.0, (self.updates + 1) / RESTART_STEPS) if self.updates < index else 1.0
         for group in self.adam.param_groups:
-            group["lr"] = again * rate_at(self.training, index)
+            group["lr"] = restart * rate_at(self.training, index)
         self.adam.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.parameters)

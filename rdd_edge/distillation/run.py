@@ -1,8 +1,8 @@
-"""A whole training run: extractor and judge, teacher, halvings down to one step, each a folder and each resumable.
+"""A training run: extractor and judge, teacher, halvings down to one step; each a folder, each resumable.
 
 RUN/{extractor,judge,teacher,student-…,student-8,student-4,student-2,student-1}/   finished stages
-RUN/run.json       what the run was told, with versions and the data's hash
-RUN/logs/*.jsonl   one line a logged step
+RUN/run.json       the run's settings, with versions and the hash of its data
+RUN/logs/*.jsonl   one line per logged step
 RUN/.state/        the unfinished stage
 """
 
@@ -29,19 +29,20 @@ from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from ..schema import Frozen, Sha256
-from .batches import Batches
+from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
 from .compute_context import ComputeContext
-from .config import Extractor, Losses, Network, Preset, Sfddm
+from .config import ClassifierTraining, Extractor, Losses, Network, Preset, Sfddm
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
 from .rng import generator
+from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
 from .stages.matching import MatchStage
 from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
-from .trainer import SAVE_SECONDS, Keeping, Stage, run_stage
+from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
 
 __all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names"]
 
@@ -52,14 +53,14 @@ class RunFile(Frozen):
     """run.json."""
 
     schema_version: Literal[1] = 1
-    preset: Preset  # resolved: the values that were used
+    preset: Preset  # with all changes applied
     data: str
     data_sha256: Sha256
     data_count: int = Field(ge=1)
-    started_from: str | None  # the run whose extractor, judge, teacher and base student were taken
+    started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
-    lpips_sha256: Sha256 | None = None  # the backbone's file
-    compacted: tuple[str, ...] = ()  # where it stood each time `rdd-edge compact` rounded what it holds
+    lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
+    compacted: tuple[str, ...] = ()  # the point of training at each `rdd-edge compact`
     versions: dict[str, str]
 
 
@@ -71,7 +72,7 @@ def read_training_run(run: Path) -> RunFile:
 def stage_names(preset: Preset) -> tuple[str, ...]:
     """Folders of the run's stages in order."""
     judge = ("judge",) if preset.judge else ()
-    if preset.sfddm:  # it needs no extractor but one to be judged by
+    if preset.sfddm:  # trains without an extractor; evaluation uses one if there is no judge
         return (*(judge or ("extractor",)), "teacher", f"student-{preset.sfddm.steps}")
     folds = int(math.log2(preset.first_steps))
     smaller = (f"student-{preset.first_steps}",) if preset.student else ()
@@ -97,74 +98,75 @@ def distill(
     tensorboard: bool = False,
     until: str | None = None,
 ) -> None:
-    """Train everything that `out` does not hold yet, ending with out/student-1, or with the stage `until`.
+    """Train every stage that `out` does not hold yet, up to out/student-1 or the stage `until`.
 
     start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
-    deadline: on time.monotonic's clock; OutOfTime past it. Raises UsageError where `out` was told other things.
+    deadline: on time.monotonic's clock; raises OutOfTime past it. Raises UsageError if `out` has other settings.
     """
-    keeping = Keeping(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
+    options = TrainerOptions(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as torch_device:
         check_batches(preset)
         if current().is_main:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
-            _claim(out, preset, data, start_from, check(preset, data), torch_device)
+            foreign = check(preset, data)
+            _prepare_folder(out, _new_run_file(preset, data, start_from, foreign, torch_device), start_from)
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         current().barrier()
         data = data or load_images(preset.data, preset.image_size)
-        _Run(preset, out, data, ComputeContext(torch_device, preset.compute)).train(keeping, until)
+        _Training(preset, out, data, ComputeContext(torch_device, preset.compute)).run(options, until)
 
 
-def _claim(
-    out: Path, preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None, device: torch.device
-) -> None:
-    """Write run.json, or check that the one there asks for the same; copy what another run has trained."""
-    wanted = RunFile(
+def _new_run_file(
+    preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None, device: torch.device
+) -> RunFile:
+    backbone = preset.lpips.backbone if uses_lpips(preset) else None
+    return RunFile(
         preset=preset,
         data=preset.data,
         data_sha256=data.sha256,
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
-        lpips_sha256=_backbone_sha256(preset),
+        lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
         versions={
             "python": platform.python_version(),
-            **{n: version(n) for n in ("torch", "diffusers", "rdd-edge")},
+            **{name: version(name) for name in ("torch", "diffusers", "rdd-edge")},
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
     )
+
+
+def _prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
+    """Write run.json and copy the stages of `start_from`; or check that `out` is a run with the same settings."""
     if (out / RUN_FILE).exists():
-        found = read_training_run(out)
-        # Where the data lie may differ, after a move to another machine; what they are may not.
-        wanted = wanted.model_copy(update={"preset": wanted.preset.model_copy(update={"data": found.preset.data})})
+        existing = read_training_run(out)
+        # The path of the data may have changed, after a move to another machine; its hash may not.
+        moved = new.preset.model_copy(update={"data": existing.preset.data})
+        new = new.model_copy(update={"preset": moved})
         for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "lpips_sha256"):
-            if getattr(found, field) != getattr(wanted, field):
-                raise UsageError(f"{out} was begun with another {field}: give the same settings or another --out")
+            if getattr(existing, field) != getattr(new, field):
+                raise UsageError(f"{out} was started with a different {field}: give the same settings or another --out")
         return
     if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is not empty and is not a run: choose another --out")
+        raise UsageError(f"{out} is neither empty nor a training run: choose another --out")
     if start_from is not None:
-        _copy_base(start_from, out, wanted)
-        wanted = wanted.model_copy(update={"compacted": read_training_run(start_from).compacted})
-    write_model(out / RUN_FILE, wanted)
+        _copy_base(start_from, out, new)
+        new = new.model_copy(update={"compacted": read_training_run(start_from).compacted})
+    write_model(out / RUN_FILE, new)
 
 
-def _backbone_sha256(preset: Preset) -> str | None:
-    """Of a file that `check` has found, where LPIPS is among the terms."""
-    return sha256_of(Path(preset.lpips.backbone)) if uses_lpips(preset) and preset.lpips.backbone else None
-
-
-def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
+def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
-    theirs = read_training_run(source)
+    base_run = read_training_run(source)
     shared = ("network", "extractor", "judge", "conditional", "first_steps", "base_steps", "image_size")
     for field in (*shared, "teacher_folder"):
-        if getattr(theirs.preset, field) != getattr(wanted.preset, field):
-            raise UsageError(f"{source} cannot be started from: its {field} differs from this run's")
-    if theirs.data_sha256 != wanted.data_sha256:
-        raise UsageError(f"{source} cannot be started from: it was trained on other data")
-    names = stage_names(wanted.preset)
-    base = base_stage(wanted.preset) if theirs.preset.student == wanted.preset.student else "teacher"
+        if getattr(base_run.preset, field) != getattr(new.preset, field):
+            raise UsageError(f"cannot start from {source}: its {field} differs from this run's")
+    if base_run.data_sha256 != new.data_sha256:
+        raise UsageError(f"cannot start from {source}: it was trained on other data")
+    names = stage_names(new.preset)
+    base = base_stage(new.preset) if base_run.preset.student == new.preset.student else "teacher"
     for name in names[: names.index(base) + 1]:
         if name in ("extractor", "judge", "teacher", base):
             if not (source / name).is_dir():
@@ -173,25 +175,22 @@ def _copy_base(source: Path, out: Path, wanted: RunFile) -> None:
                 shutil.copytree(source / name, folder, dirs_exist_ok=True)
 
 
-class _Run:
-    """The stages of one run, made one after the other from what the run's folder holds."""
+class _Training:
+    """The stages of one run, each built from the finished ones in the run's folder."""
 
     def __init__(self, preset: Preset, out: Path, data: ImageSet, context: ComputeContext) -> None:
         self.preset, self.out, self.context = preset, out, context
-        self.batches = Batches(data, context)
-        height, width, channels = data.images.shape[1:]
-        self.image_shape = (channels, height, width)
+        self.batches = ImageBatches(data, context)
+        self.image_shape = data.image_shape
         self.classes = None if data.classes is None else len(data.classes)
 
-    def train(self, keeping: Keeping, until: str | None = None) -> None:
-        p = self.preset
-        names = stage_names(p)
-        base = names.index(base_stage(p))
-        have_base = (self.out / names[base]).is_dir()
+    def run(self, options: TrainerOptions, until: str | None) -> None:
+        names = stage_names(self.preset)
+        teacher, base = names.index("teacher"), names.index(base_stage(self.preset))
+        has_base = (self.out / names[base]).is_dir()  # then the students above it are not needed
         for position, name in enumerate(names):
-            done = (self.out / name).is_dir() or (have_base and names.index("teacher") < position < base)
-            if not done:
-                run_stage(self._stage(name), self.out, keeping, self.context.device)
+            if not ((self.out / name).is_dir() or (has_base and teacher < position < base)):
+                run_stage(self._stage(name), self.out, options, self.context.device)
             current().barrier()  # the next stage reads what rank 0 has written
             if name == until:
                 return
@@ -201,18 +200,23 @@ class _Run:
     def _stage(self, name: str) -> Stage:
         p = self.preset
         if name == "extractor":
-            return ClassifierStage(name, self._classifier(p.extractor), p.extractor_training, self.batches, p.seed)
+            return self._classifier(name, p.extractor, p.extractor_training)
         if name == "judge":
             assert p.judge is not None and p.judge_training is not None
-            return ClassifierStage(name, self._classifier(p.judge), p.judge_training, self.batches, p.seed)
+            return self._classifier(name, p.judge, p.judge_training)
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
-            return TeacherStage(self._new(p.network, "teacher/weights"), p.teacher, self.batches, p.seed, p.conditional)
+            unet = self._new_unet(p.network, "teacher/weights")
+            return TeacherStage(unet, p.teacher, self.batches, p.seed, p.conditional)
         if p.sfddm:
             return self._single_fold(p.sfddm)
         steps = int(name.removeprefix("student-"))
         return self._smaller(p.student) if p.student and steps == p.first_steps else self._halving(steps)
+
+    def _classifier(self, name: str, shape: Extractor, training: ClassifierTraining) -> ClassifierStage:
+        config = ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)
+        return ClassifierStage(name, config, training, self.batches, self.preset.seed)
 
     def _conversion(self, folder: Path) -> MatchStage:
         """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
@@ -224,11 +228,11 @@ class _Run:
         )  # fmt: skip
 
     def _smaller(self, network: Network) -> MatchStage:
-        """A student of another shape, taught at the teacher's step count."""
+        """A student of another shape, taught at the teacher's number of sampling steps."""
         p = self.preset
         teacher = read_checkpoint(self.out / "teacher").load().to(self.context.device).requires_grad_(False)
         return MatchStage(
-            f"student-{p.first_steps}", partial(denoiser, teacher), self._new(network, "student/weights"),
+            f"student-{p.first_steps}", partial(denoiser, teacher), self._new_unet(network, "student/weights"),
             p.student_training or p.pd, self.batches, p.seed, p.conditional,
             grid=p.first_steps, role="student", method="match",
         )  # fmt: skip
@@ -236,10 +240,10 @@ class _Run:
     def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
         p, teacher = self.preset, read_checkpoint(self.out / "teacher")
         if p.student is not None:
-            student = self._new(p.student, "student/weights")
+            student = self._new_unet(p.student, "student/weights")
         elif sfddm.start == "random":
             arguments = {key: value for key, value in teacher.config.items() if not key.startswith("_")}
-            student = build_unet(arguments, int(generator(p.seed, "student/weights", 0).initial_seed()))
+            student = build_unet(arguments, self._seed("student/weights"))
         else:
             student = teacher.load()
         return SfddmStage(
@@ -247,30 +251,32 @@ class _Run:
             p.conditional,
         )  # fmt: skip
 
-    def _new(self, network: Network, name: str) -> nn.Module:
-        arguments = network.unet(self.image_shape, self.classes if self.preset.conditional else None)
-        return build_unet(arguments, int(generator(self.preset.seed, name, 0).initial_seed()))
-
     def _halving(self, steps: int) -> HalvingStage:
-        """The student of `steps` steps: it starts from the weights of its teacher of twice as many."""
+        """The student of `steps` steps, starting from the weights of its teacher of twice as many."""
         p = self.preset
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
         by_pd = steps >= p.base_steps
-        losses = Losses(pd=1.0) if by_pd else p.losses
-        terms = Objective(
-            losses, p.taus, p.memory, steps, self._features() if losses.uses_features else None, self.context,
-            self.context.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None,
-        )  # fmt: skip
-        if terms.extractor is not None:
-            channels = int(terms.extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
-            terms.prepare(channels, int(generator(p.seed, f"head-{steps}", 0).initial_seed()))
         return HalvingStage(
-            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method, terms,
-            p.halving(steps), self.batches, p.seed, p.conditional,
+            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method,
+            self._objective(Losses(pd=1.0) if by_pd else p.losses, steps), p.halving(steps), self.batches, p.seed,
+            p.conditional,
         )  # fmt: skip
 
-    def _features(self) -> nn.Module:
-        return self.context.prepare(load_feature_network(self.out / "extractor")[1])
+    def _objective(self, losses: Losses, steps: int) -> Objective:
+        p, extractor = self.preset, None
+        if losses.uses_features:
+            extractor = self.context.prepare(load_feature_network(self.out / "extractor")[1])
+        perceptual = self.context.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None
+        objective = Objective(losses, p.taus, p.memory, steps, extractor, self.context, perceptual)
+        if extractor is not None:
+            channels = int(extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
+            objective.prepare(channels, self._seed(f"head-{steps}"))
+        return objective
 
-    def _classifier(self, shape: Extractor) -> ExtractorConfig:
-        return ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)
+    def _new_unet(self, network: Network, key: str) -> nn.Module:
+        arguments = network.unet(self.image_shape, self.classes if self.preset.conditional else None)
+        return build_unet(arguments, self._seed(key))
+
+    def _seed(self, key: str) -> int:
+        """The seed of initial weights."""
+        return int(generator(self.preset.seed, key, 0).initial_seed())

@@ -1,7 +1,7 @@
-"""The state of an unfinished stage on disk: safetensors with a JSON beside them, hash-checked, the last two kept.
+"""The state of an unfinished stage on disk: safetensors with their hashes in a JSON file; the last two are kept.
 
 FOLDER/step-00000500/state-00000.safetensors …   every tensor, in shards of a bounded size
-FOLDER/step-00000500/state.json                  step, hashes, shapes; the folder takes its name when it is whole
+FOLDER/step-00000500/state.json                  step, hashes, shapes; the folder gets its name when it is complete
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class _Header(Frozen):
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)
     shards: dict[str, Sha256]  # by file name
-    shapes: dict[str, tuple[int, ...]]  # of the tensors that lie in several shards, each a flat piece NAME#k
+    shapes: dict[str, tuple[int, ...]]  # of the tensors that were split into flat pieces NAME#k
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes: int = SHARD_BYTES) -> None:
-    """Write the state after `step` steps in files of at most `shard_bytes` of values, then drop all but the last two.
+    """Write the state after `step` steps in files of at most `shard_bytes` of values, then delete all but the last two.
 
-    A tensor larger than that is cut. One shard is brought to the host at a time.
+    A larger tensor is split. One shard at a time is copied to the host.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     with new_folder(folder / f"step-{step:08d}") as new:
@@ -60,7 +60,7 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes:
 
 
 def _shards(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, Tensor]]:
-    """Tensors packed in order; the shapes of those that are cut are noted in `shapes`."""
+    """Tensors packed in order; the shapes of those that are split are added to `shapes`."""
     shard: dict[str, Tensor] = {}
     size = 0
     for name, piece in _pieces(tensors, most, shapes):
@@ -83,17 +83,17 @@ def _pieces(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, 
 
 
 def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], list[str]] | None:
-    """The newest whole state: steps done, tensors, and a sentence for each newer one that is broken."""
-    complaints: list[str] = []
+    """The newest complete state: steps done, tensors, and a warning for each newer one that is damaged."""
+    warnings: list[str] = []
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             header = read_model(path / "state.json", _Header)
-            broken = next((name for name, sha256 in header.shards.items() if sha256_of(path / name) != sha256), None)
-            if broken is None:
-                return header.step, _joined(path, header), complaints
-            complaints.append(f"{path / broken} is broken (its SHA-256 differs): the state before it is used")
+            damaged = next((name for name, sha256 in header.shards.items() if sha256_of(path / name) != sha256), None)
+            if damaged is None:
+                return header.step, _joined(path, header), warnings
+            warnings.append(f"{path / damaged} is damaged (its SHA-256 differs): using the state before it")
         except (RddEdgeError, OSError) as error:
-            complaints.append(f"{path} is broken ({error}): the state before it is used")
+            warnings.append(f"{path} is damaged ({error}): using the state before it")
     return None
 
 
@@ -117,15 +117,15 @@ def select(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's per-parameter state as flat tensors; rates are a function of the step and are not state."""
+    """An optimizer's per-parameter state as flat tensors. The rate is a function of the step and not part of it."""
     state = optimizer.state_dict()["state"]
     return {f"{i}.{key}": torch.as_tensor(value) for i, entry in state.items() for key, value in entry.items()}
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
-    """Load what `optimizer_tensors` gave, each moment in its parameter's own order of memory.
+    """Load the tensors of `optimizer_tensors`, each moment with the strides of its parameter.
 
-    A fused optimizer walks parameter and moments side by side through memory and does not look at their strides.
+    A fused optimizer steps through the memory of parameter and moments together, without looking at their strides.
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
@@ -139,7 +139,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
 
 def modules_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """Parameters and buffers of named modules, flat."""
+    """Parameters and buffers of named modules, as NAME.KEY."""
     result: dict[str, Tensor] = {}
     for name, module in modules.items():
         result |= prefixed(name, dict(module.state_dict()))

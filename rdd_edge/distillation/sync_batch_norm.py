@@ -1,4 +1,4 @@
-"""Batch normalisation over the batch of all processes, so that a classifier trains as it would on one."""
+"""Batch normalisation over the batch of all ranks, so that a classifier trains as it would on one."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import Tensor, nn
 from ..distributed import current
 from .collectives import all_sum
 
-__all__ = ["span_processes"]
+__all__ = ["synchronize_batch_norm"]
 
 
 class _GlobalBatchNorm(nn.BatchNorm2d):
-    """BatchNorm2d whose statistics are those of the whole batch; torch's own SyncBatchNorm runs on CUDA alone."""
+    """BatchNorm2d with the statistics of the whole batch; torch's own SyncBatchNorm runs on CUDA only."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
         full = x if x.dtype == torch.float64 else x.float()
-        own = torch.cat([full.sum((0, 2, 3)), full.new_full((1,), x.numel() / x.shape[1])])
-        total = all_sum(own)
+        sums = torch.cat([full.sum((0, 2, 3)), full.new_full((1,), x.numel() / x.shape[1])])
+        total = all_sum(sums)
         count, mean = total[-1].detach(), total[:-1] / total[-1].detach()
         centred = full - mean.view(1, -1, 1, 1)
         variance = all_sum(centred.square().sum((0, 2, 3))) / count
-        self._follow(mean.detach(), variance.detach(), count)
+        self._update_running(mean.detach(), variance.detach(), count)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)).to(x.dtype)
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None and self.momentum is not None
         assert self.num_batches_tracked is not None
         self.running_mean.lerp_(mean, self.momentum)
@@ -36,8 +36,8 @@ class _GlobalBatchNorm(nn.BatchNorm2d):
         self.num_batches_tracked += 1
 
 
-def span_processes(network: nn.Module) -> None:
-    """Make every BatchNorm2d of a network span the world, in place; its state keeps its names. One process: nothing."""
+def synchronize_batch_norm(network: nn.Module) -> None:
+    """Give every BatchNorm2d of a network the statistics of all ranks, in place. Its state keeps its names."""
     if current().size == 1:
         return
     for module in network.modules():

@@ -1,10 +1,10 @@
-"""One loop for every stage: resume, step, log, checkpoint, finish.
+"""One loop for every stage: resume, step, log, save, finish.
 
-A stage is an object with `step`; everything it draws is keyed by the step's number, so stopping between any two steps
-and loading the state gives the same weights as never having stopped.
+Everything that a stage draws is keyed by the number of the step, so stopping between any two steps and loading the
+state gives the same weights as never having stopped.
 
-Every process of a run holds the whole state, so rank 0 alone writes it. Between logged steps the processes exchange
-nothing but the step's own gathers and sums; when to stop is rank 0's to say, at a logged step.
+Every rank of a run holds the whole state, so rank 0 alone writes it. Between logged steps the ranks exchange nothing
+but the step's own gathers and sums; rank 0 decides at a logged step when to stop.
 """
 
 from __future__ import annotations
@@ -12,38 +12,35 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from ..console import reporter
 from ..distributed import current
-from .guard import Guard
-from .logs import Log, NoLog, RunLog
-from .sample_grids import Pictured, due, pictures
+from .guard import DivergenceGuard
+from .logs import Log, RunLog, SilentLog
+from .sample_grids import grid_images, is_grid_step
+from .stages.base import DiffusionStage, Stage
 from .state import SHARD_BYTES, load_latest, save_state
 
-__all__ = ["LOG_STEPS", "SAVE_SECONDS", "Keeping", "OutOfTime", "Stage", "run_stage"]
+__all__ = ["LOG_STEPS", "SAVE_SECONDS", "OutOfTime", "TrainerOptions", "run_stage"]
 
 SAVE_SECONDS = 30.0
 LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchronisation
 
 
 class OutOfTime(Exception):
-    """The time the user gave is over; the state is on disk."""
+    """The deadline has passed; the state is saved."""
 
 
 @dataclass(frozen=True)
-class Keeping:
-    """When to stop, and what to leave on disk on the way.
+class TrainerOptions:
+    """When to stop and to save, and what to write beside the weights.
 
-    deadline: on time.monotonic's clock.  save_seconds: how much work a kill may cost.
-    shard_bytes: of a file of the state.  tensorboard: whether scalars go there beside the JSON lines, and grids of
-    samples there and beside those.
+    deadline: on time.monotonic's clock.  save_seconds: between two saved states.  shard_bytes: largest file of a state.
+    tensorboard: write the scalars for TensorBoard as well, and grids of samples.
     """
 
     deadline: float = math.inf
@@ -52,60 +49,41 @@ class Keeping:
     tensorboard: bool = False
 
 
-class Stage(Protocol):
-    """A resumable piece of training that ends in a folder."""
+def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.device) -> None:
+    """Run a stage from its saved state to its end: writes RUN/<name>/ and RUN/logs/<name>.jsonl.
 
-    name: str
-    steps: int
-
-    def step(self, index: int, log: bool) -> Mapping[str, Tensor | float | None] | None:
-        """One optimizer step; what is logged when `log` is set. The key "loss" is the one shown."""
-        ...
-
-    def state(self) -> dict[str, Tensor]: ...
-
-    def load(self, state: dict[str, Tensor]) -> None: ...
-
-    def finish(self, path: Path) -> None:
-        """Write the stage's folder."""
-        ...
-
-
-def run_stage(stage: Stage, run: Path, keeping: Keeping, device: torch.device) -> None:
-    """Run a stage to its end from wherever it stands, leaving RUN/<name>/ and RUN/logs/<name>.jsonl.
-
-    Raises OutOfTime past the deadline, TrainingError on a loss that is not finite or explodes.
+    Raises OutOfTime past the deadline, TrainingError for a loss that is not finite or explodes.
     """
-    processes, folder = current(), run / ".state" / stage.name
+    ranks, folder = current(), run / ".state" / stage.name
     done = _resume(stage, folder)
-    processes.barrier()  # nobody writes while another still reads
-    log: Log = RunLog(run, stage.name, done, keeping.tensorboard) if processes.is_main else NoLog()
-    guard = Guard(stage.name)
+    ranks.barrier()  # no rank writes while another still reads
+    log: Log = RunLog(run, stage.name, done, options.tensorboard) if ranks.is_main else SilentLog()
+    guard = DivergenceGuard(stage.name)
     reporter().begin(stage.name, stage.steps, done, "steps")
-    saved = time.monotonic()
+    draws_grids, saved = options.tensorboard and ranks.is_main, time.monotonic()
     for index in range(done, stage.steps):
         logged = index % LOG_STEPS == 0 or index == stage.steps - 1
-        # Processes that save at moments of their own would part ways, so several do it where all of them log.
-        may_stop = processes.size == 1 or logged
+        # Several ranks agree on what to do at logged steps only: anything more often would cost synchronisation.
+        may_save = ranks.size == 1 or logged
         now = time.monotonic()
-        late = may_stop and processes.agree(now >= keeping.deadline, device)
-        save = may_stop and (late or processes.agree(now - saved >= keeping.save_seconds, device))
-        values = stage.step(index, log=logged or save)  # what is saved has been looked at
+        late = may_save and ranks.agree(now >= options.deadline, device)
+        save = may_save and (late or ranks.agree(now - saved >= options.save_seconds, device))
+        values = stage.step(index, log=logged or save)  # so that the guard has seen what is saved
         if values is not None:
             numbers = guard.check(index, values, remember=logged)
             if logged:
                 log.write(index, numbers)
-        if keeping.tensorboard and processes.is_main and isinstance(stage, Pictured) and due(index, stage.steps):
-            log.draw(index, pictures(stage, device))
+        if draws_grids and isinstance(stage, DiffusionStage) and is_grid_step(index, stage.steps):
+            log.draw(index, grid_images(stage, device))
         reporter().advance(index + 1, log.loss)
         if save:
-            if processes.is_main:
-                save_state(folder, index + 1, stage.state(), keeping.shard_bytes)
+            if ranks.is_main:
+                save_state(folder, index + 1, stage.state(), options.shard_bytes)
             saved = time.monotonic()
             if late and index + 1 < stage.steps:
-                processes.barrier()
+                ranks.barrier()
                 raise OutOfTime(f"stopped in stage {stage.name} after {index + 1} of {stage.steps} steps")
-    if processes.is_main:
+    if ranks.is_main:
         stage.finish(run / stage.name)
         shutil.rmtree(folder, ignore_errors=True)
     log.close()
@@ -113,11 +91,11 @@ def run_stage(stage: Stage, run: Path, keeping: Keeping, device: torch.device) -
 
 
 def _resume(stage: Stage, folder: Path) -> int:
-    """Load the newest whole state; the steps that are done."""
-    if (found := load_latest(folder)) is None:
+    """Load the newest complete state; returns the number of steps done."""
+    if (state := load_latest(folder)) is None:
         return 0
-    done, tensors, complaints = found
+    done, tensors, warnings = state
     stage.load(tensors)
-    for complaint in complaints:
-        reporter().note(complaint)
+    for warning in warnings:
+        reporter().note(warning)
     return done

@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ..distillation.config import Preset, changed
+from ..distillation.config import Preset
+from ..distillation.presets import changed
 from ..distributed import current
 from ..drawing.charts import curve
 from ..errors import UsageError

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ..diffusion.checkpoint import Checkpoint
 from ..diffusion.rounding import Half
-from ..distillation.config import PRESETS, ClassifierTraining, Preset, Training
+from ..distillation.config import ClassifierTraining, Preset, Training
 from ..distillation.logs import stage_seconds
+from ..distillation.presets import PRESETS
 from ..distillation.run import RunFile, stage_names
 from ..evaluation.checkpoint import Evaluation
 

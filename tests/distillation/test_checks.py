@@ -1,4 +1,4 @@
-"""Bad input: one sentence each, before any training starts and before any folder is made."""
+"""Bad input: one sentence each, before any training starts and before any folder is created."""
 
 from dataclasses import replace
 
@@ -9,7 +9,8 @@ from tiny import TINY, Recorder, tiny, train
 
 from rdd_edge.data import ImageSet, load_images
 from rdd_edge.distillation.checks import check
-from rdd_edge.distillation.config import PRESETS, Preset, resolve
+from rdd_edge.distillation.config import Preset
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.errors import DataError, RddEdgeError, UsageError
 from rdd_edge.evaluation.ablation import study
 from rdd_edge.evaluation.checkpoint import evaluate
@@ -17,10 +18,10 @@ from rdd_edge.evaluation.sources import evaluation_sources
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 
 
-def pictures(count: int = 40, side: int = 32, channels: int = 3, classes: int = 2) -> ImageSet:
+def blank_images(count: int = 40, side: int = 32, channels: int = 3, classes: int = 2) -> ImageSet:
     images = np.zeros((count, side, side, channels), np.uint8)
     names = tuple(map(str, range(classes)))
-    return ImageSet("pictures", images, np.arange(count) % classes, names, "0" * 64)
+    return ImageSet("blank", images, np.arange(count) % classes, names, "0" * 64)
 
 
 BAD: dict[str, tuple[Preset, ImageSet | None, type[RddEdgeError], str]] = {
@@ -30,24 +31,24 @@ BAD: dict[str, tuple[Preset, ImageSet | None, type[RddEdgeError], str]] = {
     "no labels, conditional": (
         tiny("conditional=true"), replace(load_images("digits"), labels=None, classes=None), DataError, "has no labels",
     ),
-    "one class": (tiny(), pictures(classes=1), DataError, "pictures has one class: a classifier needs two"),
-    "three images": (tiny(), pictures(3), DataError, "pictures has 3 images: give at least 4"),
+    "one class": (tiny(), blank_images(classes=1), DataError, "blank has one class: a classifier needs two"),
+    "three images": (tiny(), blank_images(3), DataError, "blank has 3 images: give at least 4"),
     "phi that decreases": (
         resolve("digits", method="sfddm", subsequence="5,1,16", settings=TINY), None, UsageError, "does not increase",
     ),
     "a size the levels do not divide": (
-        resolve("cifar10"), pictures(side=30), UsageError,
-        "network halves images 3 times, and 30 x 30 pixels are no multiple of 8: give another --image-size",
+        resolve("cifar10"), blank_images(side=30), UsageError,
+        "network halves images 3 times, and 30 x 30 pixels are not multiples of 8: use a different --image-size",
     ),
     "a student of such levels": (
         tiny("student={\"channels\": [4, 4, 4, 4, 4], \"blocks\": 1, \"groups\": 4}"), None, UsageError,
-        "student halves images 4 times, and 8 x 8 pixels are no multiple of 16",
+        "student halves images 4 times, and 8 x 8 pixels are not multiples of 16",
     ),
     "channels that are no groups": (
-        tiny("network.groups=5"), None, UsageError, r"network makes no network for images of 1x8x8 .*num_channels",
+        tiny("network.groups=5"), None, UsageError, r"network cannot be built for images of 1x8x8 .*num_channels",
     ),
     "an extractor deeper than the images": (
-        tiny("extractor.widths=[1,1,1,1,1]"), None, UsageError, r"extractor takes no images of 1x8x8 .*too small",
+        tiny("extractor.widths=[1,1,1,1,1]"), None, UsageError, r"extractor cannot take images of 1x8x8 .*too small",
     ),
     "a queue smaller than what is drawn": (
         tiny("memory.draw=31"), None, UsageError, "memory.draw is 31 and memory.capacity 30",
@@ -72,7 +73,7 @@ def test_a_run_that_cannot_be_is_refused(tmp_path, name):
 )
 def test_every_preset_fits_its_data_and_a_check_changes_no_draw(name, side, classes):
     before = torch.get_rng_state()
-    assert check(PRESETS[name], pictures(10, side, 1 if name == "digits" else 3, classes)) is None
+    assert check(PRESETS[name], blank_images(10, side, 1 if name == "digits" else 3, classes)) is None
     assert torch.equal(torch.get_rng_state(), before)
 
 

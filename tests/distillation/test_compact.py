@@ -1,4 +1,4 @@
-"""A run made small, carried elsewhere, and continued there by the same command."""
+"""A run is compacted, moved, and continued by the same command."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_the_data_may_lie_elsewhere_and_the_settings_may_not_differ(tmp_path: Pa
     moved = told.preset.model_copy(update={"data": "/elsewhere/digits"})
     (run / "run.json").write_text(told.model_copy(update={"preset": moved}).model_dump_json())
     distill(tiny(), run, device="cpu", until="teacher")
-    with pytest.raises(UsageError, match="was begun with another preset"):
+    with pytest.raises(UsageError, match="was started with a different preset"):
         distill(tiny("teacher.steps=9"), run, device="cpu")
 
 
@@ -107,5 +107,5 @@ def test_the_rate_warms_up_again_only_where_the_moments_were_left_out() -> None:
 
 def test_what_is_there_is_not_replaced(tmp_path: Path) -> None:
     run = stopped(tmp_path, "judge", 1)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         compact(run, run)

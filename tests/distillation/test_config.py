@@ -1,8 +1,9 @@
-"""Presets and what the command line makes of them."""
+"""Presets and the changes that options make to them."""
 
 import pytest
 
-from rdd_edge.distillation.config import METHODS, PRESETS, Preset, resolve
+from rdd_edge.distillation.config import METHODS, Preset
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.errors import UsageError
 
 
@@ -30,7 +31,7 @@ def test_terms_stand_in_for_a_method():
     ("arguments", "says"),
     [
         ({"losses": "cfd,nonsense"}, "terms.1"),
-        ({"losses": "cfd", "method": "rdd"}, "one of the two"),
+        ({"losses": "cfd", "method": "rdd"}, "give one of them"),
         ({"settings": ["first_steps=24"]}, "power of two"),
         ({"settings": ["first_steps=4"]}, "at least base_steps"),
         ({"settings": ["teacher.rate=-1"]}, "teacher.rate"),

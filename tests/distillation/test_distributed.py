@@ -1,4 +1,4 @@
-"""Two processes train what one trains."""
+"""Two processes train the same as one."""
 
 import os
 import subprocess

@@ -15,7 +15,8 @@ from parquets import write_parquet
 from rdd_edge.data import ImageSet, load_images
 from rdd_edge.data.images import content_sha256
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.distillation.config import Preset, resolve
+from rdd_edge.distillation.config import Preset
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill, stage_names
 from rdd_edge.metrics.classifiers import load_feature_network
 

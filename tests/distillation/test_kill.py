@@ -1,4 +1,4 @@
-"""kill -9 at twenty random moments over a run of every stage of the digits preset: the weights do not know of it."""
+"""kill -9 at twenty random moments over a run of every stage of the digits preset: the weights stay the same."""
 
 import os
 import random
@@ -23,7 +23,7 @@ MORE = (
 
 
 def in_the_middle_of_a_save(run: Path) -> bool:
-    """Whether a folder stands beside the name it will take: a state, a stage's result, or run.json."""
+    """Whether a temporary file or folder exists: of a state, a stage's result, or run.json."""
     for _, folders, files in os.walk(run):
         if any(name.startswith(".") and name != ".state" for name in (*folders, *files)):
             return True
@@ -31,7 +31,7 @@ def in_the_middle_of_a_save(run: Path) -> bool:
 
 
 def newest(run: Path) -> float:
-    """Time of the last change below the run, 0 where there is none; files come and go while we look."""
+    """Time of the last change below the run, 0 without one, while files come and go."""
     times = [0.0]
     for folder, _, files in os.walk(run):
         for name in ("", *files):
@@ -45,8 +45,8 @@ def newest(run: Path) -> float:
 def wait(process: subprocess.Popen[bytes], until: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 240
     while not until():
-        assert process.poll() is None, f"the run was over: {process.stderr.read().decode()}"
-        assert time.monotonic() < deadline, "the run stands still"
+        assert process.poll() is None, f"the run ended: {process.stderr.read().decode()}"
+        assert time.monotonic() < deadline, "the run makes no progress"
         time.sleep(0.001)
 
 
@@ -73,7 +73,7 @@ def test_kill_9_at_twenty_random_moments(tmp_path):
     whole, run = tmp_path / "whole", tmp_path / "run"
     began = time.monotonic()
     distill(tiny(*MORE), whole, device="cpu", save_seconds=0)
-    span = 0.9 * (time.monotonic() - began) / KILLS  # of a life: twenty together are half of a run
+    span = 0.9 * (time.monotonic() - began) / KILLS  # between start and kill: twenty together are half of a run
     settings = [word for setting in (*TINY, *MORE) for word in ("--set", setting)]
     command = [sys.executable, "-m", "rdd_edge", "distill", "--device", "cpu", "--save-seconds", "0", "--out", str(run)]
     draws, stages, saves = random.Random(0), set[str](), 0

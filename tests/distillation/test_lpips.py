@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from tiny import tiny
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.distillation.config import Lpips, resolve
+from rdd_edge.distillation.config import Lpips
 from rdd_edge.distillation.losses.lpips import PerceptualDistance, load_lpips
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.errors import CorruptError, DependencyError, MissingError, UsageError
 
@@ -145,7 +146,7 @@ def test_a_run_by_pd_lpips(package):
     last = (out / "logs" / "student-1.jsonl").read_text().splitlines()[-1]
     assert '"pd": ' in last and '"lpips": ' in last and '"lpips_grad_norm": ' in last
     torch.save(backbone("alex") | {"more": torch.zeros(1)}, package / "alex.pth")
-    with pytest.raises(UsageError, match="begun with another lpips_sha256"):
+    with pytest.raises(UsageError, match="started with a different lpips_sha256"):
         distill(pd_lpips(package), out, device="cpu")
 
 
@@ -168,7 +169,7 @@ def test_what_cannot_be_is_refused_before_any_folder(package, monkeypatch):
     with pytest.raises(CorruptError, match=r"not torchvision's vgg: features\.0\.weight is \(64, 3, 11, 11\)"):
         refused(package, "lpips.network=vgg")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, package / "part.pth")
-    with pytest.raises(CorruptError, match=r"features\.0\.bias is nothing"):
+    with pytest.raises(CorruptError, match=r"features\.0\.bias is missing"):
         refused(package, path="part.pth")
     torch.save(backbone("alex") | {"features.3.bias": torch.full((192,), torch.nan)}, package / "nan.pth")
     with pytest.raises(CorruptError, match=r"NaN or infinity in features\.3\.bias"):

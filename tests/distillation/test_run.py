@@ -1,4 +1,4 @@
-"""Whole runs at a toy size: what they leave, how they resume, what they refuse."""
+"""Whole runs at a toy size: what they write, how they resume, what they refuse."""
 
 import json
 import os
@@ -68,7 +68,7 @@ def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path, stage, afte
     out = tmp_path / "run"
     with pytest.raises(Killed):
         train(tiny(), out, KilledAt(stage, after), device="cpu", save_seconds=0)
-    (out / ".teacher.12345678").mkdir()  # what a kill in the middle of a write leaves
+    (out / ".teacher.12345678").mkdir()  # left by a kill in the middle of a write
     second = Recorder()
     train(tiny(), out, second, device="cpu")
     assert not (out / ".teacher.12345678").exists()
@@ -91,12 +91,12 @@ def test_a_broken_state_is_passed_over_for_the_one_before(finished, tmp_path):
 
 
 def files_in(run: Path) -> int:
-    """Tensors on disk; folders come and go while we look."""
+    """Number of safetensors files on disk, while folders come and go."""
     return sum(name.endswith(".safetensors") for _, _, names in os.walk(run) for name in names)
 
 
 def test_kill_9_at_any_moment(finished, tmp_path):
-    """The real thing: the process is killed three times at moments it does not choose."""
+    """SIGKILL to the process, three times."""
     out = tmp_path / "run"
     settings = [word for setting in TINY for word in ("--set", setting)]
     command = [sys.executable, "-m", "rdd_edge", "distill", "--out", str(out), "--save-seconds", "0", *settings]
@@ -143,13 +143,13 @@ def test_starting_from_an_unfit_run_is_refused(finished, tmp_path):
 
 
 def test_another_setting_for_the_same_folder_is_refused(finished):
-    with pytest.raises(UsageError, match="begun with another preset"):
+    with pytest.raises(UsageError, match="started with a different preset"):
         distill(tiny("distillation.rate=0.1"), finished)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    (tmp_path / "file").write_text("mine")
-    with pytest.raises(UsageError, match="is not a run"):
+    (tmp_path / "file").write_text("notes")
+    with pytest.raises(UsageError, match="neither empty nor a training run"):
         distill(tiny(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 

@@ -1,4 +1,4 @@
-"""Grids of samples while stages train: what they show, when they come, and that the weights know nothing of them."""
+"""Grids of samples during training: what they show, when they are drawn, and that they do not change the weights."""
 
 import numpy as np
 import pytest
@@ -9,11 +9,12 @@ from tiny import TINY, Killed, KilledAt, tiny, train, weights
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.diffusion.sampling import sample_images
-from rdd_edge.distillation.batches import Batches
+from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
-from rdd_edge.distillation.sample_grids import Pictured, due, frozen_copy, pictures
+from rdd_edge.distillation.sample_grids import grid_images, is_grid_step
+from rdd_edge.distillation.stages.base import DiffusionStage, frozen_copy
 from rdd_edge.distillation.stages.teacher import TeacherStage
 from rdd_edge.drawing.grid import grid_png
 from rdd_edge.portable.noise import normals, to_uint8
@@ -75,7 +76,7 @@ def test_sfddm_and_matching_draw_too(tmp_path, options):
 
 @pytest.mark.parametrize("steps", [1, 2, 4, 7, 400, 20_000])
 def test_grids_come_after_each_quarter_and_the_last_step(steps):
-    found = [index for index in range(steps) if due(index, steps)]
+    found = [index for index in range(steps) if is_grid_step(index, steps)]
     assert len(found) == min(4, steps)
     assert found[-1] == steps - 1
 
@@ -95,10 +96,10 @@ def test_of_more_channels_the_first_is_shown():
     from rdd_edge.data import load_images
 
     preset = tiny()
-    data = Batches(load_images("digits"), ComputeContext(torch.device("cpu")))
+    data = ImageBatches(load_images("digits"), ComputeContext(torch.device("cpu")))
     stage = TeacherStage(build_unet(preset.network.unet((4, 8, 8), None), 0), preset.teacher, data, 0, False)
-    assert isinstance(stage, Pictured)
-    images = pictures(stage, torch.device("cpu"))
+    assert isinstance(stage, DiffusionStage)
+    images = grid_images(stage, torch.device("cpu"))
     assert images.shape == (16, 8, 8, 1)
     z = torch.from_numpy(normals(0, range(16), (4, 8, 8)))
     assert np.array_equal(images[..., 0], to_uint8(stage.samples(z, None).numpy())[..., 0])

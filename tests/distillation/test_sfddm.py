@@ -18,7 +18,7 @@ from rdd_edge.diffusion.subsequence import (
     sample_subsequence,
     subsequence_scheduler,
 )
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.stages.sfddm import with_hidden
 from rdd_edge.errors import UsageError
@@ -143,10 +143,10 @@ def test_a_student_on_an_even_grid_from_the_teachers_weights_has_nothing_to_lear
 def test_refusals_come_before_any_folder(tmp_path):
     with pytest.raises(UsageError, match="does not increase"):
         distill(sfddm(subsequence="5,1,16"), tmp_path / "run")
-    with pytest.raises(UsageError, match="go with --method sfddm"):
+    with pytest.raises(UsageError, match="need --method sfddm"):
         resolve("digits", sfddm_steps=2)
     with pytest.raises(UsageError, match="not a list of whole numbers"):
         resolve("digits", method="sfddm", subsequence="1,x")
-    with pytest.raises(UsageError, match="3 indices makes no student of 2"):
+    with pytest.raises(UsageError, match="3 indices does not fit 2 steps"):
         resolve("digits", method="sfddm", sfddm_steps=2, subsequence="1,2,32")
     assert not (tmp_path / "run").exists()

@@ -1,4 +1,4 @@
-"""States in shards, runs that explode, scalars for TensorBoard, and the options that only change the speed."""
+"""States in shards, divergence, scalars for TensorBoard, and the options that only change the speed."""
 
 import pytest
 import torch
@@ -6,8 +6,9 @@ from tiny import Killed, KilledAt, as_rank, tiny, train, weights
 
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.distillation.compute_context import ComputeContext
-from rdd_edge.distillation.config import PRESETS, Compute, resolve
-from rdd_edge.distillation.guard import Guard
+from rdd_edge.distillation.config import Compute
+from rdd_edge.distillation.guard import DivergenceGuard
+from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.errors import TrainingError
@@ -23,8 +24,8 @@ def test_a_state_in_shards_is_a_round_trip_and_no_shard_is_larger_than_asked(tmp
         assert file.stat().st_size - 8 - header <= 128
     found = load_latest(tmp_path)
     assert found is not None
-    step, loaded, complaints = found
-    assert (step, complaints, set(loaded)) == (4, [], set(tensors))
+    step, loaded, warnings = found
+    assert (step, warnings, set(loaded)) == (4, [], set(tensors))
     assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
 
 
@@ -39,7 +40,7 @@ def test_a_missing_shard_is_passed_over(tmp_path):
 
 
 def test_an_exploding_term_is_named_and_a_term_that_joins_is_not():
-    guard = Guard("student-4")
+    guard = DivergenceGuard("student-4")
     for index in range(10):
         guard.check(index, {"loss": 0.1, "cfd": 0.1, "cfd_grad_norm": 1.0, "m_p2p": None}, remember=True)
     joined = {"loss": 500.0, "cfd": 0.2, "cfd_grad_norm": 1.0, "m_p2p": 4e3, "m_p2p_grad_norm": 1.0}
@@ -66,8 +67,8 @@ def test_half_precision_and_memory_order_stay_inside_the_network():
     unet = build_unet(tiny().network.unet((1, 8, 8), None), 0).eval()
     z, t = torch.randn(4, 1, 8, 8), torch.tensor([0.25, 0.5, 0.75, 1.0])
     plain = denoiser(unet)(z, t)
-    place = ComputeContext(torch.device("cpu"), compute=Compute(bf16=True, channels_last=True))
-    fast = denoiser(place.prepare(unet), None, place.autocast)(z, t)
+    context = ComputeContext(torch.device("cpu"), compute=Compute(bf16=True, channels_last=True))
+    fast = denoiser(context.prepare(unet), None, context.autocast)(z, t)
     assert fast.dtype == torch.float32
     assert not torch.equal(fast, plain)
     torch.testing.assert_close(fast, plain, rtol=0.05, atol=0.05)
@@ -120,7 +121,7 @@ def test_noise_drawn_on_the_device_is_the_same_for_any_number_of_processes_and_l
 
 
 def test_an_extractor_is_compiled_as_one_graph():
-    """Of a plain nn.Sequential torch.compile takes each layer by itself, and after eight of different width none."""
+    """torch.compile takes each layer of a plain nn.Sequential by itself, and after eight of different width none."""
     from torch._dynamo.testing import CompileCounter
 
     from rdd_edge.metrics.classifiers import ExtractorConfig, build_features
@@ -140,19 +141,19 @@ def test_an_extractor_is_compiled_as_one_graph():
 def test_the_average_is_that_of_its_formula():
     """EMA, weight by weight, in float64 from the weights after each step."""
     from rdd_edge.data import load_images
-    from rdd_edge.distillation.batches import Batches
+    from rdd_edge.distillation.batches import ImageBatches
     from rdd_edge.distillation.stages.teacher import TeacherStage
 
     chosen = tiny("teacher.ema=0.3")
-    data = Batches(load_images("digits"), ComputeContext(torch.device("cpu")))
+    data = ImageBatches(load_images("digits"), ComputeContext(torch.device("cpu")))
     stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, data, 0, False)
-    average = {name: value.double() for name, value in stage.unet.state_dict().items()}
+    average = {name: value.double() for name, value in stage.network.state_dict().items()}
     for index in range(6):
         stage.step(index, log=False)
         decay = min(0.3, (1 + index) / (10 + index))
-        for name, value in stage.unet.state_dict().items():
+        for name, value in stage.network.state_dict().items():
             average[name] = decay * average[name] + (1 - decay) * value.double()
-        if index == 2:  # what is loaded is what goes on
+        if index == 2:  # a loaded state continues
             state = {name: value.clone() for name, value in stage.state().items()}
             stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 1), chosen.teacher, data, 0, False)
             stage.load(state)

@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.cli import app
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.targets import load_target
 
 GROUP: Any = get_command(app)

@@ -119,7 +119,7 @@ def test_the_command_line_page_shows_every_option():
 
 
 def test_the_presets_page_shows_values_that_can_be_set():
-    from rdd_edge.distillation.config import resolve
+    from rdd_edge.distillation.presets import resolve
 
     rows = re.findall(r"^\| `([\w.]+)` \| `?([^|`]*)`? \|", GENERATED["reference/presets.md"](), re.MULTILINE)
     assert ("teacher.steps", "2000") in rows

@@ -8,7 +8,7 @@ from PIL import Image
 from tiny import TINY, Recorder, tiny
 
 from rdd_edge.console import reporting_to
-from rdd_edge.distillation.config import resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.errors import MissingError, UsageError
 from rdd_edge.evaluation.ablation import study

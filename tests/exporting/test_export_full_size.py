@@ -10,7 +10,7 @@ import pytest
 
 from rdd_edge.diffusion.checkpoint import save_checkpoint
 from rdd_edge.diffusion.network import build_unet
-from rdd_edge.distillation.config import preset
+from rdd_edge.distillation.presets import preset
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.targets import load_target, target_names
 

@@ -1,7 +1,7 @@
 """The losses of progressive, classifier-feature and relational diffusion distillation (Eq. 2-9), as pure functions.
 
-Feature maps are (N, C, h, w), the extractor's last, after batch norm and ReLU; A = h·w. The teacher's arguments never
-receive a gradient. Every KL term is computed in float32 or better.
+Feature maps (N, C, h, w) are the extractor's last ones, after batch norm and ReLU; A = h·w. The teacher's arguments
+never receive a gradient. Every KL term is computed in float32 or better.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ __all__ = ["cfd_loss", "ii_p2p_loss", "is_p2p_loss", "kl_rows", "m_p2p_loss", "p
 
 
 def _full(x: Tensor) -> Tensor:
-    """At least float32: half precision never reaches a KL term."""
+    """At least float32: no KL term is computed in half precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def unit_pixels(maps: Tensor) -> Tensor:
-    """(N, C, h, w) → (N, A, C), each pixel's vector of length 1."""
+    """(N, C, h, w) → (N, A, C), each pixel's vector normalised to length 1."""
     return F.normalize(_full(maps).flatten(2).transpose(1, 2), dim=-1)
 
 
@@ -44,7 +44,7 @@ def pd_loss(student: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def cfd_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
-    """L_CFD, Eq. 4: KL of the average-pooled features' softmax; τ softens the teacher alone.
+    """L_CFD, Eq. 4: KL of the softmax of average-pooled features; τ softens only the teacher.
 
     student, teacher: (N, C, h, w).  Returns a scalar.
     """
@@ -61,13 +61,13 @@ def ii_p2p_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
     return kl_rows(t @ t.transpose(1, 2) / tau, s @ s.transpose(1, 2) / tau)
 
 
-def is_p2p_loss(student: Tensor, teacher: Tensor, tau: float, share: tuple[int, int] = (0, 1)) -> Tensor:
+def is_p2p_loss(student: Tensor, teacher: Tensor, tau: float, part: tuple[int, int] = (0, 1)) -> Tensor:
     """L_IS_P2P, Eq. 7: Eq. 6 between the pixels of images i and j, the mean over all N² ordered pairs.
 
-    student, teacher: (N, C, h, w).  Returns a scalar. Extra memory grows linearly in N (see `pairs`).
-    share: (rank, processes): this process's part of the mean; all parts add up to it.
+    student, teacher: (N, C, h, w).  Returns a scalar. Extra memory grows linearly in N (see pairwise_kl.py).
+    part: (rank, number of ranks): this rank's part of the mean; the parts add up to it.
     """
-    return mean_pair_kl(student, teacher.detach(), tau, share=share)
+    return mean_pair_kl(student, teacher.detach(), tau, part=part)
 
 
 def m_p2p_loss(student: Tensor, teacher: Tensor, contrast: Tensor, tau: float) -> Tensor:

@@ -1,8 +1,8 @@
 """LPIPS (Zhang et al. 2018), version 0.1, for PD+LPIPS: the distance of two images in a classifier's features.
 
-The `lpips` package imports torchvision and downloads its backbone. So only its learned weights are read from where it
-is installed, without importing it; the backbone is written here layer by layer and takes torchvision's weights of it
-from a file of the user's. test_lpips.py holds the result against an independent form.
+Importing the `lpips` package imports torchvision and downloads a backbone. Therefore only its learned weights are read,
+from where it is installed; the backbone is written out here and takes torchvision's weights from a file that the user
+gives. test_lpips.py compares the result with an independent implementation.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ SOURCES = {
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
 }
-# Channels of each tap's last convolution; the distance is taken after the ReLU behind it.
+# Channels of the last convolution before each tap; the tap is the ReLU after it.
 TAPS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
-CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG-16 before each tap
-SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # the package's, for images in [-1, 1]
+CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG-16 in each block, which ends with a tap
+SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # as in the package, for images in [-1, 1]
 EPSILON = 1e-10
 LEAST, MAGNIFIED, MOST = 32, 7, 224
 
@@ -60,9 +60,9 @@ TAPPED = {"vgg": (3, 8, 15, 22, 29), "alex": (1, 4, 7, 9, 11)}  # indices of the
 
 
 class PerceptualDistance(nn.Module):
-    """Σ over taps of the mean over pixels of w · (f̂_a - f̂_b)², f̂ a tap's map with each pixel of length 1 (Eq. 1).
+    """Σ over taps of the mean over pixels of w · (f̂_a - f̂_b)², f̂ a tap's map with each pixel normalised (Eq. 1).
 
-    Under autocast the backbone's products alone are in half precision.
+    Under autocast only the backbone's matrix products are in half precision.
     """
 
     shift: Tensor
@@ -78,7 +78,7 @@ class PerceptualDistance(nn.Module):
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
 
     def taps(self, x: Tensor) -> list[Tensor]:
-        """Maps of the five taps, each pixel of length 1, of images (N, 1 or 3, H, W) in [-1, 1]."""
+        """Maps of the five taps, each pixel normalised to length 1, of images (N, 1 or 3, H, W) in [-1, 1]."""
         x = x.expand(-1, 3, -1, -1)
         smallest = min(x.shape[2:])
         size = self.size or max(LEAST, min(MAGNIFIED * smallest, MOST))
@@ -87,78 +87,77 @@ class PerceptualDistance(nn.Module):
             sides = [round(side * factor) for side in x.shape[2:]]
             x = F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
         x = (x - self.shift) / self.scale
-        found = []
+        maps = []
         for index, layer in enumerate(self.features):
             x = layer(x)
             if index in TAPPED[self.network]:
                 full = x if x.dtype == torch.float64 else x.float()
-                found.append(full / (full.square().sum(1, keepdim=True).sqrt() + EPSILON))
-        return found
+                maps.append(full / (full.square().sum(1, keepdim=True).sqrt() + EPSILON))
+        return maps
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """Distance of each pair of images, (N,). a, b: (N, 1 or 3, H, W) in [-1, 1]; b gets no gradient."""
+        """Distance of each pair of images, (N,). a, b: (N, 1 or 3, H, W) in [-1, 1]; b receives no gradient."""
         with torch.no_grad():
-            theirs = self.taps(b)
+            taps_b = self.taps(b)
         parts = [
-            ((mine - other).square() * weight.view(-1, 1, 1)).sum(1).mean((1, 2))
-            for mine, other, weight in zip(self.taps(a), theirs, self.weights, strict=True)
+            ((map_a - map_b).square() * weight.view(-1, 1, 1)).sum(1).mean((1, 2))
+            for map_a, map_b, weight in zip(self.taps(a), taps_b, self.weights, strict=True)
         ]
         return torch.stack(parts).sum(0)
 
 
-def load_lpips(told: Lpips, channels: int) -> PerceptualDistance:
-    """The distance of `told`, frozen and in eval mode.  channels: of the images.
+def load_lpips(settings: Lpips, channels: int) -> PerceptualDistance:
+    """The distance, frozen and in eval mode.  channels: of the images.
 
     Raises UsageError without a backbone or for images that are neither grey nor RGB, DependencyError without the lpips
     package, MissingError without the file, CorruptError for a file that does not hold the network's weights.
     """
     if channels not in (1, 3):
-        raise UsageError(f"LPIPS compares images of 1 or 3 channels, and these have {channels}: choose another method")
-    if told.backbone is None:
+        raise UsageError(f"LPIPS needs images of 1 or 3 channels, and these have {channels}: choose another method")
+    if settings.backbone is None:
         raise UsageError(
             f"LPIPS needs its backbone: give --set lpips.backbone=FILE with torchvision's weights from "
-            f"{SOURCES[told.network]}"
+            f"{SOURCES[settings.network]}"
         )
-    distance = PerceptualDistance(told.network, told.size)
-    _load_backbone(distance, Path(told.backbone), told.network)
-    _load_weights(distance, told.network)
+    distance = PerceptualDistance(settings.network, settings.size)
+    _load_backbone(distance, Path(settings.backbone), settings.network)
+    _load_weights(distance, settings.network)
     return distance.eval().requires_grad_(False)
 
 
 def _load_backbone(distance: PerceptualDistance, path: Path, network: str) -> None:
     if not path.is_file():
         raise MissingError(f"there is no {path}: LPIPS needs torchvision's weights from {SOURCES[network]}")
-    found = read_weights(path)
-    features = {key.removeprefix("features."): value for key, value in found.items()}
-    wanted = distance.features.state_dict()
-    for key, value in wanted.items():
-        given = features.get(key)
-        if not isinstance(given, Tensor) or given.shape != value.shape:
-            shape = "nothing" if not isinstance(given, Tensor) else tuple(given.shape)
+    features = {key.removeprefix("features."): value for key, value in read_weights(path).items()}
+    expected = distance.features.state_dict()
+    for key, value in expected.items():
+        tensor = features.get(key)
+        if not isinstance(tensor, Tensor) or tensor.shape != value.shape:
+            shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else "missing"
             raise CorruptError(
                 f"{path} is not torchvision's {network}: features.{key} is {shape} and should be {tuple(value.shape)}; "
-                f"take it from {SOURCES[network]}, or set lpips.network"
+                f"download it from {SOURCES[network]}, or set lpips.network"
             )
-        if not torch.isfinite(given).all():
-            raise CorruptError(f"{path} holds NaN or infinity in features.{key}: take it from {SOURCES[network]}")
-    distance.features.load_state_dict({key: features[key] for key in wanted})
+        if not torch.isfinite(tensor).all():
+            raise CorruptError(f"{path} has NaN or infinity in features.{key}: download it from {SOURCES[network]}")
+    distance.features.load_state_dict({key: features[key] for key in expected})
 
 
 def _load_weights(distance: PerceptualDistance, network: str) -> None:
-    """The learned weights of the taps, which the package ships: importing it would import torchvision."""
+    """Load the learned weights of the taps from the installed package, without importing it."""
     spec = find_spec("lpips")
     if spec is None or not spec.submodule_search_locations:
         raise DependencyError(
-            "PD+LPIPS needs lpips: pip install 'rdd-edge[lpips]', or where torchvision does not fit your torch, "
+            "PD+LPIPS needs lpips: pip install 'rdd-edge[lpips]', or, if torchvision does not match your torch, "
             "pip install --no-deps lpips"
         )
     path = Path(next(iter(spec.submodule_search_locations))) / "weights" / "v0.1" / f"{network}.pth"
     if not path.is_file():
         raise DependencyError(f"the installed lpips has no {path}: pip install --force-reinstall --no-deps lpips")
-    found = read_weights(path)
+    tensors = read_weights(path)
     for tap, weight in enumerate(distance.weights):
-        given = found.get(f"lin{tap}.model.1.weight")
-        if not isinstance(given, Tensor) or given.numel() != weight.numel():
-            raise CorruptError(f"{path} is not of lpips 0.1: pip install --force-reinstall --no-deps lpips")
+        learned = tensors.get(f"lin{tap}.model.1.weight")
+        if not isinstance(learned, Tensor) or learned.numel() != weight.numel():
+            raise CorruptError(f"{path} is not a file of lpips 0.1: pip install --force-reinstall --no-deps lpips")
         with torch.no_grad():
-            weight.copy_(given.view(-1))
+            weight.copy_(learned.view(-1))

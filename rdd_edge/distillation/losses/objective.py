@@ -1,4 +1,4 @@
-"""L_PD and L_RDD (Eq. 10) as a weighted sum of terms chosen by configuration."""
+"""L_PD and L_RDD (Eq. 10) as a weighted sum of configured terms."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ __all__ = ["Objective", "ProjectionHead"]
 
 
 class ProjectionHead(nn.Sequential):
-    """1x1 conv, BatchNorm, ReLU, 1x1 conv, all of the maps' width; discarded after training."""
+    """1x1 conv, BatchNorm, ReLU, 1x1 conv, all as wide as the maps; discarded after training."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(
-            nn.Conv2d(channels, channels, 1, bias=False),  # batch norm takes a bias away again
+            nn.Conv2d(channels, channels, 1, bias=False),  # batch norm would cancel a bias
             nn.BatchNorm2d(channels),
             nn.ReLU(),
             nn.Conv2d(channels, channels, 1),
@@ -43,7 +43,7 @@ class Objective:
         self.head: ProjectionHead | None = None
 
     def prepare(self, channels: int, seed: int) -> None:
-        """Make queue and head for feature maps of `channels`, when M_P2P is among the terms."""
+        """Create the queue and the head for feature maps of `channels`, if M_P2P is among the terms."""
         if self.weights.m_p2p:
             self.queue = PixelQueue(self.memory.capacity, channels, self.context)
             with torch.random.fork_rng(devices=[]):
@@ -51,23 +51,23 @@ class Objective:
                 self.head = ProjectionHead(channels).to(self.context.device)
 
     def compute(
-        self, student: Tensor, target: Tensor, weight: Tensor, draws: torch.Generator, batch: int
+        self, student: Tensor, target: Tensor, weight: Tensor, rng: torch.Generator, batch: int
     ) -> dict[str, Tensor | None]:
-        """Each term with a weight above 0, unweighted; None: M_P2P before the queue holds V entries.
+        """The terms of non-zero weight, unweighted; None stands for M_P2P before the queue holds V entries.
 
-        student: x̂ (N, C, H, W) with gradient.  target: x^T.  weight: ω_t (N,).  These are this process's rows of a
-        batch of `batch`, and the terms its parts of the batch's: they add up over the processes.
+        student: x̂ (N, C, H, W) with gradient.  target: x^T.  weight: ω_t (N,).  These are this rank's rows of a batch
+        of `batch`, and each term is its part of the batch's: the sum over ranks is the term.
         A batch enters the queue after its own loss, so it is never its own contrast.
         """
         w, terms = self.weights, dict[str, Tensor | None]()
-        part = current().fraction(batch)
+        fraction = current().fraction(batch)
         if w.pd:
-            terms["pd"] = losses.pd_loss(student, target, weight) * part
+            terms["pd"] = losses.pd_loss(student, target, weight) * fraction
         if w.lpips:
             assert self.perceptual is not None
             with self.context.autocast():
                 distance = self.perceptual(student, target)
-            terms["lpips"] = distance.mean() * part
+            terms["lpips"] = distance.mean() * fraction
         if w.uses_features:
             assert self.extractor is not None
             with self.context.autocast():
@@ -75,27 +75,27 @@ class Objective:
                     t = self.extractor(target)
                 s = self.extractor(student)
             if w.cfd:
-                terms["cfd"] = losses.cfd_loss(s, t, self.tau_cfd) * part
+                terms["cfd"] = losses.cfd_loss(s, t, self.tau_cfd) * fraction
             if w.ii_p2p:
-                terms["ii_p2p"] = losses.ii_p2p_loss(s, t, self.taus.relation) * part
-            if w.is_p2p or w.m_p2p:  # pairs, head and queue span the batch of all processes
+                terms["ii_p2p"] = losses.ii_p2p_loss(s, t, self.taus.relation) * fraction
+            if w.is_p2p or w.m_p2p:  # pairs, head and queue span the batch of all ranks
                 s, t = gather_rows(s, batch), gather_rows(t, batch)
             if w.is_p2p:
                 terms["is_p2p"] = losses.is_p2p_loss(s, t, self.taus.relation, (current().rank, current().size))
             if w.m_p2p:
-                terms["m_p2p"] = self._m_p2p(s, t, draws)
+                terms["m_p2p"] = self._m_p2p(s, t, rng)
         return terms
 
-    def _m_p2p(self, s: Tensor, t: Tensor, draws: torch.Generator) -> Tensor | None:
+    def _m_p2p(self, s: Tensor, t: Tensor, rng: torch.Generator) -> Tensor | None:
         assert self.queue is not None and self.head is not None
-        contrast = self.queue.draw(self.memory.draw, draws)
+        contrast = self.queue.draw(self.memory.draw, rng)
         loss = None
         if contrast is not None:
-            own = current().rows(len(s))
+            rows = current().rows(len(s))
             with self.context.autocast():
-                projected = self.head(s)[own]
-            loss = losses.m_p2p_loss(projected, t[own], contrast, self.taus.memory) * current().fraction(len(s))
-        self.queue.push(t, self.memory.per_image, draws)
+                projected = self.head(s)[rows]
+            loss = losses.m_p2p_loss(projected, t[rows], contrast, self.taus.memory) * current().fraction(len(s))
+        self.queue.push(t, self.memory.per_image, rng)
         return loss
 
     def total(self, terms: dict[str, Tensor | None]) -> Tensor:

@@ -1,13 +1,13 @@
 """Eq. 7 in memory linear in the batch: the mean KL over all ordered pairs of images, one block of pairs at a time.
 
 With u_i the unit pixels of the student's image i, S_ij = u_i u_jᵀ/τ, q = softmax(S), p = softmax(T) over the pixels of
-image j: ∂KL/∂S = q - p, hence ∂/∂u_i = (q - p) u_j/τ and ∂/∂u_j = (q - p)ᵀ u_i/τ. The gradient is worked out while a
-block's values are at hand, so that nothing of the N² A² similarities outlives its block and nothing is computed twice.
+image j: ∂KL/∂S = q - p, hence ∂/∂u_i = (q - p) u_j/τ and ∂/∂u_j = (q - p)ᵀ u_i/τ. The gradient is computed together
+with a block's values, so that none of the N² A² similarities outlives its block and none is computed twice.
 
 S_ji = S_ijᵀ, so a block of the upper triangle serves both orders of its pairs: the softmax of its rows is that of
 (i, j), the softmax of its columns that of (j, i). That halves the products, which are nearly all of the work.
 
-The unit length is taken in here as well, so that one copy of each map in row order is all that is held.
+Pixels are normalised here as well, so that only one copy of each map in row order is held.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ from torch import Tensor
 
 __all__ = ["mean_pair_kl"]
 
-# Similarities held at a time: on a CPU 1 MiB a buffer, which stays in a core's cache and halves the time.
+# Similarities per block: on a CPU 1 MiB per buffer, which stays in a core's cache and halves the time.
 BLOCK_ELEMENTS = {"cpu": 1 << 18}
 BLOCK_ELEMENTS_ELSEWHERE = 1 << 24
 EPSILON = 1e-12  # of the length, as in torch.nn.functional.normalize
 
 
 def mean_pair_kl(
-    student: Tensor, teacher: Tensor, tau: float, block_elements: int | None = None, share: tuple[int, int] = (0, 1)
+    student: Tensor, teacher: Tensor, tau: float, block_elements: int | None = None, part: tuple[int, int] = (0, 1)
 ) -> Tensor:
     """Mean over ordered pairs (i, j) and pixels a of KL(softmax(t_ia · t_j/τ) ‖ softmax(s_ia · s_j/τ)), a scalar.
 
     student, teacher: maps (N, C, h, w) of any length per pixel; the softmax runs over the A = h·w pixels of image j.
-    share: (rank, processes); only the blocks that fall to `rank` are summed, so that the processes' results add up.
-    At least float32 is used. Only the student receives a gradient, once: a second derivative is an error.
+    part: (rank, number of ranks); only the blocks of `rank` are summed, so the results of all ranks add up to the mean.
+    Computed in float32 or better. Only the student receives a gradient; a second derivative is an error.
     """
     block_elements = block_elements or BLOCK_ELEMENTS.get(student.device.type, BLOCK_ELEMENTS_ELSEWHERE)
-    return cast(Tensor, _MeanPairKL.apply(student, teacher, tau, block_elements, share))  # type: ignore[no-untyped-call]
+    return cast(Tensor, _MeanPairKL.apply(student, teacher, tau, block_elements, part))  # type: ignore[no-untyped-call]
 
 
 class _MeanPairKL(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, student: Tensor, teacher: Tensor, tau: float, block_elements: int, share: tuple[int, int]
+        ctx: Any, student: Tensor, teacher: Tensor, tau: float, block_elements: int, part: tuple[int, int]
     ) -> Tensor:
         n, a = len(student), student[0, 0].numel()
         s, lengths = _unit_rows(student)
@@ -49,10 +49,10 @@ class _MeanPairKL(torch.autograd.Function):
         grad = torch.zeros_like(s) if ctx.needs_input_grad[0] else None
         total = torch.zeros((), dtype=torch.float64, device=s.device)
         images = max(1, block_elements // (n * a * a))  # images i of a block, each against all j ≥ i
-        rank, processes = share
-        for start in range(rank * images, n, processes * images):
+        rank, ranks = part
+        for start in range(rank * images, n, ranks * images):
             here, after = slice(start * a, min(start + images, n) * a), slice(min(start + images, n) * a, n * a)
-            total += _block(s, t, here, here, a, tau, grad)  # holds both orders of its pairs already
+            total += _block(s, t, here, here, a, tau, grad)  # includes both orders of its pairs
             if after.start < after.stop:
                 total += _block(s, t, here, after, a, tau, grad)
         del t
@@ -60,7 +60,7 @@ class _MeanPairKL(torch.autograd.Function):
         if grad is not None:
             grad = _through_lengths(grad.mul_(scale / tau), s, lengths)
             del s
-            # In the map's own type and order of dimensions, the only thing that is kept for the backward pass.
+            # All that is kept for the backward pass, in the map's own type and order of dimensions.
             grad = grad.view(n, a, -1).transpose(1, 2).reshape(student.shape).to(student.dtype)
         ctx.save_for_backward(grad)
         return (total * scale).to(lengths.dtype)
@@ -73,7 +73,7 @@ class _MeanPairKL(torch.autograd.Function):
 
 
 def _unit_rows(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, h, w) → pixels of length 1 (N·A, C), and their lengths before (N·A, 1)."""
+    """(N, C, h, w) → pixels normalised to length 1 (N·A, C), and their original lengths (N·A, 1)."""
     kind = torch.promote_types(maps.dtype, torch.float32)
     rows = maps.flatten(2).transpose(1, 2).to(kind, copy=True, memory_format=torch.contiguous_format)
     rows = rows.view(-1, maps.shape[1])
@@ -82,13 +82,13 @@ def _unit_rows(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _through_lengths(grad: Tensor, unit: Tensor, lengths: Tensor) -> Tensor:
-    """The gradient with respect to the pixels from that to their directions: (g - (g·u) u)/‖x‖, in place."""
+    """The gradient by the pixels, from that by their directions: (g - (g·u) u)/‖x‖, in place."""
     along = torch.linalg.vecdot(grad, unit).unsqueeze(1)
     return grad.addcmul_(unit, along, value=-1).div_(lengths)
 
 
 def _block(s: Tensor, t: Tensor, rows: slice, columns: slice, a: int, tau: float, grad: Tensor | None) -> Tensor:
-    """Sum of the KL of the pixels `rows` against `columns`, and of `columns` against `rows` where they differ.
+    """Sum of the KL of the pixels `rows` against `columns`, and of `columns` against `rows` if they differ.
 
     The gradient, without 1/τ, is added to `grad`.
     """

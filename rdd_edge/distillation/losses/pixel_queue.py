@@ -1,4 +1,4 @@
-"""The memory of M_P2P: a ring of single pixels of past teacher feature maps."""
+"""The memory of M_P2P: a ring buffer of single pixels of past teacher feature maps."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ __all__ = ["PixelQueue"]
 
 
 class PixelQueue:
-    """Unit vectors (capacity, C), oldest out first. An entry is one pixel's C-vector of one teacher map."""
+    """Unit vectors (capacity, C); the oldest are replaced first. An entry is the C-vector of one pixel of one map."""
 
     def __init__(self, capacity: int, channels: int, context: ComputeContext | None = None) -> None:
         self.context = context or ComputeContext(torch.device("cpu"))
         self.entries = torch.zeros(capacity, channels, device=self.context.device)
-        self.pushed = 0  # in all; the ring's next place is this modulo the capacity
+        self.pushed = 0  # in total; the next entry is written at this index modulo the capacity
 
     def __len__(self) -> int:
         return min(self.pushed, len(self.entries))
@@ -25,18 +25,18 @@ class PixelQueue:
     def push(self, maps: Tensor, per_image: int, generator: torch.Generator) -> None:
         """Append `per_image` pixels of each teacher map, drawn at random without repetition.
 
-        maps: (N, C, h, w).  A map of fewer pixels gives all it has.
+        maps: (N, C, h, w).  Of a map with fewer pixels all are appended.
         """
         pixels = unit_pixels(maps.detach())  # (N, A, C)
         n, a, c = pixels.shape
         order = self.context.upload(torch.rand(n, a, generator=generator).argsort(1)[:, :per_image])  # (N, K)
         chosen = pixels.gather(1, order.unsqueeze(-1).expand(-1, -1, c)).reshape(-1, c)[-len(self.entries) :]
-        places = (torch.arange(len(chosen)) + self.pushed) % len(self.entries)
-        self.entries[self.context.upload(places)] = chosen.to(self.entries.dtype)
+        positions = (torch.arange(len(chosen)) + self.pushed) % len(self.entries)
+        self.entries[self.context.upload(positions)] = chosen.to(self.entries.dtype)
         self.pushed += len(chosen)
 
     def draw(self, count: int, generator: torch.Generator) -> Tensor | None:
-        """`count` different entries at random, (count, C); None while the queue holds fewer."""
+        """`count` different random entries (count, C); None while the queue holds fewer."""
         if len(self) < count:
             return None
         return self.entries[self.context.upload(torch.randperm(len(self), generator=generator)[:count])]
@@ -45,7 +45,7 @@ class PixelQueue:
         return {"entries": self.entries, "pushed": torch.tensor(self.pushed)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Nothing where the queue was left out of the state: it fills again."""
+        """A state without the queue leaves it empty; it fills again."""
         if not state:
             return
         self.entries.copy_(state["entries"])

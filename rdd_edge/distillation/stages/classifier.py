@@ -1,4 +1,4 @@
-"""The stage that trains a classifier: SGD with momentum, augmentation, the best epoch on a held-out part kept."""
+"""The stage that trains a classifier by SGD with augmentation, and keeps the epoch that is best on held-out images."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from torch import Tensor
 from ...distributed import current
 from ...metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from ..auto_augment import auto_augment
-from ..batches import Batches
+from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients
 from ..compute_context import ComputeContext
 from ..config import ClassifierTraining
 from ..rng import generator
 from ..state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
-from ..sync_batch_norm import span_processes
+from ..sync_batch_norm import synchronize_batch_norm
+from .base import Values
 
 __all__ = ["ClassifierStage", "augment"]
 
 
 def augment(
-    x: Tensor, training: ClassifierTraining, draws: torch.Generator, context: ComputeContext, batch: int
+    x: Tensor, training: ClassifierTraining, rng: torch.Generator, context: ComputeContext, batch: int
 ) -> Tensor:
-    """Random translation (reflected edges), flip, AutoAugment and an erased square, drawn per image.
+    """Random translation (reflected edges), flip, AutoAugment and an erased square, drawn for each image.
 
-    x: (N, C, H, W) in [-1, 1], this process's rows of a batch of `batch`.
+    x: (N, C, H, W) in [-1, 1], this rank's rows of a batch of `batch`.
     """
     count, _, height, width = x.shape
     device = x.device
     if training.shift:
         span, pad = 2 * training.shift + 1, training.shift
-        offset = context.own(torch.randint(span, (batch, 2), generator=draws))
+        offset = context.local(torch.randint(span, (batch, 2), generator=rng))
         padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
         rows = offset[:, 0, None] + torch.arange(height, device=device)  # (N, H)
         columns = offset[:, 1, None] + torch.arange(width, device=device)  # (N, W)
         image = torch.arange(count, device=device)[:, None, None]
         x = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     if training.flip:
-        flipped = context.own(torch.rand(batch, generator=draws) < 0.5)
+        flipped = context.local(torch.rand(batch, generator=rng) < 0.5)
         x = torch.where(flipped[:, None, None, None], x.flip(3), x)
     if training.auto_augment:
-        x = auto_augment(x, draws, context, batch)
+        x = auto_augment(x, rng, context, batch)
     if training.cutout:
-        corner = context.own(torch.rand(batch, 2, generator=draws) * torch.tensor([height, width]))
+        corner = context.local(torch.rand(batch, 2, generator=rng) * torch.tensor([height, width]))
         half = training.cutout / 2
         rows = (torch.arange(height, device=device)[None] + 0.5 - corner[:, :1]).abs() < half  # (N, H)
         columns = (torch.arange(width, device=device)[None] + 0.5 - corner[:, 1:]).abs() < half  # (N, W)
@@ -55,57 +56,57 @@ def augment(
 
 
 class ClassifierStage:
-    """Trains one classifier; its loss is the cross-entropy of the labels."""
+    """Trains one classifier with cross-entropy."""
 
     def __init__(
-        self, name: str, config: ExtractorConfig, training: ClassifierTraining, data: Batches, seed: int
+        self, name: str, config: ExtractorConfig, training: ClassifierTraining, data: ImageBatches, seed: int
     ) -> None:
         self.name, self.training, self.data, self.seed = name, training, data, seed
         torch.manual_seed(int(generator(seed, name, -1).initial_seed()))
         self.model = data.context.prepare(Classifier(config))
-        span_processes(self.model)
+        synchronize_batch_norm(self.model)
         self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
         self.best_accuracy = torch.tensor(-1.0)
         self.optimizer = torch.optim.SGD(
             self.model.parameters(), training.rate, momentum=0.9, weight_decay=training.decay, nesterov=True
         )
         order = torch.randperm(data.count, generator=generator(seed, f"{name}/split", 0))
-        held = max(1, round(data.count * training.held_out))
-        self.held_out, self.train = order[:held], order[held:]
+        count = max(1, round(data.count * training.held_out))
+        self.held_out, self.train = order[:count], order[count:]
         self.epoch_steps = max(1, len(self.train) // training.batch)
         self.steps = self.epoch_steps * training.epochs
 
-    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
-        epoch, turn = divmod(index, self.epoch_steps)
+    def step(self, index: int, log: bool) -> Values | None:
+        epoch, position = divmod(index, self.epoch_steps)
         order = self.train[torch.randperm(len(self.train), generator=generator(self.seed, f"{self.name}/epoch", epoch))]
-        rows = order[turn * self.training.batch : (turn + 1) * self.training.batch]
-        context, own = self.data.context, self.data.own(rows)
-        x = augment(self.data.images(own), self.training, generator(self.seed, self.name, index), context, len(rows))
+        rows = order[position * self.training.batch : (position + 1) * self.training.batch]
+        context, local = self.data.context, self.data.local(rows)
+        x = augment(self.data.images(local), self.training, generator(self.seed, self.name, index), context, len(rows))
         for group in self.optimizer.param_groups:
             group["lr"] = self.training.rate * 0.5 * (1 + math.cos(math.pi * index / self.steps))
         self.model.train()
         with context.autocast():
             logits = self.model(x)
         full = logits if logits.dtype == torch.float64 else logits.float()
-        loss = F.cross_entropy(full, self.data.labels(own)) * current().fraction(len(rows))
+        loss = F.cross_entropy(full, self.data.labels(local)) * current().fraction(len(rows))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.model.parameters())
         self.optimizer.step()
-        if turn == self.epoch_steps - 1:
+        if position == self.epoch_steps - 1:
             self._keep_best()
         return {"loss": all_sum(loss.detach()), "held_out_accuracy": self.best_accuracy} if log else None
 
     @torch.no_grad()
     def _keep_best(self) -> None:
         self.model.eval()
-        # Not compiled: that would take longer than it saves, once for each size of batch.
-        right = [
+        # Not the compiled network: compiling for these batch sizes would take longer than it saves.
+        correct = [
             (self.model.forward(self.data.images(rows)).argmax(1) == self.data.labels(rows)).float()
-            for rows in torch.split(self.data.own(self.held_out), 512)
+            for rows in torch.split(self.data.local(self.held_out), 512)
         ]
-        accuracy = (all_sum(torch.cat(right).sum()) / len(self.held_out)).cpu()
-        if accuracy >= self.best_accuracy:  # of equals the later, which has trained longer
+        accuracy = (all_sum(torch.cat(correct).sum()) / len(self.held_out)).cpu()
+        if accuracy >= self.best_accuracy:  # on a tie the later one, which has trained longer
             self.best_accuracy = accuracy
             self.best = {key: value.clone() for key, value in self.model.state_dict().items()}
 

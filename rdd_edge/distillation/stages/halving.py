@@ -2,106 +2,83 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.checkpoint import save_checkpoint
-from ...diffusion.network import Denoiser, denoiser
-from ...diffusion.samplers import sample
-from ...diffusion.schedule import add_noise, alpha_sigma, ddim_step, per_image, snr_weight
-from ..batches import Batches
+from ...diffusion.network import Denoiser
+from ...diffusion.schedule import alpha_sigma, ddim_step, per_image, snr_weight
+from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients
 from ..config import Training
 from ..losses.objective import Objective
-from ..noising import draw_batch
-from ..optimizer import Optimizer
-from ..rng import generator
-from ..sample_grids import MOST_STEPS, frozen_copy
-from ..state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
+from ..state import optimizer_tensors, prefixed, restore_optimizer, select
+from .base import Batch, DiffusionStage, Values, grid_times
 
 __all__ = ["HalvingStage", "two_step_target"]
 
 
-class HalvingStage:
-    """One fold. Runs without dropout and without EMA; t is drawn from the student's own grid."""
+class HalvingStage(DiffusionStage):
+    """One fold: the objective's terms between x̂ and the two-step target, t drawn from the student's own grid."""
+
+    sampling_steps: int
 
     def __init__(
-        self, teacher: nn.Module, student: nn.Module, student_steps: int, method: str, terms: Objective,
-        training: Training, data: Batches, seed: int, conditional: bool,
+        self, teacher: nn.Module, student: nn.Module, student_steps: int, method: str, objective: Objective,
+        training: Training, data: ImageBatches, seed: int, conditional: bool,
     ) -> None:  # fmt: skip
-        self.name, self.steps, self.student_steps, self.method = (
-            f"student-{student_steps}",
-            training.steps,
-            student_steps,
-            method,
-        )
-        self.training, self.terms, self.data = training, terms, data
-        self.seed, self.conditional = seed, conditional
-        self.teacher = data.context.prepare(teacher).eval().requires_grad_(False)
-        self.student = data.context.prepare(student).eval()  # eval switches dropout off and nothing else
-        self.optimizer = Optimizer(self.student.parameters(), training)
-        # The head's rate is constant and its gradient is not clipped, so it has an Adam of its own.
-        head = terms.head
-        self.head_adam = torch.optim.Adam(head.parameters(), terms.memory.head_rate or training.rate) if head else None
+        super().__init__(f"student-{student_steps}", {"student": student}, training, data, seed, conditional)
+        self.sampling_steps, self.method, self.objective = student_steps, method, objective
+        self.teacher = self.context.prepare(teacher).eval().requires_grad_(False)
+        self.head_adam: torch.optim.Adam | None = None
+        if (head := objective.head) is not None:
+            # Its rate is constant and its gradient is not clipped, so it has an Adam of its own.
+            self.head_adam = torch.optim.Adam(head.parameters(), objective.memory.head_rate or training.rate)
+            self.networks["head"] = head
 
-    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
-        draws = generator(self.seed, self.name, index)
-        x, noise, label = draw_batch(draws, self.data, self.training, self.conditional)
-        n = self.training.batch
-        t = self.data.context.own(torch.randint(1, self.student_steps + 1, (n,), generator=draws) / self.student_steps)
-        z = add_noise(x, noise, t)
-        target = two_step_target(denoiser(self.teacher, label, self.data.context.autocast), z, t, self.student_steps)
-        student = denoiser(self.student, label, self.data.context.autocast)(z, t)
-        terms = self.terms.compute(student, target, snr_weight(t), draws, self.training.batch)
-        loss = self.terms.total(terms)
-        values = {"loss": all_sum(loss.detach()), **_values(terms, student)} if log else None
-        if self.head_adam:
-            self.head_adam.zero_grad(set_to_none=True)
-        norm = self.optimizer.step(loss, index)
-        if self.head_adam and self.terms.head and terms.get("m_p2p") is not None:
-            sum_gradients(self.terms.head.parameters())
+    def draw_times(self, rng: torch.Generator) -> Tensor:
+        return grid_times(self.sampling_steps, self.training.batch, rng)
+
+    def loss(self, batch: Batch, log: bool) -> tuple[Tensor, Values]:
+        z, t = batch.z, batch.t
+        target = two_step_target(self.denoiser(self.teacher, batch), z, t, self.sampling_steps)
+        x = self.denoiser(self.network, batch)(z, t)
+        terms = self.objective.compute(x, target, snr_weight(t), batch.rng, self.training.batch)
+        return self.objective.total(terms), _values(terms, x) if log else {}
+
+    def update(self, loss: Tensor, index: int) -> Tensor:
+        if self.head_adam is None:
+            return super().update(loss, index)
+        self.head_adam.zero_grad(set_to_none=True)
+        norm = super().update(loss, index)
+        parameters = list(self.networks["head"].parameters())
+        if parameters[0].grad is not None:  # None while the queue fills: M_P2P is not among the terms
+            sum_gradients(parameters)
             self.head_adam.step()
-        return None if values is None else {**values, "grad_norm": norm}
-
-    def network(self) -> nn.Module:
-        return self.student
-
-    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
-        return sample(denoiser(frozen_copy(self.student), label), z, min(self.student_steps, MOST_STEPS))
-
-    def _modules(self) -> dict[str, nn.Module]:
-        return {"student": self.student, **({"head": self.terms.head} if self.terms.head else {})}
+        return norm
 
     def state(self) -> dict[str, Tensor]:
-        tensors = modules_tensors(self._modules()) | prefixed("optimizer", self.optimizer.tensors())
-        if self.terms.queue is not None:  # an empty queue is falsy
-            tensors |= prefixed("queue", self.terms.queue.state())
-        if self.head_adam:
+        tensors = super().state()
+        if self.objective.queue is not None:  # an empty queue is falsy
+            tensors |= prefixed("queue", self.objective.queue.state())
+        if self.head_adam is not None:
             tensors |= prefixed("head_adam", optimizer_tensors(self.head_adam))
         return tensors
 
     def load(self, state: dict[str, Tensor]) -> None:
-        for name, module in self._modules().items():
-            module.load_state_dict(select(name, state))
-        self.optimizer.load(select("optimizer", state))
-        if self.terms.queue is not None:  # an empty queue is falsy
-            self.terms.queue.load(select("queue", state))
-        if self.head_adam:
+        super().load(state)
+        if self.objective.queue is not None:
+            self.objective.queue.load(select("queue", state))
+        if self.head_adam is not None:
             restore_optimizer(self.head_adam, select("head_adam", state))
 
-    def finish(self, path: Path) -> None:
-        save_checkpoint(path, self.student, role="student", method=self.method, sampling_steps=self.student_steps)
 
-
-def _values(terms: dict[str, Tensor | None], student: Tensor) -> dict[str, Tensor | None]:
-    """Each term and the norm of its gradient with respect to x̂, the one point all terms share."""
-    values: dict[str, Tensor | None] = {}
+def _values(terms: dict[str, Tensor | None], x: Tensor) -> Values:
+    """Each term and the norm of its gradient with respect to x̂, the one point that all terms share."""
+    values: Values = {}
     for name, value in terms.items():
         values[name] = None if value is None else all_sum(value.detach())
         if value is not None:
-            (gradient,) = torch.autograd.grad(value, student, retain_graph=True)
+            (gradient,) = torch.autograd.grad(value, x, retain_graph=True)
             values[f"{name}_grad_norm"] = all_sum(gradient.square().sum()).sqrt()
     return values
 

@@ -6,80 +6,44 @@ It turns a foreign teacher into one that predicts x on our schedule, and a large
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.checkpoint import save_checkpoint
-from ...diffusion.network import Denoiser, denoiser
-from ...diffusion.samplers import sample
-from ...diffusion.schedule import add_noise, snr_weight
-from ...distributed import current
-from ..batches import Batches
-from ..collectives import all_sum
+from ...diffusion.network import Denoiser
+from ...diffusion.schedule import snr_weight
+from ..batches import ImageBatches
 from ..config import Training
 from ..losses.functional import pd_loss
-from ..noising import draw_batch
-from ..optimizer import Optimizer
-from ..rng import generator
-from ..sample_grids import MOST_STEPS, frozen_copy
-from ..state import modules_tensors, prefixed, select
+from .base import Batch, DiffusionStage, Values, grid_times, uniform_times
 
 __all__ = ["MatchStage"]
 
 
-class MatchStage:
-    """L_PD (Eq. 2) with the teacher's own x̂ as the target. Runs without dropout and without EMA.
+class MatchStage(DiffusionStage):
+    """L_PD (Eq. 2) with the teacher's own x̂ as the target.
 
-    teacher: x̂ of z_t for images of these labels; no gradient passes through it.  grid: t is drawn from
-    {1/grid … 1}; None: from (0, 1].
+    teacher: x̂ of z_t for images of these labels; it gets no gradient.  grid: t is drawn from {1/grid … 1}, which the
+    checkpoint is then sampled with; None: from (0, 1].
     """
+
+    key_prefix = "match/"
 
     def __init__(
         self, name: str, teacher: Callable[[Tensor | None], Denoiser], student: nn.Module, training: Training,
-        data: Batches, seed: int, conditional: bool, *, grid: int | None, role: Literal["teacher", "student"],
+        data: ImageBatches, seed: int, conditional: bool, *, grid: int | None, role: Literal["teacher", "student"],
         method: str,
     ) -> None:  # fmt: skip
-        self.name, self.steps, self.training, self.data = name, training.steps, training, data
-        self.teacher, self.seed, self.conditional = teacher, seed, conditional
-        self.grid, self.role, self.method = grid, role, method
-        self.student = data.context.prepare(student).eval()  # eval switches dropout off and nothing else
-        self.optimizer = Optimizer(self.student.parameters(), training)
+        super().__init__(name, {"student": student}, training, data, seed, conditional)
+        self.teacher, self.sampling_steps, self.role, self.method = teacher, grid, role, method
 
-    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
-        draws = generator(self.seed, f"match/{self.name}", index)
-        x, noise, label = draw_batch(draws, self.data, self.training, self.conditional)
-        context = self.data.context
-        t = context.own(self._times(draws))
-        z = add_noise(x, noise, t)
+    def draw_times(self, rng: torch.Generator) -> Tensor:
+        count, grid = self.training.batch, self.sampling_steps
+        return uniform_times(count, rng) if grid is None else grid_times(grid, count, rng)
+
+    def loss(self, batch: Batch, log: bool) -> tuple[Tensor, Values]:
         with torch.no_grad():
-            target = self.teacher(label)(z, t)
-        guess = denoiser(self.student, label, context.autocast)(z, t)
-        loss = pd_loss(guess, target, snr_weight(t)) * current().fraction(self.training.batch)
-        norm = self.optimizer.step(loss, index)
-        return {"loss": all_sum(loss.detach()), "grad_norm": norm} if log else None
-
-    def _times(self, draws: torch.Generator) -> Tensor:
-        n = self.training.batch
-        if self.grid is None:
-            return 1.0 - torch.rand(n, generator=draws)  # (0, 1]
-        return torch.randint(1, self.grid + 1, (n,), generator=draws) / self.grid
-
-    def network(self) -> nn.Module:
-        return self.student
-
-    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
-        return sample(denoiser(frozen_copy(self.student), label), z, min(self.grid or MOST_STEPS, MOST_STEPS))
-
-    def state(self) -> dict[str, Tensor]:
-        return modules_tensors({"student": self.student}) | prefixed("optimizer", self.optimizer.tensors())
-
-    def load(self, state: dict[str, Tensor]) -> None:
-        self.student.load_state_dict(select("student", state))
-        self.optimizer.load(select("optimizer", state))
-
-    def finish(self, path: Path) -> None:
-        steps = self.grid if self.role == "student" else None
-        save_checkpoint(path, self.student, role=self.role, method=self.method, sampling_steps=steps)
+            target = self.teacher(batch.label)(batch.z, batch.t)
+        x = self.denoiser(self.network, batch)(batch.z, batch.t)
+        return pd_loss(x, target, snr_weight(batch.t)) * self.fraction, {}

@@ -2,85 +2,61 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.checkpoint import save_checkpoint
-from ...diffusion.network import denoiser
-from ...diffusion.samplers import sample
-from ...diffusion.schedule import add_noise, snr_weight
+from ...diffusion.schedule import snr_weight
 from ...distributed import current
-from ..batches import Batches
-from ..collectives import all_sum
+from ..batches import ImageBatches
 from ..config import Training
 from ..losses.functional import pd_loss
-from ..noising import draw_batch
-from ..optimizer import Optimizer
 from ..rng import generator
-from ..sample_grids import MOST_STEPS, frozen_copy
-from ..state import modules_tensors, prefixed, select
+from ..state import prefixed, select
+from .base import Batch, DiffusionStage, Values, uniform_times
 
 __all__ = ["TeacherStage"]
 
 
-class TeacherStage:
-    """E‖x - θ(z_t, t)‖² weighted by the truncated SNR, t uniform on (0, 1]."""
+class TeacherStage(DiffusionStage):
+    """E‖x - θ(z_t, t)‖² weighted by the truncated SNR, t uniform on (0, 1]. The EMA is what is written."""
 
-    def __init__(self, unet: nn.Module, training: Training, data: Batches, seed: int, conditional: bool) -> None:
-        self.name, self.steps = "teacher", training.steps
-        self.training, self.data, self.seed, self.conditional = training, data, seed, conditional
-        self.unet = data.context.prepare(unet).train()
-        self.ema = {key: value.clone() for key, value in self.unet.state_dict().items()}
-        self._pairs = self._paired()
-        self.optimizer = Optimizer(self.unet.parameters(), training)
+    role, method = "teacher", "teacher"
 
-    def step(self, index: int, log: bool) -> dict[str, Tensor | float | None] | None:
-        draws = generator(self.seed, self.name, index)
-        x, noise, label = draw_batch(draws, self.data, self.training, self.conditional)
-        n, context = self.training.batch, self.data.context
-        t = context.own(1.0 - torch.rand(n, generator=draws))  # (0, 1]
-        # Dropout alone depends on the number of processes: each has masks of its own.
-        masks = generator(self.seed, "teacher/dropout" + (f"/{rank}" if (rank := current().rank) else ""), index)
-        with torch.random.fork_rng(devices=[]):  # dropout alone draws from the global generator
-            torch.manual_seed(int(masks.initial_seed()))
-            prediction = denoiser(self.unet, label, context.autocast)(add_noise(x, noise, t), t)
-            loss = pd_loss(prediction, x, snr_weight(t)) * current().fraction(n)
-        norm = self.optimizer.step(loss, index)
-        self._average(index)
-        return {"loss": all_sum(loss.detach()), "grad_norm": norm} if log else None
+    def __init__(self, unet: nn.Module, training: Training, data: ImageBatches, seed: int, conditional: bool) -> None:
+        super().__init__("teacher", {"unet": unet}, training, data, seed, conditional)
+        self.network.train()
+        # A U-Net has no buffers that count, so the average spans its whole state.
+        tensors = self.network.state_dict()
+        self.ema = {name: value.clone() for name, value in tensors.items()}
+        self._averaged = [self.ema[name] for name in tensors], list(tensors.values())
 
-    @torch.no_grad()
-    def _average(self, index: int) -> None:
-        """EMA with the early steps weighted as (1 + k)/(10 + k), so that the random start is forgotten."""
-        decay = min(self.training.ema, (1 + index) / (10 + index))
-        torch._foreach_lerp_(*self._pairs, 1 - decay)
+    def draw_times(self, rng: torch.Generator) -> Tensor:
+        return uniform_times(self.training.batch, rng)
 
-    def _paired(self) -> tuple[list[Tensor], list[Tensor]]:
-        """The average's tensors and the network's, in the same order: a U-Net has nothing else, and no counters."""
-        values = self.unet.state_dict()
-        return [self.ema[name] for name in values], list(values.values())
+    def loss(self, batch: Batch, log: bool) -> tuple[Tensor, Values]:
+        # Dropout draws from the global generator, and each rank has its own masks: it alone depends on their number.
+        key = f"teacher/dropout/{rank}" if (rank := current().rank) else "teacher/dropout"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(generator(self.seed, key, batch.index).initial_seed()))
+            x = self.denoiser(self.network, batch)(batch.z, batch.t)
+        return pd_loss(x, batch.x, snr_weight(batch.t)) * self.fraction, {}
 
-    def network(self) -> nn.Module:
-        return self.unet
+    def update(self, loss: Tensor, index: int) -> Tensor:
+        """Early steps are averaged with (1 + k)/(10 + k), so that the random start is forgotten."""
+        norm = super().update(loss, index)
+        with torch.no_grad():
+            torch._foreach_lerp_(*self._averaged, 1 - min(self.training.ema, (1 + index) / (10 + index)))
+        return norm
 
-    def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
-        return sample(denoiser(frozen_copy(self.unet, self.ema), label), z, MOST_STEPS)
+    def weights(self) -> Mapping[str, Tensor]:
+        return self.ema
 
     def state(self) -> dict[str, Tensor]:
-        return {
-            **modules_tensors({"unet": self.unet}),
-            **prefixed("ema", self.ema),
-            **prefixed("optimizer", self.optimizer.tensors()),
-        }
+        return super().state() | prefixed("ema", self.ema)
 
     def load(self, state: dict[str, Tensor]) -> None:
-        self.unet.load_state_dict(select("unet", state))
+        super().load(state)
         for name, value in select("ema", state).items():
             self.ema[name].copy_(value)
-        self.optimizer.load(select("optimizer", state))
-
-    def finish(self, path: Path) -> None:
-        self.unet.load_state_dict(self.ema)
-        save_checkpoint(path, self.unet.eval(), role="teacher", method="teacher", sampling_steps=None)

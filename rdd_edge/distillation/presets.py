@@ -1,0 +1,187 @@
+"""The presets, and the changes that options and `--set` make to them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import UsageError
+from ..files import first_fault, read_model
+from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Sfddm, Taus, Training
+
+__all__ = ["PRESETS", "changed", "preset", "resolve"]
+
+DIGITS = Preset(
+    name="digits",
+    data="digits",
+    network=Network(channels=(32, 64), blocks=1, groups=8),
+    extractor=Extractor(name="digits_densenet", architecture="densenet", widths=(4, 4), growth=12, stem=24),
+    extractor_training=ClassifierTraining(epochs=30, batch=64, shift=1),
+    judge=Extractor(name="digits_cnn", architecture="cnn", widths=(32, 64)),
+    judge_training=ClassifierTraining(epochs=30, batch=64, shift=1),
+    teacher=Training(steps=2000, batch=128, rate=1e-3, warmup=100, ema=0.995),
+    first_steps=32,
+    pd=Training(steps=500, batch=128, rate=5e-4),
+    # α as the paper's for ImageNet: on these features the gradient of IS_P2P is a thirtieth of CFD's, and with α = 1
+    # the background does not stay black (mean level 10 of 255 where the data are black; 4 with α = 100).
+    alpha=100.0,
+    memory=Memory(draw=1024),  # half of the paper's V, which matters little there, for half of the time
+    distillation=Training(steps=400, batch=128, rate=5e-4),
+)
+
+# DenseNet-201 with the CIFAR stem: 1920 features at an eighth of the image's side.
+_DENSENET_201 = Extractor(name="densenet201", architecture="densenet", widths=(6, 12, 48, 32), growth=32, stem=64)
+
+# As in the paper: DDPM's network (Ho et al. 2020), 35.7 M parameters, and 1024 steps halved down to 8 by PD.
+CIFAR10 = Preset(
+    name="cifar10",
+    data="cifar10",
+    network=Network(channels=(128, 256, 256, 256), blocks=2, attention=(1,), dropout=0.1),
+    extractor=_DENSENET_201,
+    extractor_training=ClassifierTraining(
+        epochs=200, batch=128, rate=0.1, shift=4, cutout=16, flip=True, auto_augment=True
+    ),
+    teacher=Training(steps=800_000, batch=128, rate=2e-4, warmup=5000, cosine=False, ema=0.9999, flip=True),
+    first_steps=1024,
+    pd=Training(steps=10_000, batch=128, rate=5e-5, flip=True),
+    pd_late=True,
+    alpha=1.0,
+    beta=0.1,
+    taus=Taus(cfd={4: 0.9, 2: 1.0, 1: 0.85}, relation=1.0, memory=0.1),
+    distillation=Training(steps=20_000, batch=128, rate=5e-5, flip=True),
+)
+
+# The same for a network that fits a phone: half the width in every level, 8.9 M parameters.
+CIFAR10_EDGE = CIFAR10.model_copy(
+    update={
+        "name": "cifar10-edge",
+        "network": Network(channels=(64, 128, 128, 128), blocks=2, attention=(1,), dropout=0.1),
+    }
+)
+
+# As in the paper: class-conditional, 116.5 M parameters.
+IMAGENET64 = Preset(
+    name="imagenet64",
+    data="imagenet64",
+    image_size=64,
+    conditional=True,
+    network=Network(channels=(128, 256, 384, 512), blocks=3, attention=(2, 3)),
+    extractor=_DENSENET_201,
+    extractor_training=ClassifierTraining(
+        epochs=90, batch=256, rate=0.1, shift=8, cutout=32, flip=True, auto_augment=True
+    ),
+    teacher=Training(steps=1_000_000, batch=256, rate=2e-5, cosine=False, ema=0.9999, flip=True),
+    first_steps=1024,
+    pd=Training(steps=50_000, batch=256, rate=1e-4, flip=True),
+    pd_late=True,
+    alpha=100.0,
+    beta=0.1,
+    taus=Taus(cfd={4: 0.85, 2: 0.85, 1: 0.85}, relation=1.0, memory=0.1),
+    distillation=Training(steps=50_000, batch=256, rate=1e-4, flip=True),
+)
+
+PRESETS: dict[str, Preset] = {value.name: value for value in (DIGITS, CIFAR10, CIFAR10_EDGE, IMAGENET64)}
+
+
+def preset(name: str) -> Preset:
+    """The preset of that name. Raises UsageError for an unknown one."""
+    if name not in PRESETS:
+        raise UsageError(f"there is no preset {name!r}: choose from {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def resolve(
+    name: str,
+    *,
+    data: str | None = None,
+    image_size: int | None = None,
+    method: str | None = None,
+    losses: str | None = None,
+    seed: int | None = None,
+    settings: Sequence[str] = (),
+    sfddm_steps: int | None = None,
+    subsequence: str | None = None,
+    teacher: Path | None = None,
+    student_config: Path | None = None,
+) -> Preset:
+    """A preset with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+
+    Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
+    the file student_config.
+    """
+    values = preset(name).model_dump()
+    if data is not None:
+        # Absolute, so that run.json is valid when it is read from another working directory.
+        values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
+    if image_size is not None:
+        values["image_size"] = image_size
+    if seed is not None:
+        values["seed"] = seed
+    if teacher is not None:
+        values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
+    if student_config is not None:
+        values["student"] = read_model(student_config, Network).model_dump()
+    if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":
+        raise UsageError("--sfddm-steps and --subsequence need --method sfddm")
+    if method == "sfddm":
+        if losses is not None:
+            raise UsageError("--losses has no effect on --method sfddm: leave out one of them")
+        values["sfddm"] = _sfddm(sfddm_steps, subsequence)
+    elif method is not None:
+        if method not in METHODS:
+            raise UsageError(f"there is no method {method!r}: choose from {', '.join([*METHODS, 'sfddm'])}")
+        values["terms"] = METHODS[method]
+    if losses is not None:
+        if method is not None:
+            raise UsageError("--losses and --method both choose the loss terms: give one of them")
+        values["terms"] = tuple(losses.split(","))
+    resolved = _validated(values, settings)
+    if resolved.lpips.backbone is None:
+        return resolved
+    backbone = str(Path(resolved.lpips.backbone).expanduser().resolve())
+    return changed(resolved, [f"lpips.backbone={json.dumps(backbone)}"])
+
+
+def changed(preset: Preset, settings: Sequence[str]) -> Preset:
+    """The preset with these settings, KEY=VALUE. Raises UsageError for an invalid one."""
+    return _validated(preset.model_dump(), settings)
+
+
+def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
+    for setting in settings:
+        _set(values, setting)
+    try:
+        return Preset.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(first_fault(error)) from None
+
+
+def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
+    """Values of `Sfddm` from the options. They are validated with the whole preset, after all settings are applied."""
+    if subsequence is None:
+        return Sfddm.model_construct(steps=1 if steps is None else steps).model_dump()
+    try:
+        indices = tuple(int(word) for word in subsequence.split(","))
+    except ValueError:
+        raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, e.g. 1,5,20") from None
+    return Sfddm.model_construct(steps=len(indices) if steps is None else steps, subsequence=indices).model_dump()
+
+
+def _set(values: dict[str, Any], setting: str) -> None:
+    """Change one value of a dumped preset in place."""
+    key, equals, text = setting.partition("=")
+    *parents, last = key.split(".")
+    entry: Any = values
+    for parent in parents:
+        entry = entry.get(parent) if isinstance(entry, dict) else None
+    if not equals or not isinstance(entry, dict) or last not in entry:
+        raise UsageError(f"--set {setting}: expected KEY=VALUE with a key of the preset, e.g. teacher.steps=100")
+    try:
+        entry[last] = json.loads(text)
+    except ValueError:
+        entry[last] = text
