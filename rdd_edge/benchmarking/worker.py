@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,9 @@ from ..bundle import Plan
 from ..console import show_stage
 from ..errors import ArtifactError, RddEdgeError
 from ..files import storage_errors, write_bytes, write_model
+from ..portable.runner import Runner
 from ..schema import Frozen
-from ..targets.base import ExportSpec, Runner, Runtime
+from ..targets.base import ExportSpec, Runtime
 
 __all__ = ["SERVER", "Outcome", "Request", "in_child", "run_artifact", "supervise"]
 
@@ -218,21 +219,21 @@ def _work(folder: Path) -> Outcome:
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)
-    if hasattr(runner, "largest"):
-        write_bytes(folder / "largest.json", json.dumps(_largest(runner, request.spec, z, label)).encode())
+    if largest := _largest(runner, request.spec, z, label):
+        write_bytes(folder / "largest.json", json.dumps(largest).encode())
     return Outcome(status="done")
 
 
 def _largest(
-    runner: Any, spec: ExportSpec, z: NDArray[np.float32], label: NDArray[np.int64] | None
+    runner: Runner, spec: ExportSpec, z: NDArray[np.float32], label: NDArray[np.int64] | None
 ) -> dict[str, float]:
     """The largest magnitude of each float16 tensor over a few batches; the runner raises where one overflows."""
-    batch, found = spec.input_shape[0], dict[str, float]()
+    batch, largest = spec.input_shape[0], dict[str, float]()
     for start in range(0, min(len(z), WATCHED * batch) - batch + 1, batch):
         rows = slice(start, start + batch)
-        for name, value in runner.largest(z[rows], None if label is None else label[rows]).items():
-            found[name] = max(value, found.get(name, 0.0))
-    return found
+        for name, value in (runner.largest(z[rows], None if label is None else label[rows]) or {}).items():
+            largest[name] = max(value, largest.get(name, 0.0))
+    return largest
 
 
 def _explain(request: Path, error: Exception) -> Outcome:

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..portable.runner import Runner
 from ..schema import Frozen, Text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runner", "Target", "installed"]
+__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runtime", "Target", "installed"]
 
 
 class Runtime(Frozen):
@@ -75,36 +76,6 @@ def installed(package: str) -> str | None:
         return f"{package} {version(package)}"
     except PackageNotFoundError:
         return None
-
-
-class Runner(Protocol):
-    """An artifact loaded in its own runtime. Built inside a child process, which a crash may kill.
-
-    A runner that stands in for a runtime and says nothing about its speed has an attribute `timed` that is False; a
-    bench of it records images and no times.
-
-    A runner that can look inside its artifact has `largest(z, label)`: by name, the largest magnitude of each float16
-    tensor for one batch; it raises ArtifactError where one overflows.
-
-    A bench asks these as well, where a runner has them:
-
-    build() -> str | None             make what load() reads; a clause that says why nothing had to be made
-    measure(z, label) -> Times        one run by the device's own clock, computing and copies apart
-    profile(z, label, runs)           rows of timing.Operator, means over `runs` runs of its own, or a clause that says
-        -> list[Operator] | str       why there are none; it may load the artifact once more, since profiling slows
-    unseen_memory = "a clause"        why the system does not count the runner's memory to its process, as on a GPU
-    any_batch = True                  run() takes any number of images at once
-    """
-
-    runtime: Runtime
-
-    def load(self) -> None:
-        """Load (again). Raises ArtifactError."""
-        ...
-
-    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        """x (N, C, H, W) for z (N, C, H, W), N the artifact's batch."""
-        ...
 
 
 class Target(Protocol):

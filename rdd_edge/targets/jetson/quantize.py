@@ -20,6 +20,7 @@ from ..base import CalibrationSet, ExportSpec, Quantized
 from ..observers import LEVELS, Threshold, batches, histograms, least_squares
 from .graph import Product, add_initializer, constant, convert, products, to_proto
 from .half import to_half
+from .harness.onnx_runtime import open_session, session_options
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -62,12 +63,10 @@ def _watching(proto: Any, tensors: Sequence[str]) -> Any:
     """A session that gives these tensors out. The graph's own outputs need no adding."""
     import onnx
 
-    ort = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
+    ort: Any = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
     present = {value.name for value in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(ort, proto.SerializeToString(), session_options(ort))
 
 
 def _observe(

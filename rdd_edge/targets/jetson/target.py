@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
+from ...portable.runner import Runner
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, installed
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

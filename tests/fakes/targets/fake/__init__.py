@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from rdd_edge.errors import ArtifactError
+from rdd_edge.portable.runner import Runner
 from rdd_edge.targets.base import ExportSpec, Runtime
 
 
-class FakeRunner:
+class FakeRunner(Runner):
     runtime = Runtime(name="fakert", version="7.0", backend=None)
 
     def __init__(self, word: str, spec: ExportSpec) -> None:
