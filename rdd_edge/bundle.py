@@ -107,7 +107,7 @@ class BudgetRecord(Frozen):
     """The budget under which the layers to keep were searched, and what the artifact reached on `samples` images."""
 
     kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; share by which its Fréchet distance may rise
-    asked: Number
+    required: Number
     reached: Number
     samples: int = Field(ge=1, le=10_000_000)
 

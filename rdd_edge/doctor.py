@@ -87,7 +87,7 @@ def _runtime(name: str) -> Row:
     """Whether the target's artifacts run on this machine."""
     target = load_target(name)
     found = target.runtime_here()
-    return Row("targets", f"{name}, run here", found is not None, found or target.cannot_run(target.precisions[0]))
+    return Row("targets", f"{name}, run here", found is not None, found or target.cannot_run(target.precisions[0].name))
 
 
 def _tools() -> list[Row]:

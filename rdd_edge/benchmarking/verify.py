@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..bundle import Bundle, read_bundle
-from ..errors import ArtifactError, CorruptError, ThresholdError
+from ..bundle import MANIFEST, Bundle, read_bundle
+from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
@@ -89,10 +89,10 @@ def _check_rules(bundle: Bundle, target: Target) -> bool:
 
 
 def _threshold(bundle: Bundle, target: Target) -> float:
-    precision = bundle.manifest.precision
-    if precision not in target.parity_db:
-        raise CorruptError(f"{bundle.folder} says it is {precision}, a precision that the {target.name} target lacks")
-    return target.parity_db[precision]
+    try:
+        return target.precision(bundle.manifest.precision).parity_db
+    except UsageError as error:
+        raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None
 
 
 def _run(

@@ -13,7 +13,7 @@ from ... import __version__
 from ...errors import ArtifactError, first_line
 from ...portable.runner import Runner
 from ..base import Runtime
-from ..overflow import refuse_overflow
+from ..ranges import refuse_overflow
 from .silence import import_coremltools, no_bars
 
 if TYPE_CHECKING:

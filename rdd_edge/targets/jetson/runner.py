@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ...dependencies import import_or_explain
 from ..base import Runtime
-from ..overflow import refuse_overflow
+from ..ranges import magnitude, refuse_overflow
 from .harness.onnx_runtime import OnnxRuntime
 
 __all__ = ["OnnxRunner"]
@@ -35,7 +35,7 @@ class OnnxRunner(OnnxRuntime):
             self._watched = self._open(model), names
         session, names = self._watched
         values = self._outputs(session, names, z, label) if names else []
-        largest = {name: _magnitude(value) for name, value in zip(names, values, strict=True)}
+        largest = {name: magnitude(value) for name, value in zip(names, values, strict=True)}
         refuse_overflow(self._artifact, largest)
         return largest
 
@@ -49,8 +49,3 @@ def _with_half_outputs(path: Path) -> tuple[bytes, list[str]]:
     names = [name for node in model.graph.node for name in node.output if name in half and name not in constants]
     model.graph.output.extend(half[name] for name in names)
     return model.SerializeToString(), names
-
-
-def _magnitude(value: NDArray[Any]) -> float:
-    largest = float(np.abs(value).max(initial=0))
-    return largest if largest == largest else float("inf")
