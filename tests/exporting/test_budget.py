@@ -67,7 +67,6 @@ def test_fd_rise_is_the_distance_beside_the_students() -> None:
     [
         (40.0, 0.02, None, "two budgets for one search"),
         (40.0, None, "digits", "--data and --extractor are for the Fréchet distance"),
-        (None, -0.1, None, "must be at least 0"),
     ],
 )
 def test_what_no_budget_can_be_made_of(
