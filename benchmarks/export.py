@@ -136,10 +136,7 @@ def random_student(name: str, folder: Path) -> Path:
 
 
 def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
-    (bundle,) = export_bundles(
-        checkpoint, ("android",), "mixed", work / "mixed", lambda e: print(e.stage, e.detail, file=sys.stderr),
-        budget=PsnrBudget(least_db),
-    )  # fmt: skip
+    (bundle,) = export_bundles(checkpoint, ("android",), "mixed", work / "mixed", budget=PsnrBudget(least_db))
     (work / "ours-mixed.pte").write_bytes(bundle.artifact.read_bytes())
 
 

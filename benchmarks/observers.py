@@ -35,7 +35,9 @@ def main() -> None:
     spec = ExportSpec("int8", (1, *found.image_shape), found.classes)
     unet = found.load()
     with silenced():
-        program = apply_rewrites(export_program(unet, spec.input_shape, spec.classes), target.rewrites["int8"])
+        program = apply_rewrites(
+            export_program(unet, spec.input_shape, spec.classes), target.precision("int8").rewrites
+        )
     vectors = make_vectors(unet, found.image_shape, found.classes, arguments.images)
     print("| observer | calibration samples | PSNR, dB, median | worst |\n|---|---:|---:|---:|")
     for name in arguments.observer:

@@ -109,7 +109,7 @@ class BudgetRecord(Frozen):
     """The quality required of mixed precision, and what the artifact reached on `samples` images."""
 
     kind: Literal["psnr_db", "fd_rise"]  # median PSNR to the student; relative rise of its Fréchet distance
-    asked: Number
+    required: Number
     reached: Number
     samples: int = Field(ge=1, le=10_000_000)
 

@@ -87,7 +87,9 @@ def _runtime(name: str) -> Row:
     """The runtime that executes the target's artifacts on this machine."""
     target = load_target(name)
     runtime = target.runtime_here()
-    return Row("targets", f"{name} runtime", runtime is not None, runtime or target.cannot_run(target.precisions[0]))
+    return Row(
+        "targets", f"{name} runtime", runtime is not None, runtime or target.cannot_run(target.precisions[0].name)
+    )
 
 
 def _tools() -> list[Row]:

@@ -1,4 +1,4 @@
-"""What is measured of a runner, inside the child that holds it, as a typed part of a record."""
+"""Measure a runner inside its child process: the measured part of a record, typed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ from pathlib import Path
 
 from ..bundle import Plan
 from ..files import write_model
+from ..portable.runner import Runner
 from ..portable.timing import Report, Work, run_benchmark
-from ..schema import Bytes, Frozen, Milliseconds, Text  # fmt: skip
-from ..targets.base import ExportSpec, Runner, Runtime
+from ..schema import Bytes, Frozen, Milliseconds, Text
+from ..targets.base import ExportSpec, Runtime
 from .record import Condition, OperatorTime, Samples, Transfers
 
-__all__ = ["Facts", "bench_runner", "work_of"]
+__all__ = ["Facts", "bench_runner"]
 
 
 class Facts(Frozen):
@@ -35,21 +36,7 @@ class Facts(Frozen):
 
 def bench_runner(runner: Runner, spec: ExportSpec, plan: Plan, folder: Path, report: Report) -> Facts:
     """Time a runner, then sample from it. Leaves facts.json, samples.u8 and samples.f32 in `folder`."""
-    facts = Facts.model_validate(
-        {"runtime": runner.runtime, **run_benchmark(runner, work_of(spec, plan), folder, report)}
-    )
+    work = Work.from_plan(spec.input_shape, spec.classes, plan.model_dump())
+    facts = Facts.model_validate({"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)})
     write_model(folder / "facts.json", facts)
     return facts
-
-
-def work_of(spec: ExportSpec, plan: Plan) -> Work:
-    return Work(
-        input_shape=spec.input_shape,
-        classes=spec.classes,
-        warmup=plan.performance.warmup,
-        runs=plan.performance.runs,
-        seconds=plan.performance.seconds,
-        samples=plan.accuracy.samples,
-        seed=plan.accuracy.seed,
-        floats=plan.accuracy.floats,
-    )

@@ -1,4 +1,4 @@
-"""The student itself in PyTorch: the reference that every artifact is held against."""
+"""The student itself in PyTorch: the reference that artifacts are compared with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
 from ..diffusion.checkpoint import one_step, read_checkpoint
-from ..portable.timing import Operator
+from ..portable.runner import Operator, Runner
 from ..targets.base import ExportSpec, Runtime
 
 if TYPE_CHECKING:
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 __all__ = ["StudentRunner"]
 
 
-class StudentRunner:
-    """A one-step checkpoint behind the Runner protocol: float32, on a CUDA device where there is one.
+class StudentRunner(Runner):
+    """A one-step checkpoint in float32, on a CUDA device where there is one.
 
-    Convolutions and products keep full float32 there (no TF32), since the reference is what rounding is measured by.
+    TF32 is off: rounding errors of artifacts are measured against this reference.
     """
 
-    any_batch = True  # an accuracy run need not go one image at a time
+    any_batch = True
 
     def __init__(self, checkpoint: Path, spec: ExportSpec, threads: int) -> None:
         torch = import_or_explain("torch", "the server reference", "distill")
@@ -51,7 +51,7 @@ class StudentRunner:
         return result
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator]:
-        """Mean time of each kind of ATen operator by torch.profiler, without that of the operators inside it."""
+        """Mean time of each kind of ATen operator by torch.profiler, excluding the operators that it calls."""
         from torch.profiler import ProfilerActivity
 
         cuda = self.device == "cuda"
@@ -60,7 +60,7 @@ class StudentRunner:
         with self._torch.profiler.profile(activities=activities) as trace:
             for _ in range(runs):
                 self.run(z, label)
-        # An operator's own time on the GPU is that of the kernels it launched, which are events as well
+        # On a GPU, an operator's time is that of the kernels it launched, which are events as well.
         events = [e for e in trace.key_averages() if e.device_type == self._torch.autograd.DeviceType.CPU]
         times = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3 for e in events}
         return [Operator(name, name, total / runs, self.device) for name, total in times.items() if total > 0]

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..bundle import Bundle, read_bundle
-from ..errors import ArtifactError, CorruptError, ThresholdError
+from ..bundle import MANIFEST, Bundle, read_bundle
+from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
@@ -48,9 +48,7 @@ def verify_bundle(folder: Path) -> VerifyReport:
     bundle = read_bundle(folder)
     m, target = bundle.manifest, load_target(bundle.manifest.target)
     rules_checked = _check_rules(bundle, target)
-    if m.precision not in target.parity_db:
-        raise CorruptError(f"{folder}: the {target.name} target has no precision {m.precision}")
-    threshold = target.parity_db[m.precision]
+    threshold = _threshold(bundle, target)
     z, label, x = bundle.parity_vectors()
     compared = psnr_to_student(m.target, bundle.artifact, spec_of(bundle), z, label, x)
     psnr, run = compared or (None, None)
@@ -98,3 +96,10 @@ def _check_rules(bundle: Bundle, target: Target) -> bool:
         more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
         raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
     return broken is not None
+
+
+def _threshold(bundle: Bundle, target: Target) -> float:
+    try:
+        return target.precision(bundle.manifest.precision).parity_db
+    except UsageError as error:
+        raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None

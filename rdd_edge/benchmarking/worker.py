@@ -8,16 +8,16 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import RddEdgeError, first_line
 from ..files import storage_errors, write_bytes, write_model
+from ..portable.runner import Runner
 from ..portable.timing import run_batches
 from ..targets import load_target
-from ..targets.base import ExportSpec, Runner
+from ..targets.base import ExportSpec
 from .facts import bench_runner
 from .isolation import Outcome, Request
 from .record import SERVER
@@ -75,8 +75,8 @@ def _work(folder: Path) -> Outcome:
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)
-    if hasattr(runner, "largest"):
-        write_bytes(folder / "largest.json", json.dumps(_largest(runner, request.spec, z, label)).encode())
+    if largest := _largest(runner, request.spec, z, label):
+        write_bytes(folder / "largest.json", json.dumps(largest).encode())
     return Outcome(status="done")
 
 
@@ -93,13 +93,13 @@ def _runner(request: Request) -> tuple[Runner | None, str]:
 
 
 def _largest(
-    runner: Any, spec: ExportSpec, z: NDArray[np.float32], label: NDArray[np.int64] | None
+    runner: Runner, spec: ExportSpec, z: NDArray[np.float32], label: NDArray[np.int64] | None
 ) -> dict[str, float]:
     """The largest magnitude of each float16 tensor over a few batches; the runner raises where one overflows."""
     batch, largest = spec.input_shape[0], dict[str, float]()
     for start in range(0, min(len(z), WATCHED * batch) - batch + 1, batch):
         rows = slice(start, start + batch)
-        for name, value in runner.largest(z[rows], None if label is None else label[rows]).items():
+        for name, value in (runner.largest(z[rows], None if label is None else label[rows]) or {}).items():
             largest[name] = max(value, largest.get(name, 0.0))
     return largest
 

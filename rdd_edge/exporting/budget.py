@@ -1,6 +1,6 @@
-"""What a mixed-precision artifact has to reach, in the user's terms: a PSNR to the student, or a Fréchet distance.
+"""Quality budgets of mixed precision: a least PSNR to the student, or a largest rise of the Fréchet distance.
 
-A budget is asked with images of the artifact and of the student from the same noise, and never with a simulation.
+A budget compares images of the built artifact and of the student from the same noise, never of a simulation.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Images = NDArray[np.float32]
 
 
 class Budget(Protocol):
-    """samples, seed: of the noise on which it is measured."""
+    """A condition on an artifact's images.  samples, seed: of the noise on which it is measured."""
 
     @property
     def kind(self) -> Literal["psnr_db", "fd_rise"]: ...
@@ -44,10 +44,10 @@ class Budget(Protocol):
     def seed(self) -> int: ...
 
     @property
-    def asked(self) -> float: ...
+    def required(self) -> float: ...
 
     def against(self, student: Images) -> Callable[[Images], float]:
-        """The budget's value of an artifact's images (N, C, H, W) beside these of the student."""
+        """A function from an artifact's images (N, C, H, W) to the budget's value, given the student's images."""
         ...
 
     def met(self, value: float) -> bool: ...
@@ -55,11 +55,11 @@ class Budget(Protocol):
     def better(self, a: float, b: float) -> float: ...
 
     def text(self, value: float) -> str:
-        """A value, for a person."""
+        """A value with its unit."""
         ...
 
     def allowed(self, all_int8: float) -> float:
-        """The share of int8's errors that may stay, if errors add up, where int8 throughout has this value."""
+        """Fraction of the int8 errors that may remain, if errors add up, where all layers in int8 have this value."""
         ...
 
 
@@ -69,11 +69,11 @@ class PsnrBudget:
 
     least_db: float
     kind: Literal["psnr_db", "fd_rise"] = "psnr_db"
-    samples: int = PARITY_SAMPLES  # the parity vectors, so that the manifest's parity shows what was held
+    samples: int = PARITY_SAMPLES  # the parity vectors, so that the manifest's parity is the budget's value
     seed: int = PARITY_SEED
 
     @property
-    def asked(self) -> float:
+    def required(self) -> float:
         return self.least_db
 
     def against(self, student: Images) -> Callable[[Images], float]:
@@ -105,21 +105,21 @@ class FdBudget:
 
     def __post_init__(self) -> None:
         if not 0 <= self.rise < np.inf:
-            raise UsageError(f"--max-fd-rise {self.rise:.1%} is no rise: give a share of at least 0, as 2%")
+            raise UsageError(f"--max-fd-rise {self.rise:.1%} must be at least 0, e.g. 2%")
 
     @property
-    def asked(self) -> float:
+    def required(self) -> float:
         return self.rise
 
     def against(self, student: Images) -> Callable[[Images], float]:
-        """fd / fd of the student - 1."""
+        """fd / (fd of the student) - 1."""
         real = reference_statistics(self.real, self.extractor)
 
         def distance(x: Images) -> float:
             return frechet_distance(image_statistics(to_uint8(x), self.extractor), real)
 
-        students = distance(student)
-        return lambda x: distance(x) / students - 1.0
+        reference = distance(student)
+        return lambda x: distance(x) / reference - 1.0
 
     def met(self, value: float) -> bool:
         return value <= self.rise

@@ -1,4 +1,4 @@
-"""Noise at t = 1 for the observers of a quantizer: the one noise level at which a one-step student is ever asked."""
+"""Calibration noise for quantizers, at t = 1: the only noise level of a one-step student."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..targets.base import CalibrationSet
 __all__ = ["BUDGET_SEED", "CALIBRATION_SAMPLES", "CALIBRATION_SEED", "PARITY_SEED", "calibration_set"]
 
 CALIBRATION_SAMPLES = 256
-# Beyond 32 bits, where nobody's bench looks for a seed: none of these noises may be seen twice.
+# Beyond 32 bits, so that no benchmark run samples from the same noise.
 CALIBRATION_SEED = 2**32 + 1
 PARITY_SEED = 2**32 + 2
 BUDGET_SEED = 2**32 + 3  # of a search's Fréchet distance
@@ -21,7 +21,7 @@ def calibration_set(
     samples: int = CALIBRATION_SAMPLES,
     seed: int = CALIBRATION_SEED,
 ) -> CalibrationSet:
-    """The samples with indices 0 … samples - 1 of the portable noise of `seed`, with their labels.
+    """Samples 0 … samples - 1 of the portable noise of `seed`, with their labels.
 
     image_shape: (C, H, W).  classes: None for an unconditional model.  Raises UsageError for fewer than one sample.
     """

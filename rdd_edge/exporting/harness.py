@@ -1,4 +1,4 @@
-"""The harness of a bundle: the target's own files, with the modules of rdd-edge that they import."""
+"""The harness of a bundle: the target's files, with the modules of rdd-edge that they import."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from .. import targets
 __all__ = ["add_harness"]
 
 PACKAGE = Path(__file__).parent.parent
-SHARED = ("__init__.py", "errors.py", "portable")  # a board has the standard library and NumPy, and no more
+SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library and NumPy only
 
 
 def add_harness(target: str, bundle: Path) -> None:
-    """Copy the harness to bundle/harness, if the target has one."""
+    """Copy the target's harness to bundle/harness, if it has one."""
     without_bytecode = shutil.ignore_patterns("__pycache__")
     for folder in targets.__path__:
         source = Path(folder) / target / "harness"

@@ -1,4 +1,4 @@
-"""The proof on the artifact: what its runtime makes of a few z, against what the student makes of them."""
+"""Parity: the artifact's images from its runtime compared with the student's images of the same noise."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from .calibration import PARITY_SEED
 __all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
 
 PARITY_SAMPLES = 32
-BATCH = 8  # of the student; its results do not depend on it, its memory does
+BATCH = 8  # of the student; affects memory, not results
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """Inputs and the student's own outputs for them."""
+    """Noise, labels and the student's images of them."""
 
     z: NDArray[np.float32]  # (N, C, H, W)
     label: NDArray[np.int64] | None  # (N,)
@@ -52,8 +52,8 @@ def _student(unet: nn.Module, z: NDArray[np.float32], label: NDArray[np.int64] |
     for start in range(0, len(z), BATCH):
         rows = slice(start, start + BATCH)
         with torch.no_grad():
-            given = None if label is None else torch.from_numpy(label[rows])
-            yield one_step(unet, torch.from_numpy(z[rows]), given).numpy()
+            classes = None if label is None else torch.from_numpy(label[rows])
+            yield one_step(unet, torch.from_numpy(z[rows]), classes).numpy()
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:

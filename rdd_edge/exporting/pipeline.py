@@ -1,10 +1,9 @@
-"""From a checkpoint to bundles: export once, then for each target and precision rewrite, quantize, lower and prove."""
+"""From a checkpoint to bundles: export once, then rewrite, quantize, lower and verify each target and precision."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -30,19 +29,17 @@ from ..bundle import (
     read_bundle,
 )
 from ..console import reporter
-from ..dependencies import silenced
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import ExportError, UsageError
 from ..files import new_folder, tree_sha256, write_model
-from ..targets.base import Artifact, CalibrationSet, ExportSpec, Quantized, Target
+from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
 from .calibration import PARITY_SEED, calibration_set
 from .harness import add_harness
 from .parity import PARITY_SAMPLES, Vectors, make_vectors, measure, write_vectors
-from .program import export_program
-from .provenance import shared_provenance
+from .program import converting, export_program
 from .rewrites import apply_rewrites
-from .search import MIXED, Found, search_keep
+from .search import MIXED, SearchResult, search_keep
 from .selection import plan_bundles
 
 __all__ = ["export_bundles"]
@@ -57,26 +54,28 @@ def export_bundles(
     budget: Budget | None = None,
     backend: str | None = None,
 ) -> list[Bundle]:
-    """Build out/<target>-<precision> for each target: a precision, all that its backend has, or its default.
+    """Build out/<target>-<precision> for each target: one precision, all of its backend, or its default.
 
-    budget: what a mixed-precision artifact has to reach; without it no such is built.
-    precision, backend: as `plan_bundles` has them.
-    Raises UsageError for a target or precision that does not exist and DependencyError for a converter that is not
-    installed, both before any work; UsageError for a model of several sampling steps; ExportError where a target cannot
-    take the model; ArtifactError where the artifact does not run; ThresholdError where no mixture holds the budget.
+    budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
+    Raises UsageError for an unknown target or precision and DependencyError for a converter that is not installed, both
+    before any work; UsageError for a model of several sampling steps; ExportError where a target cannot take the model;
+    ArtifactError where the artifact does not run;
+    ThresholdError where no choice of layers meets the budget.
     """
-    wanted = plan_bundles(targets, precision, out, budget, backend)
-    for target in {target.name: target for target, _ in wanted}.values():
+    plan = plan_bundles(targets, precision, out, budget, backend)
+    for target in {target.name: target for target, _ in plan}.values():
         target.require()
     found = read_checkpoint(checkpoint)
     found.require_one_step()
     student = _Student(found, batch, budget)
-    return [_build(student, target, name, out / f"{target.name}-{name}") for target, name in wanted]
+    return [
+        _Build(student, target, target.precision(name)).bundle(out / f"{target.name}-{name}") for target, name in plan
+    ]
 
 
 @dataclass
 class _Student:
-    """The student and what several bundles share of it, each made when first wanted."""
+    """The student and what its bundles share, each part made on first use."""
 
     checkpoint: Checkpoint
     batch: int
@@ -84,183 +83,163 @@ class _Student:
     rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
     made: dict[tuple[int, int], Vectors] = field(default_factory=dict)
 
-    @cached_property
-    def unet(self) -> nn.Module:
-        return self.checkpoint.load()
-
-    def vectors(self, samples: int = PARITY_SAMPLES, seed: int = PARITY_SEED) -> Vectors:
-        """Noise and the student's own images of it, made once for each number and seed."""
-        if (samples, seed) not in self.made:
-            about = self.checkpoint.image_shape, self.checkpoint.classes
-            self.made[samples, seed] = make_vectors(self.unet, *about, samples, seed)
-        return self.made[samples, seed]
-
-    @cached_property
-    def program(self) -> ExportedProgram:
-        reporter().begin("export")
-        with _converting():
-            return export_program(self.unet, self.input_shape, self.checkpoint.classes)
-
     @property
     def input_shape(self) -> tuple[int, int, int, int]:
         return (self.batch, *self.checkpoint.image_shape)
 
-    def rewrite(self, target: Target, precision: str) -> ExportedProgram:
-        names = target.rewrites[precision]
-        if names not in self.rewritten:
-            program = self.program
-            _begin(target, precision, "rewrite")
-            with _converting():
-                self.rewritten[names] = apply_rewrites(program, names)
-        return self.rewritten[names]
+    @cached_property
+    def unet(self) -> nn.Module:
+        return self.checkpoint.load()
+
+    @cached_property
+    def program(self) -> ExportedProgram:
+        reporter().begin("export")
+        with converting():
+            return export_program(self.unet, self.input_shape, self.checkpoint.classes)
+
+    def vectors(self, samples: int = PARITY_SAMPLES, seed: int = PARITY_SEED) -> Vectors:
+        """Noise and the student's images of it."""
+        if (samples, seed) not in self.made:
+            shape, classes = self.checkpoint.image_shape, self.checkpoint.classes
+            self.made[samples, seed] = make_vectors(self.unet, shape, classes, samples, seed)
+        return self.made[samples, seed]
 
 
-@contextmanager
-def _converting() -> Iterator[None]:
-    """Around every call of a converter: quickly, and without its noise."""
-    with silenced(), shared_provenance():
-        yield
+@dataclass
+class _Build:
+    """One bundle in the making."""
 
+    student: _Student
+    target: Target
+    precision: Precision
 
-def _build(student: _Student, target: Target, precision: str, out: Path) -> Bundle:
-    """One bundle, written beside and renamed once its parity is known and its hashes hold."""
-    spec = ExportSpec(precision, student.input_shape, student.checkpoint.classes)
-    program = student.rewrite(target, precision)
-    with new_folder(out) as folder:
-        lowered, quantization = _quantize(student, target, spec, program)
-        _begin(target, precision, "lower")
-        with _converting():
-            artifact = target.lower(lowered, spec, folder)
-        if broken := target.broken_rules(artifact.path, precision):
-            raise ExportError(f"the {target.name} target cannot take this model: {'; '.join(broken[:3])}")
-        _begin(target, precision, "parity")
-        write_vectors(folder / "parity", student.vectors())
-        parity = measure(target.name, artifact.path, spec, student.vectors())
-        add_harness(target.name, folder)
-        manifest = _manifest(student.checkpoint, target, spec, artifact, folder, quantization, parity)
-        write_model(folder / MANIFEST, manifest)
-        read_bundle(folder)  # before the rename: what takes the place of an older bundle is whole
-    bundle = read_bundle(out)
-    reporter().end()
-    reporter().result(f"{out}: {_verdict(target, bundle, artifact)}")
-    return bundle
+    @property
+    def name(self) -> str:
+        return f"{self.target.name}-{self.precision.name}"
 
+    @property
+    def spec(self) -> ExportSpec:
+        return ExportSpec(self.precision.name, self.student.input_shape, self.student.checkpoint.classes)
 
-def _begin(target: Target, precision: str, stage: str) -> None:
-    reporter().begin(f"{target.name}-{precision} {stage}")
+    def bundle(self, out: Path) -> Bundle:
+        """Write a temporary folder, and rename it to `out` once its parity is measured and its hashes are right."""
+        program = self._rewritten()
+        with new_folder(out) as folder:
+            lowered, quantization = self._quantized(program)
+            self._begin("lower")
+            with converting():
+                artifact = self.target.lower(lowered, self.spec, folder)
+            if broken := self.target.broken_rules(artifact.path, self.precision.name):
+                raise ExportError(f"the {self.target.name} target cannot take this model: {'; '.join(broken[:3])}")
+            self._begin("parity")
+            write_vectors(folder / "parity", self.student.vectors())
+            parity = measure(self.target.name, artifact.path, self.spec, self.student.vectors())
+            add_harness(self.target.name, folder)
+            write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
+            read_bundle(folder)  # before the rename, which replaces an older bundle
+        bundle = read_bundle(out)
+        reporter().end()
+        reporter().result(f"{out}: {', '.join(_verdict(self.precision, bundle, artifact))}")
+        return bundle
 
+    def _begin(self, stage: str) -> None:
+        reporter().begin(f"{self.name} {stage}")
 
-def _quantize(
-    student: _Student, target: Target, spec: ExportSpec, program: ExportedProgram
-) -> tuple[ExportedProgram | Quantized, Quantization | None]:
-    if spec.precision not in target.quantized:
-        return program, None
-    calibration = calibration_set(student.checkpoint.image_shape, spec.classes)
-    keep: tuple[str, ...] = ()
-    held = None
-    if spec.precision == MIXED:
-        found, budget = _search(student, target, spec, program, calibration), student.budget
-        assert budget is not None
-        keep, held = (
-            found.keep,
-            BudgetRecord(kind=budget.kind, asked=budget.asked, reached=found.value, samples=budget.samples),
-        )
-    _begin(target, spec.precision, "quantize")
-    with _converting():
-        result = target.quantize(program, spec, calibration, keep)
-    activations = result.int8_macs_fraction is not None
-    record = Calibration(samples=len(calibration.z), seed=calibration.seed) if activations else None
-    return result, Quantization(
-        calibration=record, keep=result.keep, int8_macs_fraction=result.int8_macs_fraction, budget=held
-    )
+    def _rewritten(self) -> ExportedProgram:
+        names, cache = self.precision.rewrites, self.student.rewritten
+        if names not in cache:
+            program = self.student.program
+            self._begin("rewrite")
+            with converting():
+                cache[names] = apply_rewrites(program, names)
+        return cache[names]
 
-
-def _search(
-    student: _Student, target: Target, spec: ExportSpec, program: ExportedProgram, calibration: CalibrationSet
-) -> Found:
-    """The layers to keep in higher precision, found on artifacts built in a folder of its own."""
-    budget = student.budget
-    assert budget is not None
-
-    def tell(detail: str) -> None:
-        _begin(target, spec.precision, f"search: {detail}")
-
-    tell(f"the student's own {budget.samples} images")
-    vectors = student.vectors(budget.samples, budget.seed)
-    value_of_images = budget.against(vectors.x)
-    tell("the cost of each layer")
-
-    def value_of(keep: tuple[str, ...]) -> float:
-        tell(f"{len(keep)} layers kept")
-        with TemporaryDirectory(prefix="rdd-edge-") as name:
-            with _converting():
-                quantized = target.quantize(program, spec, calibration, keep)
-                artifact = target.lower(quantized, spec, Path(name))
-            x = run_artifact(target.name, artifact.path, spec, THREADS, vectors.z, vectors.label)
-        if x is None:
-            raise UsageError(
-                f"mixed precision needs a runtime here to measure the budget: {target.cannot_run(spec.precision)}"
+    def _quantized(self, program: ExportedProgram) -> tuple[ExportedProgram | Quantized, Quantization | None]:
+        if not self.precision.quantized:
+            return program, None
+        calibration = calibration_set(self.student.checkpoint.image_shape, self.spec.classes)
+        keep: tuple[str, ...] = ()
+        record = None
+        if self.precision.name == MIXED:
+            budget = self.student.budget
+            assert budget is not None
+            search = self._search(program, calibration, budget)
+            keep = search.keep
+            record = BudgetRecord(
+                kind=budget.kind, required=budget.required, reached=search.value, samples=budget.samples
             )
-        value = value_of_images(x)
-        found_so_far = f"{budget.text(value)} with {len(keep)} layers kept"
-        reporter().note(f"{target.name}-{spec.precision}: {found_so_far}")
-        return value
+        self._begin("quantize")
+        with converting():
+            quantized = self.target.quantize(program, self.spec, calibration, keep)
+        fraction = quantized.int8_macs_fraction  # None where only weights are quantized, without calibration
+        return quantized, Quantization(
+            calibration=None if fraction is None else Calibration(samples=len(calibration.z), seed=calibration.seed),
+            keep=quantized.keep,
+            int8_macs_fraction=fraction,
+            budget=record,
+        )
 
-    found = search_keep(program, calibration, budget, value_of)
-    reporter().end()
-    reporter().result(f"{target.name}-{spec.precision}: {found.explanation(budget)}")
-    return found
+    def _search(self, program: ExportedProgram, calibration: CalibrationSet, budget: Budget) -> SearchResult:
+        """The layers to keep in higher precision, found by building and running artifacts in temporary folders."""
+        self._begin(f"search: {budget.samples} images of the student")
+        vectors = self.student.vectors(budget.samples, budget.seed)
+        value_of_images = budget.against(vectors.x)
+        self._begin("search: cost of each layer")
+
+        def value_of(keep: tuple[str, ...]) -> float:
+            self._begin(f"search: {len(keep)} layers kept")
+            with TemporaryDirectory(prefix="rdd-edge-") as name:
+                with converting():
+                    quantized = self.target.quantize(program, self.spec, calibration, keep)
+                    artifact = self.target.lower(quantized, self.spec, Path(name))
+                x = run_artifact(self.target.name, artifact.path, self.spec, THREADS, vectors.z, vectors.label)
+            if x is None:
+                reason = self.target.cannot_run(self.precision.name)
+                raise UsageError(f"mixed precision needs a runtime on this machine to measure the budget: {reason}")
+            value = value_of_images(x)
+            reporter().note(f"{self.name}: {budget.text(value)} with {len(keep)} layers kept")
+            return value
+
+        result = search_keep(program, calibration, budget, value_of)
+        reporter().end()
+        reporter().result(f"{self.name}: {result.explanation(budget)}")
+        return result
+
+    def _manifest(
+        self, artifact: Artifact, folder: Path, quantization: Quantization | None, parity: Parity
+    ) -> Manifest:
+        spec, label = self.spec, None
+        if spec.classes is not None:
+            label = TensorSpec(name="label", shape=spec.input_shape[:1], dtype="int64", low=0, high=spec.classes - 1)
+        tools = {name: version(name) for name in ("rdd-edge", "diffusers")}
+        tools |= {"torch": torch.__version__, "python": platform.python_version(), **artifact.tool_versions}
+        return Manifest(
+            target=self.target.name,
+            precision=spec.precision,
+            artifact=artifact.path.relative_to(folder).as_posix(),
+            input=TensorSpec(name="z", shape=spec.input_shape, dtype="float32"),
+            label=label,
+            output=TensorSpec(name="x", shape=spec.input_shape, dtype="float32", low=-1, high=1),
+            checkpoint_sha256=self.student.checkpoint.sha256,
+            quantization=quantization,
+            parity=parity,
+            rewrites=self.precision.rewrites,
+            tool_versions=dict(sorted(tools.items())),
+            default_plan=Plan(),
+            files=tree_sha256(folder),
+        )
 
 
-def _manifest(
-    checkpoint: Checkpoint,
-    target: Target,
-    spec: ExportSpec,
-    artifact: Artifact,
-    folder: Path,
-    quantization: Quantization | None,
-    parity: Parity,
-) -> Manifest:
-    label = None
-    if spec.classes is not None:
-        label = TensorSpec(name="label", shape=spec.input_shape[:1], dtype="int64", low=0, high=spec.classes - 1)
-    return Manifest(
-        target=target.name,
-        precision=spec.precision,
-        artifact=artifact.path.relative_to(folder).as_posix(),
-        input=TensorSpec(name="z", shape=spec.input_shape, dtype="float32"),
-        label=label,
-        output=TensorSpec(name="x", shape=spec.input_shape, dtype="float32", low=-1, high=1),
-        checkpoint_sha256=checkpoint.sha256,
-        quantization=quantization,
-        parity=parity,
-        rewrites=target.rewrites[spec.precision],
-        tool_versions=dict(sorted({**_tools(), **artifact.tool_versions}.items())),
-        default_plan=Plan(),
-        files=tree_sha256(folder),
-    )
-
-
-def _tools() -> dict[str, str]:
-    packages = {name: version(name) for name in ("rdd-edge", "diffusers")}
-    return {**packages, "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _verdict(target: Target, bundle: Bundle, artifact: Artifact) -> str:
-    """For a person: parity against its threshold, the int8 share, what runs outside the backend, the size."""
-    return ", ".join(_clauses(target, bundle, artifact))
-
-
-def _clauses(target: Target, bundle: Bundle, artifact: Artifact) -> Iterator[str]:
-    m = bundle.manifest
-    least = target.parity_db[m.precision]
-    if m.parity.psnr_db is None:
-        yield f"parity not measured: {m.parity.reason}"
+def _verdict(precision: Precision, bundle: Bundle, artifact: Artifact) -> Iterator[str]:
+    """Parity and its threshold, the fraction in int8, the operators outside the backend, and the size."""
+    parity, quantization = bundle.manifest.parity, bundle.manifest.quantization
+    if parity.psnr_db is None:
+        yield f"parity not measured: {parity.reason}"
     else:
-        short = "" if m.parity.psnr_db >= least else f", under the {least:g} dB of this precision"
-        yield f"parity {m.parity.psnr_db:.1f} dB, worst {m.parity.worst_psnr_db:.1f} dB{short}"
-    if m.quantization and m.quantization.int8_macs_fraction is not None:
-        yield f"{m.quantization.int8_macs_fraction:.1%} of the multiplications in int8"
+        low = "" if parity.psnr_db >= precision.parity_db else f", below the required {precision.parity_db:g} dB"
+        yield f"parity {parity.psnr_db:.1f} dB, worst {parity.worst_psnr_db:.1f} dB{low}"
+    if quantization and quantization.int8_macs_fraction is not None:
+        yield f"{quantization.int8_macs_fraction:.1%} of the multiplications in int8"
     if artifact.outside:
         yield "outside the backend: " + ", ".join(f"{count} {name}" for name, count in artifact.outside.items())
     yield f"{bundle.artifact_bytes / 1e6:.2f} MB"

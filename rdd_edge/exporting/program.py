@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.export import ExportedProgram
+from torch.fx.traceback import NodeSource
 
+from ..dependencies import silenced
 from ..diffusion.checkpoint import one_step
 
-__all__ = ["OneStep", "export_program"]
+__all__ = ["OneStep", "converting", "export_program"]
 
 
 class OneStep(nn.Module):
@@ -31,3 +36,18 @@ def export_program(unet: nn.Module, input_shape: tuple[int, int, int, int], clas
     label = () if classes is None else (torch.zeros(input_shape[0], dtype=torch.int64),)
     with torch.no_grad():
         return torch.export.export(OneStep(unet).eval(), (z, *label), strict=False)
+
+
+@contextmanager
+def converting() -> Iterator[None]:
+    """Silence converters and make them faster.
+
+    Every pass of a compiler deep-copies, into each new node, the full history of the node that it was made from, which
+    takes a large part of a lowering's time. Inside the block, nodes share histories, which are never changed.
+    """
+    NodeSource.__deepcopy__ = lambda self, memo: self  # type: ignore[attr-defined]
+    try:
+        with silenced():
+            yield
+    finally:
+        del NodeSource.__deepcopy__  # type: ignore[attr-defined]

@@ -1,8 +1,7 @@
-"""Mixed precision: as much int8 as a budget of quality allows, found on artifacts that were built and run.
+"""Mixed precision: as much int8 as a quality budget allows, measured on artifacts that are built and run.
 
-Layers are ordered by what they cost the images for each multiplication they save, the dearest first. The search keeps
-the first k of that order in higher precision, k as small as it can be: of the artifacts it builds, the one with k meets
-the budget, and the one with k - 1 does not.
+Layers are sorted by their error in int8 per multiplication, the largest first. The search keeps the first k of them in
+higher precision and bisects for the smallest k: the artifact with k meets the budget, the one with k - 1 does not.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ from ..targets.base import CalibrationSet
 from .budget import Budget
 from .sensitivity import layer_errors
 
-__all__ = ["MIXED", "Found", "least_kept", "order_layers", "search_keep"]
+__all__ = ["MIXED", "SearchResult", "least_kept", "order_layers", "search_keep"]
 
-MIXED = "mixed"  # the precision, in each target that has it, which is found by this search
+MIXED = "mixed"  # name of the precision that this search determines
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search ended with. `tried` is (k, value of the budget) of each artifact it built, in order."""
+class SearchResult:
+    """The layers to keep, and the artifacts that were built to find them."""
 
     keep: tuple[str, ...]
-    value: float
-    tried: tuple[tuple[int, float], ...]
-    error_fractions: tuple[float, ...]  # of each layer kept: its part of the sum of all layers' errors
+    value: float  # of the budget, with these layers kept
+    tried: tuple[tuple[int, float], ...]  # (k, value of the budget) of each artifact, in order
+    error_fractions: tuple[float, ...]  # of each layer kept: its error over the sum of all layers' errors
 
     def explanation(self, budget: Budget) -> str:
-        """Which layers are kept and why: one sentence for a person."""
+        """Which layers are kept and why, in one line."""
         if not self.keep:
-            return f"int8 throughout has {budget.text(self.value)}, so nothing is kept in higher precision"
-        parts = (f"{name} ({share:.0%})" for name, share in zip(self.keep, self.error_fractions, strict=True))
+            return f"all layers in int8: {budget.text(self.value)}"
+        layers = (f"{name} ({part:.0%})" for name, part in zip(self.keep, self.error_fractions, strict=True))
         fewer = dict(self.tried)[len(self.keep) - 1]
         return (
-            f"kept in higher precision, with their share of the error of int8: {', '.join(parts)}; "
-            f"{budget.text(self.value)}, and {budget.text(fewer)} with one layer fewer"
+            f"layers kept in higher precision, with their fraction of the int8 error: {', '.join(layers)}; "
+            f"{budget.text(self.value)}, or {budget.text(fewer)} with one layer fewer"
         )
 
 
@@ -51,8 +50,8 @@ def search_keep(
     calibration: CalibrationSet,
     budget: Budget,
     value_of: Callable[[tuple[str, ...]], float],
-) -> Found:
-    """Measure each layer's cost on calibration noise, then find the fewest to keep: see `least_kept`."""
+) -> SearchResult:
+    """Measure the error of each layer on calibration noise, then find the fewest to keep: see `least_kept`."""
     gm = program.module(check_guards=False)
     assert isinstance(gm, GraphModule)
     macs: dict[str, int] = {}
@@ -69,11 +68,11 @@ def order_layers(errors: dict[str, float], macs: dict[str, int]) -> list[str]:
 
 def least_kept(
     order: list[str], errors: dict[str, float], budget: Budget, value_of: Callable[[tuple[str, ...]], float]
-) -> Found:
+) -> SearchResult:
     """The fewest layers of `order` to keep so that an artifact meets the budget.
 
     value_of: builds and runs the artifact that keeps these layers, and returns the budget's value of it.
-    Raises ThresholdError, with the best that can be had, where the artifact that keeps them all misses the budget.
+    Raises ThresholdError, with the best value, where the artifact that keeps them all misses the budget.
     """
     tried: dict[int, float] = {}
 
@@ -83,7 +82,7 @@ def least_kept(
 
     low, high = 0, len(order)  # keeping `low` misses the budget, keeping `high` meets it
     if meets(0):
-        return Found((), tried[0], tuple(tried.items()), ())
+        return SearchResult((), tried[0], tuple(tried.items()), ())
     probe = _guess(order, errors, budget.allowed(tried[0]))
     while high - low > 1:
         k = min(max(probe, low + 1), high - 1)
@@ -92,18 +91,18 @@ def least_kept(
     if high == len(order) and not meets(high):
         best = functools.reduce(budget.better, tried.values())
         raise ThresholdError(
-            f"no choice of layers holds the budget of {budget.text(budget.asked)}: the best is {budget.text(best)}, "
-            "so ask for no more than that"
+            f"no choice of layers meets the budget of {budget.text(budget.required)}: relax it to the best result, "
+            f"{budget.text(best)}"
         )
     total = sum(errors.values())
-    shares = tuple(errors[name] / total for name in order[:high])
-    return Found(tuple(order[:high]), tried[high], tuple(tried.items()), shares)
+    fractions = tuple(errors[name] / total for name in order[:high])
+    return SearchResult(tuple(order[:high]), tried[high], tuple(tried.items()), fractions)
 
 
-def _guess(order: list[str], errors: dict[str, float], share: float) -> int:
-    """How many to keep if errors add up and `share` of their sum may stay."""
+def _guess(order: list[str], errors: dict[str, float], fraction: float) -> int:
+    """How many to keep if errors add up and `fraction` of their sum is allowed."""
     left = sum(errors.values())
-    allowed = left * share
+    allowed = left * fraction
     for k, name in enumerate(order):
         if left <= allowed:
             return k

@@ -1,4 +1,4 @@
-"""Which bundles an export is asked for, and whether it can be: before any work."""
+"""Which bundles an export builds, checked before any work."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ EVERY = "all"
 def plan_bundles(
     targets: tuple[str, ...], precision: str | None, out: Path, budget: Budget | None = None, backend: str | None = None
 ) -> list[tuple[Target, str]]:
-    """The targets and precisions that are asked for. Raises UsageError for one that cannot be.
+    """Each target and precision to build. Raises UsageError for one that does not exist.
 
-    precision: one that every target has, or EVERY; None: mixed where there is a budget, else each target's default.
+    precision: one that every target has, or EVERY; None for mixed where there is a budget, else each target's default.
     """
     if not targets:
         raise UsageError("name at least one target to export for")
@@ -31,31 +31,32 @@ def plan_bundles(
     chosen = [(target, name) for target in loaded for name in _precisions(target, precision, backend)]
     mixed = any(name == MIXED for _, name in chosen)
     if precision == MIXED and budget is None:
-        raise UsageError(
-            "mixed precision is found under a budget: say what it has to hold with --min-psnr, in dB, or --max-fd-rise"
-        )
+        raise UsageError("mixed precision needs a quality budget: give --min-psnr, in dB, or --max-fd-rise")
     if budget is not None and not mixed:
-        raise UsageError("--min-psnr and --max-fd-rise are budgets of mixed precision: nothing asked for is mixed")
+        raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: take --precision mixed")
     wanted = [(target, name) for target, name in chosen if name != MIXED or budget is not None]
     for target, name in wanted:
         folder = out / f"{target.name}-{name}"
         if folder.exists() and not (folder / MANIFEST).is_file():
-            raise UsageError(f"{folder} exists and is not a bundle, so it will not be replaced: choose another --out")
+            raise UsageError(f"{folder} exists and is not a bundle: choose another --out")
     return wanted
 
 
 def _precisions(target: Target, precision: str | None, backend: str | None) -> tuple[str, ...]:
-    """One, or every one of the backend; "fp16" of a backend vulkan is its vulkan-fp16."""
-    if backend is not None and backend not in target.backends:
-        has = ", ".join(target.backends)
-        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {has}")
-    of_backend = target.backends[backend or next(iter(target.backends))]
+    """One precision, or all of a backend; "fp16" of the backend vulkan is vulkan-fp16."""
+    by_backend: dict[str, list[str]] = {}
+    for row in target.precisions:
+        by_backend.setdefault(row.backend, []).append(row.name)
+    if backend is not None and backend not in by_backend:
+        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(by_backend)}")
+    names = by_backend[backend or next(iter(by_backend))]
     if precision is None:
-        return of_backend[:1]
+        return (names[0],)
     if precision == EVERY:
-        return of_backend
-    own = target.precisions if backend is None else target.backends[backend]
+        return tuple(names)
+    if backend is None:
+        return (target.precision(precision).name,)
     for name in (precision, f"{backend}-{precision}"):
-        if name in own:
+        if name in names:
             return (name,)
-    raise UsageError(f"the {target.name} target has no precision {precision!r}: it has {', '.join(own)}")
+    raise UsageError(f"the {target.name} target has no precision {precision!r} on {backend}: it has {', '.join(names)}")

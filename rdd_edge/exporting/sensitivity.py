@@ -1,6 +1,6 @@
-"""What each layer, rounded to int8 alone, costs the images: the order in which a search gives layers their precision.
+"""The error of the images when a single layer is int8, by which a search ranks layers.
 
-The rounding here is simulated, so the numbers rank layers and nothing more; quality is measured on artifacts.
+Rounding is simulated, so the numbers only rank layers; quality is measured on artifacts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def layer_errors(
 ) -> dict[str, float]:
     """Mean squared error of the images when one layer alone is int8, by the layer's name.
 
-    The program takes one batch at a time; as many whole batches as `samples` holds, at least one, are run.
+    Runs as many whole batches as `samples` holds, but at least one.
     """
     gm = program.module(check_guards=False)
     assert isinstance(gm, GraphModule)
@@ -35,7 +35,7 @@ def layer_errors(
     runner = _Rounding(gm, set().union(*groups.values()))
     inputs = _batches(program, calibration, samples)
     with torch.no_grad():
-        exact = [runner.run(*values)[0] for values in inputs]  # records every layer's range on its way
+        exact = [runner.run(*values)[0] for values in inputs]  # also records every layer's range
         errors = {}
         for name, nodes in groups.items():
             runner.rounded = nodes
@@ -46,7 +46,7 @@ def layer_errors(
 
 
 def round_tensor(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """x on 256 even steps of low … high, which contain zero; low, high broadcast against x."""
+    """x rounded to 256 even steps from low to high, which include zero; low and high broadcast against x."""
     low, high = low.clamp(max=0), high.clamp(min=0)
     scale = ((high - low) / 255).clamp(min=1e-12)
     zero = (-low / scale).round()
@@ -56,16 +56,16 @@ def round_tensor(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _batches(program: ExportedProgram, calibration: CalibrationSet, samples: int) -> list[tuple[Tensor, ...]]:
     assert program.example_inputs is not None
     size = program.example_inputs[0][0].shape[0]
-    found = []
+    batches = []
     for start in range(0, max(min(samples, len(calibration.z)) - size, 0) + 1, size):
         rows = slice(start, start + size)
         parts = (calibration.z[rows], None if calibration.label is None else calibration.label[rows])
-        found.append(tuple(torch.from_numpy(part) for part in parts if part is not None))
-    return found
+        batches.append(tuple(torch.from_numpy(part) for part in parts if part is not None))
+    return batches
 
 
 class _Rounding(Interpreter):
-    """Runs a graph with the layers of `rounded` in simulated int8; before there are any, records their ranges."""
+    """Runs a graph with the layers of `rounded` in simulated int8; while that is empty, records their ranges."""
 
     def __init__(self, gm: GraphModule, nodes: set[Node]) -> None:
         super().__init__(gm)

@@ -1,4 +1,4 @@
-"""What a Linux or macOS machine tells of itself: its parts, temperature, clock, power. Standard library alone.
+"""Description and sensors of a Linux or macOS machine: processor, temperature, clock, power. Standard library alone.
 
 This very file also runs on a device, inside a bundle's harness.
 """
@@ -13,30 +13,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["UNTOLD", "Sensors", "condition", "machine", "peak_memory_bytes"]
+__all__ = ["NO_SENSORS", "Sensors", "condition", "machine", "peak_memory_bytes"]
 
-UNTOLD = "the machine tells no temperature, clock or power"
-NO_MODES = "the machine has no power modes that it tells"
+NO_SENSORS = "no sensor for temperature, clock or power is available"
+NO_MODES = "power modes cannot be read on this machine"
 
 
 class Sensors:
-    """What a run is told of its machine's state. A board that tells more brings a class of its own in this place."""
+    """The machine's state during a benchmark run. A board with more sensors subclasses this."""
 
     def condition(self, when: str, since: float) -> dict[str, Any]:
-        """The state "before", "during" or "after" the timed runs, which began at `since` by time.monotonic()."""
+        """The state "before", "during" or "after" the timed runs, which started at `since` by time.monotonic()."""
         return condition(when)
 
     def modes(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """power_mode and clocks_locked, and the reason for each that is None."""
+        """power_mode and clocks_locked, and the reason of each that is None."""
         names = ("power_mode", "clocks_locked")
         return dict.fromkeys(names), dict.fromkeys(names, NO_MODES)
 
     def close(self) -> None:
-        """Stop what watches the machine."""
+        """Stop reading sensors."""
 
 
 def machine() -> dict[str, Any]:
-    """Name, system, instruction set, processor, cores that may be used, memory; None for what it does not tell."""
+    """Name, system, instruction set, processor, usable cores, memory; None for what cannot be read."""
     return {
         "name": _model() or platform.node() or "this machine",
         "system": f"{platform.system()} {platform.release()}".strip(),
@@ -50,7 +50,7 @@ def machine() -> dict[str, Any]:
 def condition(when: str) -> dict[str, Any]:
     """Temperature of the hottest zone in °C, clock of the fastest core in MHz, power drawn in W, and throttling.
 
-    when: "before", "during" or "after".  None for what is not told.
+    when: "before", "during" or "after".  None for what cannot be read.
     """
     temperatures = [t / 1000.0 for t in _integers("/sys/class/thermal", "thermal_zone*/temp") if 0 < t < 200_000]
     clocks = [c / 1000.0 for c in _integers("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")]
@@ -67,7 +67,7 @@ def condition(when: str) -> dict[str, Any]:
 
 
 def _throttled(thermal: Path) -> bool | None:
-    """Whether a cooling device slows the machine. A fan that turns does not; nor does one whose state is unknown."""
+    """Whether a cooling device slows the machine down. Fans and devices of unknown state do not count."""
     states = []
     for device in sorted(thermal.glob("cooling_device*")):
         try:
@@ -80,7 +80,7 @@ def _throttled(thermal: Path) -> bool | None:
 
 
 def peak_memory_bytes() -> int | None:
-    """The most physical memory this process has held: Python, NumPy, the runtime's libraries, artifact and buffers.
+    """Peak physical memory of this process: Python, NumPy, the runtime's libraries, artifact and buffers.
 
     VmHWM on Linux rather than ru_maxrss, which a child inherits from the process it was forked from.
     """
@@ -96,17 +96,17 @@ def peak_memory_bytes() -> int | None:
 
 
 def _integers(folder: str, pattern: str) -> list[int]:
-    found = []
+    values = []
     for path in sorted(Path(folder).glob(pattern)):
         try:
-            found.append(int(path.read_text()))
+            values.append(int(path.read_text()))
         except (OSError, ValueError):
-            continue  # a zone that is switched off answers with an error
-    return found
+            continue  # a zone that is switched off cannot be read
+    return values
 
 
 def _model() -> str | None:
-    """The board's own name, where there is a device tree, as on a Jetson."""
+    """The board's name, where there is a device tree, as on a Jetson."""
     try:
         return Path("/proc/device-tree/model").read_text().strip("\0 \n") or None
     except (OSError, UnicodeDecodeError):
@@ -115,15 +115,13 @@ def _model() -> str | None:
 
 def _processor() -> str | None:
     if sys.platform == "darwin":
-        asked = subprocess.run(
-            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
-        )
-        return asked.stdout.strip() or None
+        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
     try:
-        found = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
         return platform.processor() or None
-    return found.group(1).strip() if found else platform.processor() or None
+    return model.group(1).strip() if model else platform.processor() or None
 
 
 def _memory_bytes() -> int | None:

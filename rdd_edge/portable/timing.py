@@ -1,6 +1,6 @@
-"""A bench run's work, from loading to the last sample: raw facts in order, no statistics.
+"""Measure a runner, from loading it to its last sample: raw values in order, no statistics.
 
-Standard library and NumPy alone: this very file also runs on a device, inside a bundle's harness.
+Standard library and NumPy alone, because this very file also runs on a device, inside a bundle's harness.
 """
 
 from __future__ import annotations
@@ -8,21 +8,22 @@ from __future__ import annotations
 import hashlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
 from .noise import labels, normals, to_uint8
-from .sensors import UNTOLD, Sensors, peak_memory_bytes
+from .runner import Runner, Times
+from .sensors import NO_SENSORS, Sensors, peak_memory_bytes
 
-__all__ = ["Operator", "Report", "Times", "Work", "run_batches", "run_benchmark"]
+__all__ = ["Report", "Work", "run_batches", "run_benchmark"]
 
-PROFILE_RUNS = 10  # of their own, after the timed ones
+PROFILE_RUNS = 10  # after the timed ones
 TIMED = (
     "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers", "peak_memory_bytes",
     "operators",
@@ -33,7 +34,7 @@ Report = Callable[[str, int], None]  # stage, count
 
 @dataclass(frozen=True)
 class Work:
-    """What is to be done: the function's shape and the plan's numbers."""
+    """What to measure: the shape of the artifact's function and the numbers of a plan."""
 
     input_shape: tuple[int, ...]  # (N, C, H, W), N the artifact's batch
     classes: int | None
@@ -42,72 +43,68 @@ class Work:
     seconds: float
     samples: int
     seed: int
-    floats: int
+    floats: int  # of the first samples, which are kept in float32 as well
 
-
-class Times(NamedTuple):
-    """One run by the device's own clock, in milliseconds."""
-
-    compute: float
-    to_device: float
-    from_device: float
-
-
-class Operator(NamedTuple):
-    """Where time goes: the fields of results.OperatorTime."""
-
-    name: str
-    kind: str
-    milliseconds: float  # mean per inference
-    backend: str | None
+    @classmethod
+    def from_plan(cls, input_shape: tuple[int, ...], classes: int | None, plan: Mapping[str, Any]) -> Work:
+        """plan: the contents of plan.json."""
+        performance, accuracy = plan["performance"], plan["accuracy"]
+        return cls(
+            input_shape=input_shape,
+            classes=classes,
+            warmup=performance["warmup"],
+            runs=performance["runs"],
+            seconds=performance["seconds"],
+            samples=accuracy["samples"],
+            seed=accuracy["seed"],
+            floats=accuracy["floats"],
+        )
 
 
 def run_benchmark(
-    runner: Any, work: Work, folder: Path, report: Report, sensors: Sensors | None = None
+    runner: Runner, work: Work, folder: Path, report: Report, sensors: Sensors | None = None
 ) -> dict[str, Any]:
     """Time a runner, then sample from it. Leaves samples.u8 and samples.f32 in `folder`.
 
-    runner: load() and run(z, label) as of targets.base.Runner, with what that protocol leaves to choice.  sensors: what
-    tells of the machine's state; None for what any machine tells.  Returns the fields of a record that the process
-    which ran it knows.
+    sensors: of the machine; None for those that any machine has.
+    Returns the fields of a record that only the process which ran the artifact knows.
     """
     sensors = sensors or Sensors()
     try:
-        conditions = [sensors.condition("before", time.monotonic())]
-        if getattr(runner, "timed", True):
+        readings = [sensors.condition("before", time.monotonic())]
+        if runner.timed:
             timings, during, missing = _timings(runner, work, report, sensors)
-            conditions.append(during)
+            readings.append(during)
         else:
             report("load", 0)
             runner.load()
-            reason = (
-                f"{runner.runtime.name} evaluates the artifact: it makes no claim about the target's time or memory"
-            )
+            reason = f"{runner.runtime.name} is a stand-in: it makes no claim about the target's time or memory"
             timings, missing = dict.fromkeys(TIMED), dict.fromkeys(TIMED, reason)
         samples = _samples(runner, work, folder, report)
         if samples is None:
-            missing["samples"] = "the plan asks for none"
-        told: list[dict[str, Any]] | None = [*conditions, sensors.condition("after", time.monotonic())]
+            missing["samples"] = "the plan has no samples"
+        readings.append(sensors.condition("after", time.monotonic()))
         modes, reasons = sensors.modes()
     finally:
         sensors.close()
-    if all(value is None for one in told or () for name, value in one.items() if name != "when"):
-        told, missing["conditions"] = None, UNTOLD
-    return {**timings, "samples": samples, "conditions": told, **modes, "missing": {**missing, **reasons}}
+    conditions: list[dict[str, Any]] | None = readings
+    if all(value is None for reading in readings for name, value in reading.items() if name != "when"):
+        conditions, missing["conditions"] = None, NO_SENSORS
+    return {**timings, "samples": samples, "conditions": conditions, **modes, "missing": {**missing, **reasons}}
 
 
 def run_batches(
-    runner: Any,
+    runner: Runner,
     input_shape: tuple[int, ...],
     z: NDArray[np.float32],
     label: NDArray[np.int64] | None,
     report: Report | None = None,
     batch: int | None = None,
 ) -> NDArray[np.float32]:
-    """x (N, C, H, W) for any N, in the artifact's own batches; the last is filled up with its last sample.
+    """x (N, C, H, W) for any N, in batches of the artifact's size; the last is filled up with its last sample.
 
-    batch: another than the artifact's own, for a runner that takes any.
-    Raises ArtifactError for an output of another shape or with values that are not finite.
+    batch: instead of the artifact's batch size, for a runner that takes any.
+    Raises ArtifactError for an output of the wrong shape or with values that are not finite.
     """
     batch, shape = batch or input_shape[0], input_shape[1:]
     if report:
@@ -117,11 +114,11 @@ def run_batches(
         rows = np.minimum(np.arange(start, start + batch), len(z) - 1)
         x = np.asarray(runner.run(z[rows], None if label is None else label[rows]))
         if x.shape != (batch, *shape):
-            raise ArtifactError(f"{runner.runtime.name} gave an output of shape {x.shape}, not {(batch, *shape)}")
+            raise ArtifactError(f"{runner.runtime.name} returned an output of shape {x.shape}, not {(batch, *shape)}")
         finite = np.isfinite(x).reshape(batch, -1).all(axis=1)
         if not finite.all():
             image = start + int(np.argmin(finite))
-            raise ArtifactError(f"{runner.runtime.name} gave values that are not finite, first in image {image}")
+            raise ArtifactError(f"{runner.runtime.name} returned values that are not finite, first in image {image}")
         parts.append(x[: len(z) - start].astype(np.float32))
         if report:
             report("run", min(start + batch, len(z)))
@@ -135,9 +132,9 @@ def _milliseconds(action: Callable[[], object]) -> float:
 
 
 def _timings(
-    runner: Any, work: Work, report: Report, sensors: Sensors
+    runner: Runner, work: Work, report: Report, sensors: Sensors
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """Build, load, first inference, second load, timed runs in order, operators; the condition; reasons of nulls."""
+    """The measured fields, the sensors' reading during the timed runs, and the reason of each field that is None."""
     z, label = _first_noise(work)
     missing: dict[str, str] = {}
     build = _build(runner, report, missing)
@@ -152,7 +149,7 @@ def _timings(
         runner.run(z, label)
     begin = time.monotonic()
     latency, transfers = _timed_runs(runner, work, z, label, report, missing)
-    during = sensors.condition("during", begin)  # at once, since reading it takes time of its own
+    during = sensors.condition("during", begin)  # at once, since the machine cools down from here on
     timings = {
         "build_ms": build,
         "load_ms": load,
@@ -160,17 +157,16 @@ def _timings(
         "first_inference_ms": first,
         "latency_ms": latency,
         "transfers": transfers,
-        "peak_memory_bytes": _peak_memory(runner, missing),  # before what follows, which is not the artifact's
+        "peak_memory_bytes": _peak_memory(runner, missing),  # before profiling, which needs memory of its own
         "operators": _operators(runner, z, label, report, missing),
     }
     return timings, during, missing
 
 
-def _peak_memory(runner: Any, missing: dict[str, str]) -> int | None:
-    unseen: str | None = getattr(runner, "unseen_memory", None)
-    peak = None if unseen else peak_memory_bytes()
+def _peak_memory(runner: Runner, missing: dict[str, str]) -> int | None:
+    peak = None if runner.untracked_memory else peak_memory_bytes()
     if peak is None:
-        missing["peak_memory_bytes"] = unseen or f"not measured on {sys.platform}"
+        missing["peak_memory_bytes"] = runner.untracked_memory or f"not measured on {sys.platform}"
     return peak
 
 
@@ -181,63 +177,60 @@ def _first_noise(work: Work) -> tuple[NDArray[np.float32], NDArray[np.int64] | N
     return normals(work.seed, range(batch), work.input_shape[1:]), label
 
 
-def _build(runner: Any, report: Report, missing: dict[str, str]) -> float | None:
-    """Milliseconds of making what is loaded, or None where nothing was made, with the reason."""
-    if not hasattr(runner, "build"):
-        missing["build_ms"] = f"{runner.runtime.name} loads the artifact as it is"
-        return None
-    report("build", 0)
-    start = time.perf_counter_ns()
-    reason = runner.build()
+def _build(runner: Runner, report: Report, missing: dict[str, str]) -> float | None:
+    """Duration of the build in milliseconds; None, with the reason in `missing`, where nothing was built."""
+    reason: str | None = f"{runner.runtime.name} loads the artifact without a build"
+    duration = 0.0
+    if runner.builds:
+        report("build", 0)
+        start = time.perf_counter_ns()
+        reason = runner.build()
+        duration = (time.perf_counter_ns() - start) / 1e6
     if reason is not None:
         missing["build_ms"] = reason
         return None
-    return (time.perf_counter_ns() - start) / 1e6
+    return duration
 
 
 def _timed_runs(
-    runner: Any, work: Work, z: Any, label: Any, report: Report, missing: dict[str, str]
+    runner: Runner, work: Work, z: Any, label: Any, report: Report, missing: dict[str, str]
 ) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]] | None]:
-    """Latencies in order, and the copies beside them where the runner's clock tells the two apart."""
-    measure = getattr(runner, "measure", None)
+    """Latencies in order, and the copies from and to the device where the runner times them separately."""
     times: list[Times] = []
     begin = time.monotonic()
     while len(times) < work.runs or time.monotonic() - begin < work.seconds:
-        if measure is None:
-            times.append(Times(_milliseconds(lambda: runner.run(z, label)), 0.0, 0.0))
-        else:
-            times.append(measure(z, label))
+        times.append(runner.measure(z, label))
         report("time", len(times))
     latency = tuple(one.compute for one in times)
-    if measure is None:
-        missing["transfers"] = f"{runner.runtime.name} does not tell copies from computing: a latency holds both"
+    to_device = tuple(one.to_device for one in times if one.to_device is not None)
+    from_device = tuple(one.from_device for one in times if one.from_device is not None)
+    if not to_device:
+        missing["transfers"] = f"{runner.runtime.name} does not time copies separately: a latency includes them"
         return latency, None
-    to_device, from_device = tuple(one.to_device for one in times), tuple(one.from_device for one in times)
     return latency, {"to_device_ms": to_device, "from_device_ms": from_device}
 
 
-def _operators(runner: Any, z: Any, label: Any, report: Report, missing: dict[str, str]) -> list[dict[str, Any]] | None:
-    """The runner's own profile of a few more runs, or None with the reason."""
-    if not hasattr(runner, "profile"):
-        missing["operators"] = f"{runner.runtime.name} is not asked for the time of each operator"
-        return None
+def _operators(
+    runner: Runner, z: Any, label: Any, report: Report, missing: dict[str, str]
+) -> list[dict[str, Any]] | None:
+    """The runner's own profile of a few more runs; None, with the reason in `missing`, where it has none."""
     report("profile", 0)
-    found: list[Operator] | str = runner.profile(z, label, PROFILE_RUNS)
-    if isinstance(found, str):
-        missing["operators"] = found
+    profile = runner.profile(z, label, PROFILE_RUNS)
+    if isinstance(profile, str):
+        missing["operators"] = profile
         return None
-    return [operator._asdict() for operator in found]
+    return [operator._asdict() for operator in profile]
 
 
-def _samples(runner: Any, work: Work, folder: Path, report: Report) -> dict[str, Any] | None:
-    """The accuracy run: uint8 of every sample, floats of the first ones, a few in memory at a time."""
+def _samples(runner: Runner, work: Work, folder: Path, report: Report) -> dict[str, Any] | None:
+    """Write every sample as uint8 and the first ones as float32 too, with a few in memory at a time."""
     channels, height, width = work.input_shape[1:]
     if work.samples == 0:
         return None
     kept = min(work.floats, work.samples)
     batch = work.input_shape[0]
     chunk = max(batch, 64 // batch * batch)
-    if getattr(runner, "any_batch", False):
+    if runner.any_batch:
         batch = chunk
     hashes = hashlib.sha256(), hashlib.sha256()
     with (folder / "samples.u8").open("wb") as u8, (folder / "samples.f32").open("wb") as f32:

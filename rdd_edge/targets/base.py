@@ -1,30 +1,34 @@
-"""The protocols behind which every platform lives.
+"""The base class of a target and the records that it exchanges with the exporter.
 
 A target turns an exported program into an artifact and, where this machine can, runs it. It knows nothing of training
-and never imports a sibling. Each target's `__init__.py` holds `target`, an object of this protocol whose module imports
-no converter at the top level.
+and never imports another target.
 """
 
 from __future__ import annotations
 
+import importlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dependencies import import_or_explain
+from ..errors import UsageError
+from ..portable.runner import Runner
 from ..schema import Frozen, Text
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Quantized", "Runner", "Target", "installed"]
+__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Precision", "Quantized", "Runtime", "Target"]
 
 
 class Runtime(Frozen):
-    """What executed the artifact."""
+    """What executed an artifact."""
 
     name: Text  # executorch, onnxruntime, coreml, tensorrt, torch
     version: Text
@@ -42,7 +46,7 @@ class ExportSpec:
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Noise at t = 1, one entry a sample, for the observers of a quantizer."""
+    """Noise at t = 1 on which a quantizer observes the ranges of activations."""
 
     z: NDArray[np.float32]  # (samples, C, H, W)
     label: NDArray[np.int64] | None  # (samples,)
@@ -51,99 +55,97 @@ class CalibrationSet:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A quantized program in the form its target lowers from."""
+    """A quantized program in the form that its target lowers."""
 
-    program: Any  # an ExportedProgram, an onnx.ModelProto, …: only the target that made it looks inside
-    int8_macs_fraction: float | None  # of all multiplications of convolutions and linears; None: weights only
+    program: Any  # an ExportedProgram, an onnx_ir.Model, …: opaque to everything but its target
+    int8_macs_fraction: float | None  # of the multiplications in convolutions and linears; None: weights only
     keep: tuple[str, ...]  # layers left in higher precision
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """What `lower` wrote. outside: operators in the saved file that its backend did not take, by name with their
-    number; None where the file does not tell.
-    """
+    """A file or folder written by `Target.lower`."""
 
     path: Path
     tool_versions: dict[str, str]
-    outside: dict[str, int] | None = None
+    outside: dict[str, int] | None = None  # count of each operator that no backend took; None where it is unknown
 
 
-def installed(package: str) -> str | None:
-    """Name and version of a package that is installed, or None; it is not imported."""
-    try:
-        return f"{package} {version(package)}"
-    except PackageNotFoundError:
-        return None
-
-
-class Runner(Protocol):
-    """An artifact loaded in its own runtime. Built inside a child process, which a crash may kill.
-
-    A runner that stands in for a runtime and says nothing about its speed has an attribute `timed` that is False; a
-    bench of it records images and no times.
-
-    A runner that can look inside its artifact has `largest(z, label)`: by name, the largest magnitude of each float16
-    tensor for one batch; it raises ArtifactError where one overflows.
-
-    A bench asks these as well, where a runner has them:
-
-    build() -> str | None             make what load() reads; a clause that says why nothing had to be made
-    measure(z, label) -> Times        one run by the device's own clock, computing and copies apart
-    profile(z, label, runs)           rows of timing.Operator, means over `runs` runs of its own, or a clause that says
-        -> list[Operator] | str       why there are none; it may load the artifact once more, since profiling slows
-    unseen_memory = "a clause"        why the system does not count the runner's memory to its process, as on a GPU
-    any_batch = True                  run() takes any number of images at once
-    """
-
-    runtime: Runtime
-
-    def load(self) -> None:
-        """Load (again). Raises ArtifactError."""
-        ...
-
-    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        """x (N, C, H, W) for z (N, C, H, W), N the artifact's batch."""
-        ...
-
-
-class Target(Protocol):
-    """A platform."""
+@dataclass(frozen=True)
+class Precision:
+    """One row in a target's table."""
 
     name: str
-    precisions: tuple[str, ...]
-    backends: dict[str, tuple[str, ...]]  # by name, the precisions in it; the first backend and precision are defaults
-    quantized: tuple[str, ...]  # those of the precisions that go through `quantize`
-    parity_db: dict[str, float]  # by precision: the least median PSNR to the student
-    rewrites: dict[str, tuple[str, ...]]  # by precision: the passes in export/rewrites that its backend runs best with
+    backend: str
+    rewrites: tuple[str, ...]  # names of passes in exporting/rewrites, in order
+    quantized: bool  # whether the program goes through `quantize` first
+    parity_db: float  # least median PSNR to the student
+
+
+class Target(ABC):
+    """A platform: a folder beside this file, whose `__init__.py` has an instance of a subclass as `target`.
+
+    The folder's quantize.py and lower.py each have a function of that name. Only methods import converters.
+    """
+
+    name: ClassVar[str]  # of the folder, and of the extra that installs its packages
+    modules: ClassVar[tuple[str, ...]]  # needed to export
+    runtime_package: ClassVar[str | None] = None  # that runs its artifacts on this machine
+    precisions: ClassVar[tuple[Precision, ...]]  # the first one is the default; so is the first of each backend
+
+    def precision(self, name: str) -> Precision:
+        """The precision of that name. Raises UsageError where there is none."""
+        for precision in self.precisions:
+            if precision.name == name:
+                return precision
+        names = ", ".join(precision.name for precision in self.precisions)
+        raise UsageError(f"the {self.name} target has no precision {name!r}: it has {names}")
 
     def require(self) -> None:
-        """Raise DependencyError, naming the extra, when its converter is not installed."""
-        ...
+        """Raise DependencyError, naming the extra, when a module that exporting needs is not installed."""
+        for module in self.modules:
+            import_or_explain(module, f"the {self.name} target", self.name)
 
     def quantize(
         self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
-    ) -> Quantized: ...
+    ) -> Quantized:
+        """The program with every convolution and linear but those of `keep` in int8.
+
+        calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
+        Raises UsageError for a layer that the program does not have.
+        """
+        self.require()
+        quantized: Quantized = self._submodule("quantize").quantize(program, spec, calibration, keep)
+        return quantized
 
     def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
         """Write the artifact into the folder `out`. Raises ExportError."""
-        ...
+        self.require()
+        artifact: Artifact = self._submodule("lower").lower(program, spec, out)
+        return artifact
 
+    @abstractmethod
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
-        """A runner on this machine, or None where no runtime of this target exists here."""
-        ...
+        """A runner on this machine, or None where this target has no runtime here."""
 
     def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
-        """What a runtime that is not at hand would refuse or run slowly in the saved file, one clause each.
+        """What the device's runtime would refuse or run slowly in the saved file, one clause each.
 
-        None: the target has no rules, since its own runtime is asked.
+        None: the target has no rules, because its own runtime is available here.
         """
-        ...
+        return None
 
     def runtime_here(self) -> str | None:
-        """What `runner` would run with on this machine, name and version, or None. Imports no runtime."""
-        ...
+        """Name and version of what `runner` uses on this machine, or None. Imports no runtime."""
+        try:
+            return f"{self.runtime_package} {version(self.runtime_package)}" if self.runtime_package else None
+        except PackageNotFoundError:
+            return None
 
     def cannot_run(self, precision: str) -> str:
-        """Why `runner` is None on this machine: one clause for a record's `missing`."""
-        ...
+        """Why this machine does not run artifacts of a precision: one clause for a record's `missing`."""
+        return f"needs {self.runtime_package}: pip install 'rdd-edge[{self.name}]'"
+
+    def _submodule(self, name: str) -> Any:
+        package = type(self).__module__.rpartition(".")[0]
+        return importlib.import_module(f"{package}.{name}")

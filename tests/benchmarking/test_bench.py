@@ -45,7 +45,7 @@ def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -
     recorder = Recorder()
     with reporting_to(recorder):
         record = bench(make_bundle(), "host", tmp_path / "run", None)
-    # A virtual machine has no temperature sensor, and the fake's runtime builds, copies and profiles nothing
+    # A virtual machine has no sensors, and the fake's runtime builds, copies and profiles nothing
     assert set(record.missing) - {"conditions"} == {
         "build_ms", "transfers", "power_mode", "clocks_locked", "operators",
     }  # fmt: skip
@@ -69,7 +69,7 @@ def test_timed_runs_go_on_for_the_seconds_asked(tmp_path: Path, make_bundle: Cal
     assert record.latency_ms is not None
     assert len(record.latency_ms) > 1
     assert record.samples is None
-    assert record.missing["samples"] == "the plan asks for none"
+    assert record.missing["samples"] == "the plan has no samples"
 
 
 def test_timing_follows_mlperf_unless_it_is_to_be_quick(

@@ -55,8 +55,8 @@ def test_no_runtime_here_is_none(tmp_path: Path) -> None:
         ("exit", r"^fakert 7.0 ended its process \(exit code 3\) while running .*/artifact$"),
         ("bad-file", r"^fakert does not read this file$"),
         ("bug", r"/artifact does not run as a fake artifact: RuntimeError: tensor arena too small$"),
-        ("nan", r"^fakert gave values that are not finite, first in image 0$"),
-        ("shape", r"^fakert gave an output of shape \(2, 1, 3, 4\), not \(2, 1, 4, 4\)$"),
+        ("nan", r"^fakert returned values that are not finite, first in image 0$"),
+        ("shape", r"^fakert returned an output of shape \(2, 1, 3, 4\), not \(2, 1, 4, 4\)$"),
     ],
 )
 def test_each_death_is_a_sentence(tmp_path: Path, word: str, sentence: str) -> None:

@@ -30,7 +30,7 @@ def test_a_conditional_network_of_imagenets_size_is_exact_in_fp32(tmp_path: Path
     manifest = bundle.manifest
     assert manifest.label is not None and manifest.label.high == 999
     assert manifest.parity.psnr_db is not None
-    assert manifest.parity.psnr_db >= load_target(target).parity_db["fp32"]
+    assert manifest.parity.psnr_db >= load_target(target).precision("fp32").parity_db
 
 
 @pytest.mark.slow

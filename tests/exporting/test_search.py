@@ -37,12 +37,12 @@ def test_one_fewer_would_miss_the_budget(least_db: float, kept: int) -> None:
 def test_it_says_which_layers_and_why() -> None:
     budget = PsnrBudget(44.0)
     assert least_kept(ORDER, ERRORS, budget, psnr_of).explanation(budget) == (
-        "kept in higher precision, with their share of the error of int8: a (53%), b (27%); "
-        "46.0 dB, and 43.0 dB with one layer fewer"
+        "layers kept in higher precision, with their fraction of the int8 error: a (53%), b (27%); "
+        "46.0 dB, or 43.0 dB with one layer fewer"
     )
-    assert "nothing is kept" in least_kept(ORDER, ERRORS, PsnrBudget(30.0), psnr_of).explanation(budget)
+    assert "all layers in int8" in least_kept(ORDER, ERRORS, PsnrBudget(30.0), psnr_of).explanation(budget)
 
 
 def test_a_budget_that_cannot_be_met_names_the_best() -> None:
-    with pytest.raises(ThresholdError, match=r"budget of 90\.0 dB: the best is 80\.0 dB"):
+    with pytest.raises(ThresholdError, match=r"budget of 90\.0 dB: relax it to the best result, 80\.0 dB"):
         least_kept(ORDER, ERRORS, PsnrBudget(90.0), psnr_of)

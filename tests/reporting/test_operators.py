@@ -12,7 +12,7 @@ from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.record import OperatorTime
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.reporting.operators import KindTime, by_kind
-from rdd_edge.targets.jetson.harness.ort_profile import nodes
+from rdd_edge.targets.jetson.harness.onnx_runtime import nodes
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=0, runs=3, seconds=0), accuracy=AccuracyPlan(samples=0), threads=1

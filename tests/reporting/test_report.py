@@ -120,7 +120,7 @@ def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> 
     assert f'<th scope="row">{slowest.kind}</th>' in page
     assert f"<span>{100 * slowest.fraction:.1f} %</span>" in page
     assert page.count("Where the time goes") == 1  # the fake's runtime has no profiler
-    assert "fakert is not asked for the time of each operator" in page
+    assert "rdd-edge does not profile operators in fakert" in page
 
 
 def test_the_page_needs_no_network(tmp_path: Path, runs: list[Path]) -> None:

@@ -19,7 +19,7 @@ RUN = (1, 1, 8, 8)
 
 def lowered(case: Any, precision: str, out: Path, keep: tuple[str, ...] = ()) -> tuple[Any, Any]:
     spec, program = case.spec(precision), case.program
-    if precision in target.quantized:
+    if target.precision(precision).quantized:
         program = target.quantize(program, spec, case.calibration(), keep)
     artifact = target.lower(program, spec, out)
     return program, target.runner(artifact.path, spec, 1)
@@ -30,20 +30,20 @@ def fp32(
     request: pytest.FixtureRequest, make_case: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Any, Any]:
     """A network and its fp32 artifact in the runtime."""
-    case = make_case(target.rewrites["fp32"], **request.param)
+    case = make_case(target.precision("fp32").rewrites, **request.param)
     return case, lowered(case, "fp32", tmp_path_factory.mktemp("fp32"))[1]
 
 
 def test_fp32_is_exact(fp32: Any) -> None:
     case, runner = fp32
-    assert case.psnr(runner) >= target.parity_db["fp32"]
+    assert case.psnr(runner) >= target.precision("fp32").parity_db
 
 
 @pytest.mark.usefixtures("every_even_map_is_worth_it")
 def test_pairs_of_rows_are_exact_in_the_runtime(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    case = make_case(target.rewrites["fp32"], seed=11)  # not the one that other tests share, which has none
+    case = make_case(target.precision("fp32").rewrites, seed=11)  # not the one that other tests share, which has none
     assert any(value.shape[2:] == (1, 3) for value in case.program.state_dict.values())
-    assert case.psnr(lowered(case, "fp32", tmp_path)[1]) >= target.parity_db["fp32"]
+    assert case.psnr(lowered(case, "fp32", tmp_path)[1]) >= target.precision("fp32").parity_db
 
 
 def test_a_wrong_input_is_a_sentence(fp32: Any) -> None:
@@ -76,18 +76,18 @@ def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
     unet = small_unet()
     with torch.no_grad():
         unet.conv_in.weight *= largest
-        z = torch.from_numpy(make_case(target.rewrites["fp32"]).z[:1])
-        program = apply_rewrites(export_program(unet, RUN, None), target.rewrites["fp32"])
+        z = torch.from_numpy(make_case(target.precision("fp32").rewrites).z[:1])
+        program = apply_rewrites(export_program(unet, RUN, None), target.precision("fp32").rewrites)
         x, expected = to_half(program).module()(z), one_step(unet, z)
     assert x.dtype == torch.float32
-    assert 10 * torch.log10(4 / (x - expected).square().mean()) >= target.parity_db["fp16"]
+    assert 10 * torch.log10(4 / (x - expected).square().mean()) >= target.precision("fp16").parity_db
 
 
 def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any], tmp_path: Path) -> None:
     from rdd_edge.graphs.layers import layers
     from rdd_edge.targets.android.quantize import int8_names
 
-    case = make_case(target.rewrites["fp32"])
+    case = make_case(target.precision("fp32").rewrites)
     keep = ("conv_in", "mid_block.attentions.0.to_q")
     quantized, runner = lowered(case, "int8", tmp_path, keep)
     every = layers(case.program.module(check_guards=False))
@@ -99,13 +99,13 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
 
 
 def test_unknown_layer_to_keep_is_refused(make_case: Callable[..., Any]) -> None:
-    case = make_case(target.rewrites["fp32"])
+    case = make_case(target.precision("fp32").rewrites)
     with pytest.raises(UsageError, match="no convolution or linear named conv_nowhere"):
         target.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
 
 
 def test_calibration_smaller_than_a_batch_is_refused(make_case: Callable[..., Any]) -> None:
-    case = make_case(target.rewrites["fp32"])
+    case = make_case(target.precision("fp32").rewrites)
     empty = CalibrationSet(np.zeros((0, 1, 8, 8), dtype=np.float32), None, 1)
     with pytest.raises(UsageError, match="calibration set of 0 samples"):
         target.quantize(case.program, case.spec("int8"), empty, ())

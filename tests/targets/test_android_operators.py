@@ -28,7 +28,7 @@ def test_operators_outside_the_backend_are_named_with_their_number(naive: Any) -
 
 
 def test_with_its_rewrites_nothing_is_left_outside(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    case = make_case(target.rewrites["fp32"])
+    case = make_case(target.precision("fp32").rewrites)
     assert target.lower(case.program, case.spec("fp32"), tmp_path).outside == {}
 
 
@@ -49,8 +49,8 @@ def test_a_profile_tells_kernels_of_the_backend_from_portable_ones(naive: Any) -
 def test_vulkan_takes_the_whole_graph_and_is_not_run_here(
     make_case: Callable[..., Any], tmp_path: Path, changes: dict[str, Any]
 ) -> None:
-    case, sizes = make_case(target.rewrites["vulkan-fp32"], **changes), {}
-    for precision in target.backends["vulkan"]:
+    case, sizes = make_case(target.precision("vulkan-fp32").rewrites, **changes), {}
+    for precision in ("vulkan-fp32", "vulkan-fp16"):
         artifact = target.lower(case.program, case.spec(precision), tmp_path / precision)
         assert artifact.outside == {}
         assert set(delegates(artifact.path.read_bytes()).values()) == {"VulkanBackend"}

@@ -27,9 +27,9 @@ def lowered(make_case: Callable[..., Any], tmp_path_factory: pytest.TempPathFact
     def build(precision: str, keep: tuple[str, ...] = (), **changes: Any) -> Path:
         key = (precision, keep, tuple(changes.items()))
         if key not in LOWERED:
-            case = make_case(TARGET.rewrites["fp32"], **changes)
+            case = make_case(TARGET.precision("fp32").rewrites, **changes)
             spec, program = case.spec(precision), case.program
-            if precision in TARGET.quantized:
+            if TARGET.precision(precision).quantized:
                 program = TARGET.quantize(program, spec, case.calibration(), keep)
             LOWERED[key] = TARGET.lower(program, spec, tmp_path_factory.mktemp("ios")).path
         return LOWERED[key]
@@ -56,12 +56,12 @@ def size_of(path: Path) -> int:
 def test_parity_of_the_package(
     make_case: Callable[..., Any], lowered: Callable[..., Path], precision: str, least: float
 ) -> None:
-    assert parity(make_case(TARGET.rewrites["fp32"]), lowered(precision), precision) >= least
+    assert parity(make_case(TARGET.precision("fp32").rewrites), lowered(precision), precision) >= least
 
 
 def test_label_of_a_conditional_network(make_case: Callable[..., Any], lowered: Callable[..., Path]) -> None:
     case, path = (
-        make_case(TARGET.rewrites["fp32"], num_class_embeds=10, seed=1),
+        make_case(TARGET.precision("fp32").rewrites, num_class_embeds=10, seed=1),
         lowered("fp16", num_class_embeds=10, seed=1),
     )
     assert read_package(path).inputs == {"z": "FLOAT32", "label": "INT32"}
@@ -147,7 +147,7 @@ def test_int8_rounds_what_enters_each_product(lowered: Callable[..., Path]) -> N
 
 
 def test_keep_leaves_a_layer_unrounded(make_case: Callable[..., Any], lowered: Callable[..., Path]) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     operations = read_package(lowered("int8", ("conv_in",))).operations
     made_by = {name: op for op in operations for name, _ in op.outputs}
     first = next(op for op in operations if op.type == "conv")
@@ -165,7 +165,7 @@ def test_model_that_coremltools_cannot_take(make_case: Callable[..., Any], tmp_p
         def forward(self, z: torch.Tensor) -> torch.Tensor:
             return torch.special.bessel_j0(z)
 
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     program = torch.export.export(Unusual(), (torch.zeros(case.shape),))
     with pytest.raises(ExportError, match=r"the ios target cannot take this model: .*bessel_j0"):
         TARGET.lower(program, case.spec("fp16"), tmp_path)

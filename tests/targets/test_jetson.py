@@ -35,7 +35,7 @@ def lowered(case: Any, precision: str, out: Path, keep: tuple[str, ...] = ()) ->
 def built(case: Any, precision: str, out: Path, keep: tuple[str, ...] = ()) -> Any:
     spec = case.spec(precision)
     program = case.program
-    if precision in TARGET.quantized:
+    if TARGET.precision(precision).quantized:
         program = TARGET.quantize(program, spec, case.calibration(), keep)
     return TARGET.lower(program, spec, out)
 
@@ -53,7 +53,7 @@ def types_of(path: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 55.0), ("int8", 35.0)])
 def test_parity_of_the_file(make_case: Callable[..., Any], tmp_path: Path, precision: str, least: float) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     artifact = lowered(case, precision, tmp_path)
     assert case.psnr(TARGET.runner(artifact.path, case.spec(precision), 1)) >= least
     assert artifact.tool_versions["onnx"] == onnx.__version__
@@ -61,17 +61,17 @@ def test_parity_of_the_file(make_case: Callable[..., Any], tmp_path: Path, preci
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_label_of_a_conditional_network(make_case: Callable[..., Any], tmp_path: Path, precision: str) -> None:
-    case = make_case(TARGET.rewrites["fp32"], num_class_embeds=10, seed=1)
+    case = make_case(TARGET.precision("fp32").rewrites, num_class_embeds=10, seed=1)
     artifact = lowered(case, precision, tmp_path)
     graph = onnx.load(artifact.path).graph
     assert [(v.name, v.type.tensor_type.elem_type) for v in graph.input] == [
         ("z", TensorProto.FLOAT), ("label", TensorProto.INT64),
     ]  # fmt: skip
-    assert case.psnr(TARGET.runner(artifact.path, case.spec(precision), 1)) >= TARGET.parity_db[precision]
+    assert case.psnr(TARGET.runner(artifact.path, case.spec(precision), 1)) >= TARGET.precision(precision).parity_db
 
 
 def test_time_is_folded_and_nothing_is_left_of_it(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    found = operators(lowered(make_case(TARGET.rewrites["fp32"]), "fp32", tmp_path).path)
+    found = operators(lowered(make_case(TARGET.precision("fp32").rewrites), "fp32", tmp_path).path)
     assert not {"Sin", "Cos", "Gemm", "Identity", "Cast", "Shape", "Gather"} & set(found)
     unfolded = operators(lowered(make_case(()), "fp32", tmp_path / "unfolded").path)
     assert "Gemm" in unfolded  # the time MLP, so the check above can fail
@@ -79,7 +79,7 @@ def test_time_is_folded_and_nothing_is_left_of_it(make_case: Callable[..., Any],
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_interface_is_float32_at_opset_20(make_case: Callable[..., Any], tmp_path: Path, precision: str) -> None:
-    model = onnx.load(lowered(make_case(TARGET.rewrites["fp32"]), precision, tmp_path).path)
+    model = onnx.load(lowered(make_case(TARGET.precision("fp32").rewrites), precision, tmp_path).path)
     assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
     (z,), (x,) = model.graph.input, model.graph.output
     for value, name in ((z, "z"), (x, "x")):
@@ -88,20 +88,20 @@ def test_interface_is_float32_at_opset_20(make_case: Callable[..., Any], tmp_pat
 
 
 def test_file_names_no_path_of_this_machine(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    content = lowered(make_case(TARGET.rewrites["fp32"]), "fp32", tmp_path).path.read_bytes()
+    content = lowered(make_case(TARGET.precision("fp32").rewrites), "fp32", tmp_path).path.read_bytes()
     assert b"/home" not in content
     assert str(Path(__file__).parents[2]).encode() not in content
     assert b"site-packages" not in content
 
 
 def test_same_bytes_from_the_same_program(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     first, second = (built(case, "int8", tmp_path / name).path.read_bytes() for name in ("a", "b"))
     assert first == second
 
 
 def test_fp16_keeps_norms_in_float32_and_products_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    path = lowered(make_case(TARGET.rewrites["fp32"]), "fp16", tmp_path).path
+    path = lowered(make_case(TARGET.precision("fp32").rewrites), "fp16", tmp_path).path
     types, nodes = types_of(path), onnx.load(path).graph.node
     norms = [node for node in nodes if node.op_type == "InstanceNormalization"]
     assert norms
@@ -117,7 +117,7 @@ def test_fp16_refuses_a_weight_beyond_its_range(make_case: Callable[..., Any], t
 
     model = small_unet()
     model.conv_in.weight.data[0, 0, 0, 0] = 7e4
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     program = export_program(model, case.shape, None)
     with pytest.raises(ExportError, match=r"conv_in.*70000.*fp16|conv_in.*70000.*float16"):
         TARGET.lower(program, case.spec("fp16"), tmp_path)
@@ -125,7 +125,7 @@ def test_fp16_refuses_a_weight_beyond_its_range(make_case: Callable[..., Any], t
 
 
 def test_int8_rounds_every_product_symmetrically(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     path = lowered(case, "int8", tmp_path).path
     graph, types = onnx.load(path).graph, types_of(path)
     made_by = {name: node for node in graph.node for name in node.output}
@@ -152,7 +152,7 @@ def test_int8_weights_are_the_rounded_weights(make_case: Callable[..., Any], tmp
     from networks import small_unet
 
     weight = small_unet().conv_in.weight.detach().numpy()
-    path = lowered(make_case(TARGET.rewrites["fp32"]), "int8", tmp_path).path
+    path = lowered(make_case(TARGET.precision("fp32").rewrites), "int8", tmp_path).path
     constants = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
     integers = constants["conv_in_weight_int8"].astype(np.float32)
     scale = next(v for k, v in constants.items() if k.startswith("conv_in_weight_scale")).astype(np.float32)
@@ -161,7 +161,7 @@ def test_int8_weights_are_the_rounded_weights(make_case: Callable[..., Any], tmp
 
 
 def test_keep_leaves_a_layer_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     quantized = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in", "conv_out"))
     assert quantized.keep == ("conv_in", "conv_out")
     assert quantized.int8_macs_fraction == pytest.approx(case.share_without("conv_in", "conv_out"))
@@ -175,13 +175,13 @@ def test_keep_leaves_a_layer_in_float16(make_case: Callable[..., Any], tmp_path:
 
 
 def test_calibration_smaller_than_a_batch(make_case: Callable[..., Any]) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     with pytest.raises(UsageError, match="calibration set of 0 samples"):
         TARGET.quantize(case.program, case.spec("int8"), case.calibration(0), ())
 
 
 def test_runner_names_a_broken_file(tmp_path: Path, make_case: Callable[..., Any]) -> None:
-    case = make_case(TARGET.rewrites["fp32"])
+    case = make_case(TARGET.precision("fp32").rewrites)
     path = lowered(case, "fp32", tmp_path).path
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ArtifactError, match=r"cannot load .*model\.onnx"):

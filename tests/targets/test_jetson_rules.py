@@ -26,7 +26,7 @@ def model(make_case: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]
 
     def load(precision: str) -> Any:
         if precision not in FILES:
-            case = make_case(TARGET.rewrites["fp32"])
+            case = make_case(TARGET.precision("fp32").rewrites)
             program, spec = case.program, case.spec(precision)
             if precision == "int8":
                 program = TARGET.quantize(program, spec, case.calibration(4), ())
@@ -54,7 +54,7 @@ def replace(proto: Any, name: str, array: Any) -> None:
     constant(proto, name).CopyFrom(numpy_helper.from_array(array, name))
 
 
-@pytest.mark.parametrize("precision", TARGET.precisions)
+@pytest.mark.parametrize("precision", [precision.name for precision in TARGET.precisions])
 def test_what_we_export_breaks_none(model: Callable[[str], Any], tmp_path: Path, precision: str) -> None:
     assert faults(model(precision), precision, tmp_path) == ()
 

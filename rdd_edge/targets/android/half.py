@@ -1,7 +1,7 @@
 """A float32 program in float16: half the bytes, and on a phone with fp16 arithmetic (Armv8.2 and later) half the time.
 
-Input and output stay float32. So do the squares of a normalisation and what is made of them up to the reciprocal root:
-in float16 a square overflows once an activation is 256 from its mean.
+Input and output stay float32. So does a normalization from its squares to the reciprocal root: in float16 a square
+overflows once an activation is 256 from its mean.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 
 from ...graphs.cleanup import export_again
 from ...graphs.nodes import add_constant, constant
+from ..ranges import HALF_MAX
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -20,17 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["to_half"]
 
 aten = torch.ops.aten
-FP16_MAX = torch.finfo(torch.float16).max
 
 
 def to_half(program: ExportedProgram) -> ExportedProgram:
-    """The program with float16 weights and activations. Weights beyond ±65504 become that."""
+    """The program with float16 weights and activations. Weights are clamped to ±65504."""
     gm = program.module(check_guards=False)
     assert isinstance(gm, GraphModule)
     wide = _wide(gm)
     for node in list(gm.graph.nodes):
         if node.op == "get_attr" and constant(gm, node).dtype == torch.float32:
-            value = constant(gm, node).clamp(-FP16_MAX, FP16_MAX).half()
+            value = constant(gm, node).clamp(-HALF_MAX, HALF_MAX).half()
             half = add_constant(gm, f"{node.target}_half", value, node)
             node.replace_all_uses_with(half, lambda user: user not in wide)
         elif node.op == "placeholder" and node.meta["val"].dtype == torch.float32:
@@ -51,7 +51,7 @@ def _is_square(node: Node) -> bool:
 
 
 def _wide(gm: GraphModule) -> set[Node]:
-    """Squares and what follows from them, up to and with the reciprocal root."""
+    """Nodes computed in float32: squares and what depends on them, up to and including the reciprocal root."""
     found: set[Node] = set()
     for node in gm.graph.nodes:
         follows = any(s in found and s.target != aten.rsqrt.default for s in node.all_input_nodes)
@@ -61,7 +61,7 @@ def _wide(gm: GraphModule) -> set[Node]:
 
 
 def _cast_after(gm: GraphModule, node: Node) -> None:
-    """What follows the node gets it in float16."""
+    """Let every user of the node read it in float16."""
     with gm.graph.inserting_after(node):
         cast = gm.graph.call_function(aten.to.dtype, (node, torch.float16))
     node.replace_all_uses_with(cast, lambda user: user is not cast)

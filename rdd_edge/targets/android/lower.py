@@ -1,4 +1,4 @@
-"""Write model.pte: the program with its work handed to XNNPACK, or to Vulkan for a phone's GPU."""
+"""Write model.pte: the program delegated to XNNPACK, or to Vulkan for a phone's GPU."""
 
 from __future__ import annotations
 
@@ -11,51 +11,48 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import ExportError, first_line
 from ...files import write_bytes
-from ..base import Artifact, ExportSpec
+from ..base import Artifact, ExportSpec, Quantized
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["VULKAN", "lower"]
-
-VULKAN = "vulkan-"  # begins the names of the precisions that are lowered for the GPU
+__all__ = ["lower"]
 
 
-def lower(program: ExportedProgram, spec: ExportSpec, out: Path) -> Artifact:
-    """model.pte in the folder `out`. Raises ExportError for a model that ExecuTorch cannot take."""
+def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
+    """Write model.pte. Raises ExportError for a model that ExecuTorch cannot take."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
     from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 
     from .half import to_half
     from .outside import operators_outside
 
+    exported: ExportedProgram = program.program if isinstance(program, Quantized) else program
     if spec.precision == "fp16":
-        program = to_half(program)
-
+        exported = to_half(exported)
     try:
         with _silent_stderr():
-            # Checked once, of what no backend took, and not between all passes, a sixth of the time.
+            # The operators left outside are verified once; verifying between all passes takes a sixth of the time.
             config = EdgeCompileConfig(_check_ir_validity=False)
             edge = to_edge_transform_and_lower(
-                program, partitioner=[_partitioner(spec.precision)], compile_config=config
+                exported, partitioner=[_partitioner(spec.precision)], compile_config=config
             )
             EXIREdgeDialectVerifier()(edge.exported_program())
             content = edge.to_executorch().buffer
             outside = operators_outside(content)
-    except Exception as error:  # each stage of the compiler has exceptions of its own
-        reason = first_line(error)
-        raise ExportError(f"ExecuTorch cannot take the model: {reason[:300]}") from error
+    except Exception as error:  # every stage of the compiler raises other exceptions
+        raise ExportError(f"ExecuTorch cannot take the model: {first_line(error)[:300]}") from error
     write_bytes(out / "model.pte", content)
     versions = {name: version(name) for name in ("executorch", "torch", "torchao")}
     return Artifact(out / "model.pte", versions, outside)
 
 
 def _partitioner(precision: str) -> Any:
-    """Vulkan's own switch makes float16 of a float32 program: its inputs and outputs stay float32."""
-    if precision.startswith(VULKAN):
+    """Vulkan converts a float32 program to float16 itself and keeps its inputs and outputs float32."""
+    if precision.startswith("vulkan-"):
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
-        return VulkanPartitioner({"force_fp16": precision == f"{VULKAN}fp16"})
+        return VulkanPartitioner({"force_fp16": precision == "vulkan-fp16"})
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 
     return XnnpackPartitioner()
@@ -63,7 +60,7 @@ def _partitioner(precision: str) -> Any:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Keep what the compiler's C++ writes to the process's own standard error from the user's eyes."""
+    """Discard what the compiler's C++ code writes to standard error."""
     saved = os.dup(2)
     null = os.open(os.devnull, os.O_WRONLY)
     try:

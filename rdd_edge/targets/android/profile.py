@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...dependencies import import_or_explain, silenced
-from ...portable.timing import Operator
+from ...portable.runner import Operator
 from .outside import delegates
 
 __all__ = ["operators", "profile"]

@@ -29,7 +29,7 @@ from ...errors import ExportError
 from ...graphs.cleanup import export_again
 from ...graphs.layers import PRODUCTS, Layer, check_keep, layers
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..observers import batches
+from ..ranges import batches
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -66,8 +66,8 @@ def quantize(
         for z, label in batches(calibration, spec.input_shape[0]):
             prepared(*(torch.from_numpy(value) for value in (z, label) if value is not None))
         converted = convert_pt2e(prepared)
-        share = _int8_share(converted, before, keep)
-    return Quantized(export_again(converted, program), share, keep)
+        fraction = _int8_fraction(converted, before, keep)
+    return Quantized(export_again(converted, program), fraction, keep)
 
 
 class LayerQuantizer(Quantizer):  # type: ignore[misc]
@@ -142,8 +142,8 @@ def int8_names(converted: GraphModule) -> set[str]:
     }
 
 
-def _int8_share(converted: GraphModule, before: list[Layer], keep: tuple[str, ...]) -> float:
-    """Share of the multiplications that are int8, counted on the converted graph, in 0 … 1.
+def _int8_fraction(converted: GraphModule, before: list[Layer], keep: tuple[str, ...]) -> float:
+    """Fraction of the multiplications that are int8, counted on the converted graph, in 0 … 1.
 
     before: the layers of the graph that was converted.  Raises ExportError for a layer that should be int8 and is not.
     """

@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 
 from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
-from ...portable.timing import Operator
+from ...portable.runner import Operator, Runner
 from ..base import Runtime
 
 __all__ = ["ExecuTorchRunner"]
 
 
-class ExecuTorchRunner:
-    """A program in ExecuTorch with XNNPACK. The thread pool is the process's own, so that one runner lives in it."""
+class ExecuTorchRunner(Runner):
+    """A program in ExecuTorch with XNNPACK. One runner per process, since the thread pool belongs to the process."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
         self._runtime: Any = import_or_explain("executorch.runtime", "running a .pte file", "android").Runtime.get()
@@ -30,29 +30,27 @@ class ExecuTorchRunner:
         self.runtime = Runtime(name="executorch", version=version("executorch"), backend="xnnpack")
 
     def load(self) -> None:
-        """Read the file and prepare its method. Raises ArtifactError."""
-        self._method = self._program = None  # a second load must not find the first in memory
+        self._method = self._program = None  # frees the first load before the second
         try:
             self._program = self._runtime.load_program(self._artifact)
             self._method = self._program.load_method("forward")
-        except Exception as error:  # the bindings raise plain RuntimeErrors, and others for a file they cannot map
+        except Exception as error:  # the bindings raise RuntimeError, and others for a file they cannot map
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: {first_line(error)}") from None
         if self._method is None:
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: it has no method named forward")
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        """x (N, C, H, W) for z (N, C, H, W), N as exported."""
         if self._method is None:
             self.load()
         try:
             (x,) = self._method.execute(_tensors(z, label))
         except Exception as error:
             raise ArtifactError(f"ExecuTorch cannot run {self._artifact}: {first_line(error)}") from None
-        result: NDArray[np.float32] = x.numpy().copy()  # the next run writes over the program's own memory
+        result: NDArray[np.float32] = x.numpy().copy()  # the next run overwrites the program's memory
         return result
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:
-        """Time of each kernel, in a second load of the program with ExecuTorch's tracer on."""
+        """Time of each kernel, from a second load of the program with ExecuTorch's event tracer."""
         from .profile import profile
 
         return profile(self._artifact, _tensors(z, label), runs)

@@ -1,4 +1,4 @@
-"""Core ML itself, on a Mac, and what stands in for it elsewhere."""
+"""Core ML on a Mac, and an evaluator of the saved package elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from ... import __version__
 from ...errors import ArtifactError, first_line
+from ...portable.runner import Runner
 from ..base import Runtime
-from ..overflow import refuse_overflow
+from ..ranges import refuse_overflow
 from .silence import import_coremltools, no_bars
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["CoreMLRunner", "EvaluatorRunner"]
 
 
-class CoreMLRunner:
-    """A package in Core ML, which chooses among CPU, GPU and Neural Engine as on a phone."""
+class CoreMLRunner(Runner):
+    """A package in Core ML, which chooses between CPU, GPU and Neural Engine as on a phone."""
 
     def __init__(self, artifact: Path) -> None:
         self._ct = import_coremltools()
@@ -33,7 +34,7 @@ class CoreMLRunner:
         try:
             with no_bars():
                 self._model = self._ct.models.MLModel(str(self._artifact), compute_units=self._ct.ComputeUnit.ALL)
-        except Exception as error:  # Core ML's errors arrive as bare RuntimeError and Exception
+        except Exception as error:  # Core ML raises RuntimeError and Exception itself
             raise ArtifactError(f"Core ML cannot load {self._artifact}: {first_line(error)}") from None
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
@@ -49,8 +50,8 @@ class CoreMLRunner:
         return x.astype(np.float32, copy=False)
 
 
-class EvaluatorRunner:
-    """The evaluator of the saved package: its images, rounded as float16 rounds, and nothing about a phone's speed."""
+class EvaluatorRunner(Runner):
+    """Evaluates the saved package with float16 rounding: for its images, not for a phone's speed."""
 
     timed = False
 
@@ -68,12 +69,11 @@ class EvaluatorRunner:
         self._evaluator = Evaluator(read_package(self._artifact))
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        """Raises ArtifactError where a tensor leaves float16's range: a phone would show a black image."""
+        """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""
         x: NDArray[np.float32] = self._run(z, label).outputs["x"].numpy()
         return x
 
     def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float]:
-        """Of each float16 tensor, the largest magnitude for these inputs."""
         return self._run(z, label).largest
 
     def _run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Run:

@@ -5,67 +5,42 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
-from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
+from ...portable.runner import Runner
+from ..base import ExportSpec, Precision, Target
 
 __all__ = ["IosTarget"]
 
+REWRITES = ("fold_time",)
 
-class IosTarget:
+
+class IosTarget(Target):
     """Core ML packages.
 
-    fp32          for a comparison: the Neural Engine computes in float16 only.
-    fp16          weights and activations float16, the statistics of group normalisation in float32.
-    w8, w6, w4    fp16 with weights stored smaller: int8 per channel, or a table of 64 or 16 values per tensor.
-    int8          w8 with the inputs of the products in int8 as well; pays on an A17 Pro, M4 or later.
+    fp16          weights and activations float16, the statistics of group normalization in float32.
+    fp32          for comparison: the Neural Engine computes in float16 only.
+    w8, w6, w4    fp16 with smaller weights: int8 per channel, or a table of 64 or 16 values per tensor.
+    int8          w8 with the inputs of convolutions and linears in int8 too; faster on A17 Pro, M4 or later.
     """
 
     name = "ios"
-    precisions = ("fp16", "fp32", "w8", "w6", "w4", "int8")
-    backends: ClassVar[dict[str, tuple[str, ...]]] = {"coreml": precisions}
-    quantized = ("int8",)
-    parity_db: ClassVar[dict[str, float]] = {
-        "fp32": 80.0, "fp16": 45.0, "w8": 35.0, "w6": 30.0, "w4": 20.0, "int8": 35.0,
-    }  # fmt: skip
-    rewrites: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(precisions, ("fold_time",))
-
-    def require(self) -> None:
-        for module in ("torch", "coremltools"):
-            import_or_explain(module, "the ios target", "ios")
-
-    def quantize(
-        self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
-    ) -> Quantized:
-        """The program with its products' inputs rounded to int8; `lower` does the weights."""
-        from .activations import quantize
-
-        self.require()
-        return quantize(program, spec, calibration, keep)
-
-    def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-        from .lower import lower
-
-        self.require()
-        return lower(program, spec, out)
+    modules = ("torch", "coremltools")
+    precisions = (
+        Precision("fp16", "coreml", REWRITES, quantized=False, parity_db=45.0),
+        Precision("fp32", "coreml", REWRITES, quantized=False, parity_db=80.0),
+        Precision("w8", "coreml", REWRITES, quantized=False, parity_db=35.0),
+        Precision("w6", "coreml", REWRITES, quantized=False, parity_db=30.0),
+        Precision("w4", "coreml", REWRITES, quantized=False, parity_db=20.0),
+        Precision("int8", "coreml", REWRITES, quantized=True, parity_db=35.0),
+    )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
-        """Core ML itself on a Mac; elsewhere the evaluator of the saved package, which makes no claim about time."""
+        """Core ML itself on a Mac; elsewhere an evaluator of the saved package, which makes no claim about time."""
         from .runner import CoreMLRunner, EvaluatorRunner
 
         return CoreMLRunner(artifact) if sys.platform == "darwin" else EvaluatorRunner(artifact, threads)
 
-    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
-        return None
-
     def runtime_here(self) -> str:
         if sys.platform == "darwin":
             return f"Core ML on macOS {platform.mac_ver()[0]}"
-        return "an evaluator of the package, for quality and not for time"
-
-    def cannot_run(self, precision: str) -> str:
-        return "a Core ML package runs or is evaluated on every machine that rdd-edge runs on"
+        return "an evaluator of the package, for quality but not for time"

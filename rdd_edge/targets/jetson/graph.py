@@ -1,4 +1,4 @@
-"""An exported program as an ONNX graph in float32, and its convolutions and linears as a list."""
+"""An exported program as an ONNX graph in float32, and the list of its convolutions and linears."""
 
 from __future__ import annotations
 
@@ -13,15 +13,19 @@ from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from ...dependencies import silenced
-from ...errors import ExportError
+from ...errors import ExportError, first_line
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["OPSET", "Product", "add_initializer", "constant", "convert", "products", "tidy", "to_proto"]
+__all__ = [
+    "OPSET", "PRODUCTS", "Product", "add_initializer", "channel_axis", "constant", "convert", "products", "tidy",
+    "to_proto",
+]  # fmt: skip
 
-OPSET = 20  # 21 brings GroupNormalization, which TensorRT takes from 10.9 on, and JetPack 6 has 10.3
-_OUTPUT_CHANNEL = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}  # axis of the weight; Gemm: by transB
+OPSET = 20  # 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
+_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
+PRODUCTS = tuple(_CHANNEL_AXIS)
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 
@@ -29,9 +33,9 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 class Product:
     """A convolution or a linear: a node with a constant weight as its second input."""
 
-    layer: str  # the program's name of it: what `keep` names
+    layer: str  # its name in the program, as in `keep`
     node: ir.Node
-    channel_axis: int  # of the weight, along which the outputs lie
+    channel_axis: int  # of the weight: the axis of its output channels
     macs: int  # multiplications of one run
 
 
@@ -54,7 +58,7 @@ def convert(program: ExportedProgram) -> ir.Model:
 
 
 def tidy(model: ir.Model) -> ir.Model:
-    """Drop what nothing uses: dead nodes, identities, copies of the same constant."""
+    """Remove dead nodes, identities and duplicate constants."""
     for rewrite in (
         common.IdentityEliminationPass(),
         common.RemoveUnusedNodesPass(),
@@ -65,7 +69,7 @@ def tidy(model: ir.Model) -> ir.Model:
 
 
 def to_proto(model: ir.Model) -> Any:
-    """A ModelProto without the exporter's notes, which hold paths of the machine that exported."""
+    """A ModelProto without the exporter's metadata, which contains paths of this machine."""
     common.TopologicalSortPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     model.producer_name, model.producer_version = "rdd-edge", None
@@ -82,19 +86,23 @@ def products(model: ir.Model, names: dict[str, str]) -> list[Product]:
 
 def _products(model: ir.Model, names: dict[str, str]) -> Iterator[Product]:
     for node in model.graph:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul") or constant(node.inputs[1]) is None:
+        if node.op_type not in PRODUCTS or constant(node.inputs[1]) is None:
             continue
         layer = _layer(node, names)
         if layer is None:
             continue
-        transposed = node.op_type == "Gemm" and bool(node.attributes.get_int("transB", 0))
-        axis = _OUTPUT_CHANNEL.get(node.op_type, 0 if transposed else 1)
+        axis = channel_axis(node.op_type, bool(node.attributes.get_int("transB", 0)))
         yield Product(layer, node, axis, _macs(node, axis))
+
+
+def channel_axis(op_type: str, transposed: bool) -> int:
+    """Axis of a product's weight along which its output channels lie.  transposed: Gemm's transB."""
+    return 0 if transposed else _CHANNEL_AXIS[op_type]
 
 
 def _macs(node: ir.Node, channel_axis: int) -> int:
     weight, x, y = (_shape(v) for v in (node.inputs[1], node.inputs[0], node.outputs[0]))
-    if node.op_type == "ConvTranspose":  # each input pixel meets the whole kernel of its channel
+    if node.op_type == "ConvTranspose":  # each input pixel is multiplied by the whole kernel of its channel
         return int(np.prod(x) * np.prod(weight[1:]))
     return int(np.prod(y) * np.prod(weight) // weight[channel_axis])
 
@@ -106,7 +114,7 @@ def _shape(value: ir.Value | None) -> list[int]:
 
 
 def _layer(node: ir.Node, names: dict[str, str]) -> str | None:
-    """The exporter notes at each node which node of the program it came from, as the last of its scopes."""
+    """The exporter records, as a node's last scope, the program's node from which it was made."""
     return names.get(ast.literal_eval(node.metadata_props[_SCOPES])[-1])
 
 
@@ -126,8 +134,7 @@ def add_initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value
 
 
 def _reason(error: BaseException) -> str:
-    """The innermost cause, in one line: the exporter wraps it in pages of advice."""
+    """The first line of the innermost cause, which the exporter wraps in pages of advice."""
     while error.__cause__ is not None:
         error = error.__cause__
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return first_line(error)

@@ -1,4 +1,4 @@
-"""float32 → float16 in the file itself, as a strongly typed TensorRT network wants it.
+"""float32 → float16 in the graph itself, as a strongly typed TensorRT network requires.
 
 Weights, activations and the scales of Q/DQ become float16. The graph's inputs and outputs stay float32, and so do the
 nodes of the operators in `keep_float32`, between casts.
@@ -12,12 +12,12 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import ExportError
+from ..ranges import HALF_MAX
 from .graph import add_initializer, constant
 
 __all__ = ["to_half"]
 
-_HALF_MAX = float(np.finfo(np.float16).max)
-# Inputs that the operator's definition fixes to float32: sizes, not activations.
+# Inputs that an operator's definition requires in float32: sizes, not activations.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
 
@@ -56,13 +56,13 @@ def _half_constant(model: ir.Model, value: ir.Value) -> ir.Value:
         return model.graph.initializers[name]
     assert array is not None
     largest = float(np.abs(array).max(initial=0.0))
-    if not largest <= _HALF_MAX:
-        raise ExportError(f"{value.name} reaches {largest:g}, above float16's {_HALF_MAX:g}: export it as fp32")
+    if not largest <= HALF_MAX:
+        raise ExportError(f"{value.name} reaches {largest:g}, above float16's {HALF_MAX:g}: export it as fp32")
     return add_initializer(model, name, array.astype(np.float16))
 
 
 def _cast_uses(model: ir.Model, value: ir.Value, to: ir.DataType) -> None:
-    """Let every node that reads `value` read it through a cast."""
+    """Insert a cast between `value` and every node that reads it."""
     uses = list(value.uses())
     cast = _cast(value, to)
     model.graph.insert_before(min((use.node for use in uses), key=list(model.graph).index), cast)

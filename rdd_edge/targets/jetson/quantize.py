@@ -1,12 +1,12 @@
 """The int8 graph: QuantizeLinear and DequantizeLinear around convolutions and linears, everything else float16.
 
-Symmetric, zero points 0: activations one scale per tensor, weights one per output channel and stored as int8. Scales
-are float16, so that what leaves a quantized product is float16 and no float32 island forms around it.
+Symmetric, with zero points 0: one scale per tensor for activations, one per output channel for weights, stored as
+int8. Scales are float16, so that the result of a quantized product is float16, without a float32 island around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,29 +17,23 @@ from numpy.typing import NDArray
 from ...dependencies import import_or_explain
 from ...graphs.layers import check_keep, layer_names
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..observers import LEVELS, Threshold, batches, histograms, least_squares
+from ..ranges import LEVELS, SMALLEST_SCALE, clips
 from .graph import Product, add_initializer, constant, convert, products, to_proto
 from .half import to_half
+from .harness.onnx_runtime import open_session, session_options
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 __all__ = ["quantize", "quantize_weight"]
 
-_SMALLEST_SCALE = float(np.finfo(np.float16).smallest_normal)  # below it float16 loses digits
-
 
 def quantize(
-    program: ExportedProgram,
-    spec: ExportSpec,
-    calibration: CalibrationSet,
-    keep: tuple[str, ...],
-    threshold: Threshold = least_squares,
+    program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
 ) -> Quantized:
-    """The program with every product but those of `keep` in int8.
+    """The int8 graph, its activation ranges measured on the float32 graph in ONNX Runtime.
 
-    calibration: at least one batch of spec.input_shape[0] samples.  keep: the program's names of layers.
-    Raises UsageError for a layer that the program does not have.
+    Arguments and errors are those of Target.quantize.
     """
     names = layer_names(program)
     check_keep(keep, names.values())
@@ -48,35 +42,31 @@ def quantize(
     chosen = [product for product in every if product.layer not in keep]
     tensors = sorted({_name(product.node.inputs[0]) for product in chosen})
     session = _watching(to_proto(model.clone()), tensors)
-    found = histograms(partial(_observe, session, tensors, calibration, spec.input_shape[0]))
-    clips = {name: threshold(*found[name]) for name in tensors}
-    share = sum(p.macs for p in chosen) / max(sum(p.macs for p in every), 1)
+    clip = clips(partial(_observe, session, tensors), calibration, spec.input_shape[0])
+    fraction = sum(p.macs for p in chosen) / max(sum(p.macs for p in every), 1)
     for product in chosen:
         _quantize_weight_of(model, product)
     for name in tensors:
-        _quantize_activation(model, [p for p in chosen if _name(p.node.inputs[0]) == name], clips[name])
-    return Quantized(to_half(model, ()), share, keep)
+        _quantize_activation(model, [p for p in chosen if _name(p.node.inputs[0]) == name], clip[name])
+    return Quantized(to_half(model, ()), fraction, keep)
 
 
 def _watching(proto: Any, tensors: Sequence[str]) -> Any:
-    """A session that gives these tensors out. The graph's own outputs need no adding."""
+    """A session that has these tensors as outputs."""
     import onnx
 
-    ort = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
+    ort: Any = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
     present = {value.name for value in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return open_session(ort, proto.SerializeToString(), session_options(ort))
 
 
 def _observe(
-    session: Any, tensors: Sequence[str], calibration: CalibrationSet, batch: int
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
+    session: Any, tensors: Sequence[str], z: NDArray[np.float32], label: NDArray[np.int64] | None
+) -> Iterable[tuple[str, NDArray[np.float32]]]:
     names = [value.name for value in session.get_inputs()]
-    for z, label in batches(calibration, batch):
-        feeds = dict(zip(names, (z, label), strict=False))  # an unconditional graph has no second input
-        yield from zip(tensors, session.run(list(tensors), feeds), strict=True)
+    feeds = dict(zip(names, (z, label), strict=False))  # an unconditional graph has no second input
+    return zip(tensors, session.run(list(tensors), feeds), strict=True)
 
 
 def _name(value: ir.Value | None) -> str:
@@ -87,11 +77,11 @@ def _name(value: ir.Value | None) -> str:
 def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     """int8 values and one scale per channel of `axis`, such that value · scale ≈ weight.
 
-    The scales are numbers that float16 holds exactly: the file stores them so, and the rounding must see them so.
+    The scales are exact in float16, as the file stores them, so that rounding uses the stored values.
     """
     others = tuple(d for d in range(weight.ndim) if d != axis)
     scale = np.abs(weight).max(axis=others) / LEVELS
-    scale = np.maximum(scale, _SMALLEST_SCALE).astype(np.float16).astype(np.float32)
+    scale = np.maximum(scale, SMALLEST_SCALE).astype(np.float16).astype(np.float32)
     spread = scale.reshape([-1 if d == axis else 1 for d in range(weight.ndim)])
     return np.clip(np.round(weight / spread), -LEVELS, LEVELS).astype(np.int8), scale
 
@@ -116,10 +106,10 @@ def _quantize_weight_of(model: ir.Model, product: Product) -> None:
 
 
 def _quantize_activation(model: ir.Model, readers: list[Product], clip: float) -> None:
-    """One Q/DQ pair for all the products that read a tensor."""
+    """Insert one Q/DQ pair for all the products that read a tensor."""
     value = readers[0].node.inputs[0]
     assert value is not None
-    scale_value = np.float32(np.float16(max(clip / LEVELS, _SMALLEST_SCALE)))
+    scale_value = np.float32(np.float16(max(clip / LEVELS, SMALLEST_SCALE)))
     scale = add_initializer(model, f"{value.name}_scale", np.asarray(scale_value))
     zero = add_initializer(model, f"{value.name}_zero", np.asarray(0, dtype=np.int8))
     q_out = ir.Value(name=f"{value.name}_int8", shape=value.shape, type=ir.TensorType(ir.DataType.INT8))

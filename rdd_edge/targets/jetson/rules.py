@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
-from .graph import OPSET
+from .graph import OPSET, PRODUCTS, channel_axis
 
 __all__ = ["broken_rules"]
 
@@ -34,8 +34,6 @@ SUPPORTED = frozenset({
     "Resize", "Round", "Shape", "Sigmoid", "Sin", "Slice", "Softmax", "Softplus", "SpaceToDepth", "Split", "Sqrt",
     "Squeeze", "Sub", "Sum", "Tanh", "Tile", "Transpose", "Unsqueeze", "Where",
 })  # fmt: skip
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "MatMul": 1}  # of the weight; Gemm: by transB
 _RESIZE = ("half_pixel", "pytorch_half_pixel", "tf_half_pixel_for_nn", "asymmetric", "align_corners")
 _FLOATING = ("float32", "float16")
 
@@ -148,7 +146,7 @@ def _types(graph: _Graph, precision: str) -> Iterator[str]:
     """Products compute in the type of the precision: an island of another type is slow, or a quiet loss."""
     expected = "float32" if precision == "fp32" else "float16"
     for node in graph.nodes:
-        if node.op_type in _PRODUCTS and graph.types.get(node.output[0]) != expected:
+        if node.op_type in PRODUCTS and graph.types.get(node.output[0]) != expected:
             yield f"{node.op_type} {node.name} computes in {graph.types.get(node.output[0])}, not in {expected}"
 
 
@@ -177,7 +175,7 @@ def _scale_faults(graph: _Graph, node: Any) -> Iterator[str]:
 
 def _quantized_products(graph: _Graph) -> Iterator[str]:
     for node in graph.nodes:
-        if node.op_type not in _PRODUCTS:
+        if node.op_type not in PRODUCTS:
             continue
         activation, weight = (graph.dequantized(name) for name in node.input[:2])
         if (activation is None) != (weight is None):
@@ -195,7 +193,7 @@ def _product_faults(graph: _Graph, node: Any, activation: Any, weight: Any) -> I
         return
     axis = next((a.i for a in weight.attribute if a.name == "axis"), 1)
     trans_b = next((a.i for a in node.attribute if a.name == "transB"), 0)
-    expected = _CHANNEL_AXIS.get(node.op_type, 0 if trans_b else 1)
+    expected = channel_axis(node.op_type, bool(trans_b))
     scales = graph.constants.get(weight.input[1], np.zeros(0))
     if axis != expected or scales.shape != (integers.shape[expected],):
         yield f"{node.op_type} {node.name} has weight scales that do not lie along its output channels"

@@ -1,56 +1,37 @@
-"""The Jetson target. An engine is good only for the GPU and the TensorRT that built it, so what ships is ONNX."""
+"""The Jetson target. A TensorRT engine works only on the GPU and version that built it, so the artifact is ONNX."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
 
-from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
+from ...portable.runner import Runner
+from ..base import ExportSpec, Precision, Target
 
 __all__ = ["JetsonTarget"]
 
+# TensorRT itself fuses Resize, InstanceNormalization and MatMul-Softmax-MatMul.
+REWRITES = ("fold_time",)
 
-class JetsonTarget:
-    """ONNX opset 20, strongly typed: precision lives in the file, as TensorRT 11 demands and 10 allows.
 
-    fp32  one type throughout.
-    fp16  weights and activations float16, group normalisation in float32 between casts, z and x float32.
-    int8  symmetric Q/DQ around every convolution and linear, per channel for weights; all else float16.
+class JetsonTarget(Target):
+    """ONNX opset 20, strongly typed: the file fixes the precision, as TensorRT 11 requires and 10 allows.
+
+    fp16  weights and activations float16, group normalization in float32 between casts, z and x float32.
+    fp32  float32 throughout.
+    int8  symmetric Q/DQ around every convolution and linear, per channel for weights; the rest float16.
     """
 
     name = "jetson"
-    precisions = ("fp16", "fp32", "int8")
-    backends: ClassVar[dict[str, tuple[str, ...]]] = {"tensorrt": precisions}
-    quantized = ("int8",)
-    parity_db: ClassVar[dict[str, float]] = {"fp32": 80.0, "fp16": 45.0, "int8": 35.0}
-    # TensorRT fuses Resize, InstanceNormalization and MatMul-Softmax-MatMul itself; only t = 1 is ours to fold.
-    rewrites: ClassVar[dict[str, tuple[str, ...]]] = dict.fromkeys(precisions, ("fold_time",))
-
-    def require(self) -> None:
-        for module in ("torch", "onnx", "onnxruntime", "onnxscript"):
-            import_or_explain(module, "the jetson target", "jetson")
-
-    def quantize(
-        self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
-    ) -> Quantized:
-        """The int8 graph, its activation ranges measured on the float32 graph in ONNX Runtime."""
-        from .quantize import quantize
-
-        self.require()
-        return quantize(program, spec, calibration, keep)
-
-    def lower(self, program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-        from .lower import lower
-
-        self.require()
-        return lower(program, spec, out)
+    modules = ("torch", "onnx", "onnxruntime", "onnxscript")
+    runtime_package = "onnxruntime"
+    precisions = (
+        Precision("fp16", "tensorrt", REWRITES, quantized=False, parity_db=45.0),
+        Precision("fp32", "tensorrt", REWRITES, quantized=False, parity_db=80.0),
+        Precision("int8", "tensorrt", REWRITES, quantized=True, parity_db=35.0),
+    )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
-        """ONNX Runtime on the CPU: the same file that TensorRT reads, and no statement about a Jetson's speed."""
+        """ONNX Runtime on the CPU: the same file that TensorRT reads, but no measure of a Jetson's speed."""
         from .runner import OnnxRunner
 
         return OnnxRunner(artifact, threads)
@@ -60,9 +41,3 @@ class JetsonTarget:
         from .rules import broken_rules
 
         return broken_rules(artifact, precision)
-
-    def runtime_here(self) -> str | None:
-        return installed("onnxruntime")
-
-    def cannot_run(self, precision: str) -> str:
-        return "ONNX Runtime runs on every machine that rdd-edge runs on"

@@ -1,4 +1,4 @@
-"""The run: operation after operation, each result rounded to the type that the package declares for it."""
+"""Runs a package operation by operation and rounds each result to the type that the package declares for it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ....errors import ArtifactError
-from ...overflow import HALF_MAX
+from ....errors import ArtifactError, first_line
 from .constexpr import CONSTEXPR
 from .operators import OPERATORS
 from .package import Constant, Name, Operation, Package
@@ -22,24 +21,21 @@ _INTEGERS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(2**15), 2**15 -
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave. `largest`: of each float16 tensor, the magnitude before it was rounded; inf and NaN as inf."""
+    """Results of one run."""
 
     outputs: dict[str, Tensor]
-    largest: dict[str, float]
-
-    @property
-    def overflows(self) -> dict[str, float]:
-        """The tensors that float16 cannot hold, in the order in which they are computed."""
-        return {name: value for name, value in self.largest.items() if value > HALF_MAX}
+    largest: dict[str, float]  # magnitude of each float16 tensor before rounding, in order; inf for NaN
 
 
 class Evaluator:
-    """A package ready to run: constants expanded, every operator known. Raises ArtifactError, naming the unknown."""
+    """A package with its constants expanded. Raises ArtifactError, with names, for operators without support."""
 
     def __init__(self, package: Package) -> None:
         known = OPERATORS.keys() | CONSTEXPR.keys() | {"const"}
         if unknown := sorted({op.type for op in package.operations} - known):
-            raise ArtifactError(f"{package.path} has operators that the evaluator does not know: {', '.join(unknown)}")
+            raise ArtifactError(
+                f"{package.path} has operators that the evaluator does not support: {', '.join(unknown)}"
+            )
         self.package = package
         self.constants: dict[str, Constant] = {}
         self._steps: list[Operation] = []
@@ -58,11 +54,11 @@ class Evaluator:
     def run(self, inputs: dict[str, Tensor], watch: Callable[[str, Tensor], None] | None = None) -> Run:
         """Outputs for inputs by name. Raises ArtifactError where one is missing or of another shape.
 
-        watch: called with every result, rounded, by its name.
+        watch: called with the name and the rounded value of every result.
         """
         if inputs.keys() != self.package.inputs.keys():
-            wanted = ", ".join(self.package.inputs)
-            raise ArtifactError(f"{self.package.path} takes the inputs {wanted}, and was given {', '.join(inputs)}")
+            expected = ", ".join(self.package.inputs)
+            raise ArtifactError(f"{self.package.path} takes the inputs {expected}, not {', '.join(inputs)}")
         results: dict[str, Any] = {name: _round(v, self.package.inputs[name]) for name, v in inputs.items()}
         largest: dict[str, float] = {}
         with torch.no_grad():
@@ -80,10 +76,8 @@ class Evaluator:
         try:
             value = OPERATORS[op.type](_arguments(op, {**self.constants, **results}))
         except (RuntimeError, KeyError, IndexError, ValueError, AssertionError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise ArtifactError(
-                f"{self.package.path}: {op.type} {op.outputs[0][0]} does not compute: {reason}"
-            ) from None
+            what = f"{op.type} {op.outputs[0][0]}"
+            raise ArtifactError(f"{self.package.path}: cannot evaluate {what}: {first_line(error)}") from None
         return value if isinstance(value, tuple) else (value,)
 
     def _forget(self, op: Operation, index: int, results: dict[str, Any]) -> None:
@@ -104,7 +98,7 @@ def _magnitude(value: Tensor) -> float:
 
 
 def _round(value: Tensor, declared: str) -> Tensor:
-    """The values that the declared type holds, kept in float32 or int64."""
+    """Values rounded to the declared type, kept in float32 or int64."""
     if declared == "FLOAT16":
         return value.half().float()
     if declared == "FLOAT32":
@@ -115,4 +109,4 @@ def _round(value: Tensor, declared: str) -> Tensor:
         return value.clamp(*_INTEGERS[declared]).long()
     if declared in ("INT32", "INT64", "UINT32"):
         return value.long()
-    raise ArtifactError(f"the evaluator does not know the type {declared}")
+    raise ArtifactError(f"the evaluator does not support the type {declared}")

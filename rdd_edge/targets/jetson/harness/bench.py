@@ -1,7 +1,7 @@
-"""Runs a bundle where it lies and writes its bench run: python3 harness/bench.py --plan plan.json --out OUT
+"""Run the bundle that holds this file and write a benchmark run: python3 harness/bench.py --plan plan.json --out OUT
 
-Needs Python 3.10, NumPy and the runtime, nothing else. Noise, timing and sensors are rdd-edge's own modules, carried
-in harness/rdd_edge. Progress goes to standard output, a JSON object a line; an error is one sentence on standard error.
+Needs Python 3.10, NumPy and the runtime. Noise, timing and sensors are rdd-edge's own modules, copied to
+harness/rdd_edge. Progress goes to standard output, one JSON object per line, an error to standard error, one sentence.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtimes import RUNTIMES, open_runtime  # type: ignore[import-not-found]  # beside this file, which is no package
+from runtimes import RUNTIMES, open_runtime  # type: ignore[import-not-found]  # beside this file, not in a package
 from tegra import Tegra  # type: ignore[import-not-found]
 
-from rdd_edge.errors import ArtifactError, CorruptError, MissingError, RddEdgeError
+from rdd_edge.errors import ArtifactError, CorruptError, MissingError, RddEdgeError, UsageError
 from rdd_edge.portable.noise import labels, normals
 from rdd_edge.portable.sensors import machine
 from rdd_edge.portable.timing import Work, run_benchmark
 
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
-NOISE_TOLERANCE = 1e-6  # of the contract for portable noise
+NOISE_TOLERANCE = 1e-6  # math libraries differ in the last bits of log, sin and cos
 RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 1, 1, 1
 ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
 
@@ -48,15 +48,16 @@ def main() -> None:
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check the bundle and this machine's noise, run, and put the run's folder in place whole. Returns the record."""
+    """Check the bundle and this machine's noise, run, and move the finished folder into place. Returns the record."""
+    out = arguments.out.resolve()
+    check_out(out)
     manifest, identity = check_bundle(arguments.expect)
     plan = read_json(arguments.plan, PLAN_VERSION)
     check_noise(manifest)
-    work = work_of(manifest, plan)
+    work = Work.from_plan(tuple(manifest["input"]["shape"]), _classes(manifest), plan)
     started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     artifact = BUNDLE / manifest["artifact"]
     runner = open_runtime(arguments.runtime, artifact, plan["threads"], arguments.engines)
-    out = arguments.out.resolve()
     out.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -82,6 +83,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         (beside / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
         shutil.copyfile(arguments.plan, beside / "plan.json")
         os.chmod(beside, 0o755)
+        check_out(out)  # again, since a benchmark run takes minutes
         if out.exists():
             shutil.rmtree(out)
         os.replace(beside, out)
@@ -91,39 +93,35 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
-def work_of(manifest: dict[str, Any], plan: dict[str, Any]) -> Work:
-    label, timed, asked = manifest["label"], plan["performance"], plan["accuracy"]
-    return Work(
-        input_shape=tuple(manifest["input"]["shape"]),
-        classes=None if label is None else int(label["high"]) + 1,
-        warmup=timed["warmup"],
-        runs=timed["runs"],
-        seconds=timed["seconds"],
-        samples=asked["samples"],
-        seed=asked["seed"],
-        floats=asked["floats"],
-    )
+def _classes(manifest: dict[str, Any]) -> int | None:
+    return None if manifest["label"] is None else int(manifest["label"]["high"]) + 1
+
+
+def check_out(out: Path) -> None:
+    """Raise UsageError for a path that holds anything but a benchmark run, which is never replaced."""
+    if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
+        raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def read_json(path: Path, version: int) -> dict[str, Any]:
-    """A document of the version this harness knows."""
+    """A JSON document. Raises CorruptError for another schema version than this harness knows."""
     try:
         document = json.loads(path.read_text())
     except OSError:
         raise MissingError(f"there is no {path}") from None
     except ValueError:
-        raise CorruptError(f"{path} is not JSON: truncated?") from None
+        raise CorruptError(f"{path} is not valid JSON; it may be truncated") from None
     if not isinstance(document, dict) or document.get("schema_version") != version:
-        raise CorruptError(f"{path} is not of version {version} of its schema, the one that this harness knows")
+        raise CorruptError(f"{path} does not have schema version {version}, the one this harness knows")
     return document
 
 
 def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
-    """The manifest and its SHA-256, once every file was found to be the one it names."""
+    """The manifest and its SHA-256, after the hash of every file was checked."""
     manifest = read_json(MANIFEST, MANIFEST_VERSION)
     identity = _sha256(MANIFEST)
     if expect not in (None, identity):
-        raise CorruptError(f"{BUNDLE} is another bundle than the one asked for: its manifest's SHA-256 is {identity}")
+        raise CorruptError(f"{BUNDLE} is not the expected bundle: its manifest's SHA-256 is {identity}")
     for name, expected in manifest["files"].items():
         path = BUNDLE / name
         if BUNDLE not in path.resolve().parents or not path.is_file():
@@ -134,16 +132,16 @@ def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
 
 
 def check_noise(manifest: dict[str, Any]) -> None:
-    """Refuse to go on where this machine's noise is not the bundle's golden noise."""
-    asked, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
+    """Raise ArtifactError where this machine's noise differs from the bundle's."""
+    parity, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
     golden = np.fromfile(BUNDLE / "parity" / "z.f32", "<f4").reshape(-1, *shape)
-    z = normals(asked["seed"], range(asked["samples"]), shape)
+    z = normals(parity["seed"], range(parity["samples"]), shape)
     if z.shape != golden.shape or np.abs(z - golden).max() > NOISE_TOLERANCE:
-        raise ArtifactError("the noise made here differs from the bundle's golden vectors: NumPy is at fault here")
-    if manifest["label"] is not None:
-        own = labels(range(asked["samples"]), int(manifest["label"]["high"]) + 1)
-        if not np.array_equal(own, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
-            raise ArtifactError("the class labels made here differ from the bundle's")
+        raise ArtifactError("the noise self-test failed: this NumPy gives other values than parity/z.f32")
+    if classes := _classes(manifest):
+        label = labels(range(parity["samples"]), classes)
+        if not np.array_equal(label, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
+            raise ArtifactError("the label self-test failed: this NumPy gives other labels than parity/label.i64")
 
 
 def _sha256(path: Path) -> str:
@@ -158,7 +156,7 @@ _last: dict[str, float] = {}
 
 
 def _progress(stage: str, count: int) -> None:
-    """A line when the stage changes, and every half second within one."""
+    """Print a line when the stage changes, and at most every half second within a stage."""
     now = time.monotonic()
     if stage in _last and now < _last[stage] + 0.5:
         return
@@ -170,12 +168,12 @@ def _progress(stage: str, count: int) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--plan", type=Path, required=True, help="plan.json")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the bench run")
-    parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="default: the board's own")
-    parser.add_argument("--engines", type=Path, default=ENGINES, help="folder of the engines built on this machine")
-    parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="what this is")
-    parser.add_argument("--expect", help="SHA-256 that manifest.json must have")
+    parser.add_argument("--plan", type=Path, required=True, help="Plan of the benchmark run (plan.json).")
+    parser.add_argument("--out", type=Path, required=True, help="Folder for the benchmark run.")
+    parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="Runtime.  Default: %(default)s.")
+    parser.add_argument("--engines", type=Path, default=ENGINES, help="Folder of the engines built on this machine.")
+    parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="Where this runs.")
+    parser.add_argument("--expect", help="SHA-256 that manifest.json must have.")
     return parser.parse_args()
 
 

