@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
+from typer import Argument, Option
 
 from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
 
@@ -14,35 +15,21 @@ __all__ = ["COMMANDS"]
 
 def export(
     checkpoint: Checkpoint,
-    target: Annotated[list[str], typer.Option(help="android, ios or jetson; may be repeated.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder that gets one bundle per target and precision.")],
+    target: Annotated[list[str], Option(help="android, ios or jetson; may be repeated.")],
+    out: Annotated[Path, Option(file_okay=False, help="Folder that gets one bundle per target and precision.")],
     precision: Annotated[
         str | None,
-        typer.Option(
-            help="A precision that every target has, or all.  Default: fp32 for android, fp16 for ios and jetson.",
-            show_default=False,
-        ),
+        Option(help="A precision that every target has, or all.  Default: fp32 for android, fp16 for ios and jetson."),
     ] = None,
     backend: Annotated[
-        str | None,
-        typer.Option(
-            help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.", show_default=False
-        ),
+        str | None, Option(help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.")
     ] = None,
     min_psnr: Annotated[
         float | None,
-        typer.Option(
-            callback=finite,
-            help="Mixed precision: median PSNR to the student that must be kept, in dB.",
-            show_default=False,
-        ),
+        Option(callback=finite, help="Mixed precision: median PSNR to the student that must be kept, in dB."),
     ] = None,
     max_fd_rise: Annotated[
-        str | None,
-        typer.Option(
-            help="Mixed precision: largest rise of the Fréchet distance over the student's, e.g. 2%.",
-            show_default=False,
-        ),
+        str | None, Option(help="Mixed precision: largest rise of the Fréchet distance over the student's, e.g. 2%.")
     ] = None,
     data: Data = None,
     extractor: Extractor = None,
@@ -67,7 +54,7 @@ def export(
         )  # fmt: skip
 
 
-def verify(bundle: Annotated[Path, typer.Argument(help="Bundle to check.")]) -> None:
+def verify(bundle: Annotated[Path, Argument(help="Bundle to check.")]) -> None:
     """Check a bundle: its hashes, its images against the student's, and its runtime's rules."""
     from ..benchmarking.verify import verify_bundle
 
@@ -85,19 +72,16 @@ def verify(bundle: Annotated[Path, typer.Argument(help="Bundle to check.")]) -> 
 
 
 def pack(
-    run: Annotated[Path, typer.Argument(help="Training run whose student is packed.")],
-    name: Annotated[str, typer.Option(help="Name of the model.")],
-    out: Annotated[Path, typer.Option(help="New folder for the model.")],
-    dtype: Annotated[str, typer.Option(help="Type of the stored weights: bfloat16 or float16.")] = "bfloat16",
-    n: Annotated[int, typer.Option("--n", min=2, max=MOST_SAMPLES, help="Number of samples of each metric.")] = 10_000,
+    run: Annotated[Path, Argument(help="Training run whose student is packed.")],
+    name: Annotated[str, Option(help="Name of the model.")],
+    out: Annotated[Path, Option(help="New folder for the model.")],
+    dtype: Annotated[str, Option(help="Type of the stored weights: bfloat16 or float16.")] = "bfloat16",
+    n: Annotated[int, Option("--n", min=2, max=MOST_SAMPLES, help="Number of samples of each metric.")] = 10_000,
     seed: Seed = 0,
     data: Data = None,
     extractor: Annotated[
         list[str] | None,
-        typer.Option(
-            help="As in evaluate; may be repeated, for one metric each.  Default: the training run's judge.",
-            show_default=False,
-        ),
+        Option(help="As in evaluate; may be repeated, for one metric each.  Default: the training run's judge."),
     ] = None,
 ) -> None:
     """Pack a run's student as a model to publish, in half precision and with a model card.

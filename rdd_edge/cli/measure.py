@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..errors import UsageError
 from .options import (
@@ -26,12 +27,11 @@ __all__ = ["COMMANDS"]
 
 def sample(
     checkpoint: Checkpoint,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="PNG file for a grid of the images.")],
-    n: Annotated[int, typer.Option("--n", "-n", min=1, max=MOST_SAMPLES, help="Number of images.")] = 64,
+    out: Annotated[Path, Option(dir_okay=False, help="PNG file for a grid of the images.")],
+    n: Annotated[int, Option("--n", "-n", min=1, max=MOST_SAMPLES, help="Number of images.")] = 64,
     seed: Seed = 0,
     steps: Annotated[
-        int | None,
-        typer.Option(min=1, max=1000, help="Sampling steps.  Default: those it was trained for.", show_default=False),
+        int | None, Option(min=1, max=1000, help="Sampling steps.  Default: those it was trained for.")
     ] = None,
 ) -> None:
     """Draw images of a checkpoint as a grid.
@@ -52,35 +52,21 @@ def sample(
 
 
 def evaluate(
-    path: Annotated[Path, typer.Argument(help="Checkpoint, training run, or benchmark run.")],
-    out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="JSON file for the result.", show_default=False)
-    ] = None,
-    n: Annotated[
-        int, typer.Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples of a checkpoint.")
-    ] = 2000,
+    path: Annotated[Path, Argument(help="Checkpoint, training run, or benchmark run.")],
+    out: Annotated[Path | None, Option(dir_okay=False, help="JSON file for the result.")] = None,
+    n: Annotated[int, Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples of a checkpoint.")] = 2000,
     steps: Annotated[
         list[int] | None,
-        typer.Option(
-            min=1,
-            max=1000,
-            help="Sampling steps of a checkpoint; may be repeated.  Default: those it was trained for.",
-            show_default=False,
+        Option(
+            min=1, max=1000, help="Sampling steps of a checkpoint; may be repeated.  Default: those it was trained for."
         ),
     ] = None,
     seed: Seed = 0,
     reference: Annotated[
-        Path | None,
-        typer.Option(
-            help="For a benchmark run: the server's run on the same noise (bench --device server).", show_default=False
-        ),
+        Path | None, Option(help="For a benchmark run: the server's run on the same noise (bench --device server).")
     ] = None,
     sampler: Annotated[
-        str | None,
-        typer.Option(
-            help="Sampler that needs no training: ddim, pndm or dpm-solver.  Default: the method's own.",
-            show_default=False,
-        ),
+        str | None, Option(help="Sampler that needs no training: ddim, pndm or dpm-solver.  Default: the method's own.")
     ] = None,
     data: Data = None,
     extractor: Extractor = None,
@@ -116,34 +102,20 @@ def evaluate(
 
 
 def bench(
-    source: Annotated[Path, typer.Argument(help="Bundle, or with --device server a checkpoint.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the benchmark run.")],
+    source: Annotated[Path, Argument(help="Bundle, or with --device server a checkpoint.")],
+    out: Annotated[Path, Option(file_okay=False, help="Folder of the benchmark run.")],
     device: Annotated[
-        str,
-        typer.Option(help="Where to run: host, ssh://user@host\\[:port], or server for a checkpoint in PyTorch."),
+        str, Option(help="Where to run: host, ssh://user@host\\[:port], or server for a checkpoint in PyTorch.")
     ] = "host",
-    quick: Annotated[
-        bool, typer.Option("--quick", help="128 timed runs and 10 s in place of 1,024 runs and 60 s.")
-    ] = False,
-    runtime: Annotated[
-        str | None,
-        typer.Option(help="Over ssh: tensorrt or onnxruntime.  Default: tensorrt.", show_default=False),
-    ] = None,
-    n: Annotated[
-        int | None,
-        typer.Option("--n", "-n", min=0, max=MOST_SAMPLES, help="Number of samples.", show_default=False),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.", show_default=False)
-    ] = None,
-    runs: Annotated[
-        int | None, typer.Option(min=1, max=MOST_SAMPLES, help="Least number of timed runs.", show_default=False)
-    ] = None,
+    quick: Annotated[bool, Option("--quick", help="128 timed runs and 10 s in place of 1,024 runs and 60 s.")] = False,
+    runtime: Annotated[str | None, Option(help="Over ssh: tensorrt or onnxruntime.  Default: tensorrt.")] = None,
+    n: Annotated[int | None, Option("--n", "-n", min=0, max=MOST_SAMPLES, help="Number of samples.")] = None,
+    seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")] = None,
+    runs: Annotated[int | None, Option(min=1, max=MOST_SAMPLES, help="Least number of timed runs.")] = None,
     seconds: Annotated[
-        float | None,
-        typer.Option(min=0, max=86_400, callback=finite, help="Least time of the timed runs.", show_default=False),
+        float | None, Option(min=0, max=86_400, callback=finite, help="Least time of the timed runs.")
     ] = None,
-    threads: Annotated[int | None, typer.Option(min=1, max=1024, help="CPU threads.", show_default=False)] = None,
+    threads: Annotated[int | None, Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Run an artifact as a device would: latency, memory and its own images.
 
@@ -171,15 +143,10 @@ def bench(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Training runs; several of one method count as repetitions.")],
-    out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="File for the table: .md or .json.", show_default=False)
-    ] = None,
+    runs: Annotated[list[Path], Argument(help="Training runs; several of one method count as repetitions.")],
+    out: Annotated[Path | None, Option(dir_okay=False, help="File for the table: .md or .json.")] = None,
     grid: Annotated[
-        Path | None,
-        typer.Option(
-            dir_okay=False, help="PNG file with a row of images per method and step count.", show_default=False
-        ),
+        Path | None, Option(dir_okay=False, help="PNG file with a row of images per method and step count.")
     ] = None,
     n: Samples = 2000,
     seed: Seed = 0,
@@ -202,14 +169,10 @@ def compare(
 
 
 def compare_bench(
-    before: Annotated[Path, typer.Argument(help="Benchmark run to compare with.")],
-    after: Annotated[Path, typer.Argument(help="New benchmark run.")],
-    max_slower: Annotated[
-        str | None, typer.Option(help="Largest allowed rise of the median latency, e.g. 5%.", show_default=False)
-    ] = None,
-    max_fd_rise: Annotated[
-        str | None, typer.Option(help="Largest allowed rise of the Fréchet distance, e.g. 2%.", show_default=False)
-    ] = None,
+    before: Annotated[Path, Argument(help="Benchmark run to compare with.")],
+    after: Annotated[Path, Argument(help="New benchmark run.")],
+    max_slower: Annotated[str | None, Option(help="Largest allowed rise of the median latency, e.g. 5%.")] = None,
+    max_fd_rise: Annotated[str | None, Option(help="Largest allowed rise of the Fréchet distance, e.g. 2%.")] = None,
 ) -> None:
     """Compare two benchmark runs; exit with an error on a regression."""
     from ..evaluation.regression import compare_runs

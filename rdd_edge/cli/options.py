@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from ..errors import UsageError
 
 __all__ = [
-    "MOST_SAMPLES", "MOST_SEED", "BenchRun", "Checkpoint", "Data", "Extractor", "OutFile", "Samples", "Seed",
+    "MOST_SAMPLES", "MOST_SEED", "Checkpoint", "Data", "Extractor", "Samples", "Seed",
     "finite", "is_main_process", "parse_fraction", "parse_numbers",
 ]  # fmt: skip
 
@@ -21,26 +22,20 @@ MOST_SAMPLES = 10_000_000
 MOST_SEED = 2**64 - 1
 Checkpoint = Annotated[
     Path,
-    typer.Argument(
+    Argument(
         help="Training run (its one-step student), diffusers UNet2DModel folder, name of a shipped model, or Hugging "
         "Face Hub id."
     ),
 ]
-Data = Annotated[
-    str | None,
-    typer.Option(help='"digits" or a path to images.  Default: the data of the training run.', show_default=False),
-]
+Data = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the training run.')]
 Extractor = Annotated[
     str | None,
-    typer.Option(
-        help="Folder of a classifier, inception[:FILE] for FID, or resnet20:FILE.  Default: the training run's judge.",
-        show_default=False,
+    Option(
+        help="Folder of a classifier, inception[:FILE] for FID, or resnet20:FILE.  Default: the training run's judge."
     ),
 ]
-Samples = Annotated[int, typer.Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples to measure.")]
-Seed = Annotated[int, typer.Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")]
-BenchRun = Annotated[Path, typer.Argument(help="Benchmark run.")]
-OutFile = Annotated[Path, typer.Option(dir_okay=False, help="File to write.")]
+Samples = Annotated[int, Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples to measure.")]
+Seed = Annotated[int, Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")]
 
 
 def finite(value: float | None) -> float | None:

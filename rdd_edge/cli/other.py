@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
 __all__ = ["COMMANDS"]
 
 
 def quickstart(
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for everything it makes.")] = Path(
-        "runs/quickstart"
-    ),
+    out: Annotated[Path, Option(file_okay=False, help="Folder for everything it makes.")] = Path("runs/quickstart"),
 ) -> None:
     """Train on digits, export to every target, benchmark and report, on this machine."""
     from ..quickstart import quickstart as run

@@ -6,102 +6,68 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_process, parse_numbers
 
 __all__ = ["COMMANDS"]
 
-Preset = Annotated[str, typer.Option(help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.")]
-PresetData = Annotated[
-    str | None, typer.Option(help='"digits" or a path to images.  Default: the data of the preset.', show_default=False)
-]
+Preset = Annotated[str, Option(help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.")]
+PresetData = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the preset.')]
 StartFrom = Annotated[
-    Path | None,
-    typer.Option(help="Training run whose extractor, judge, teacher and base student are reused.", show_default=False),
+    Path | None, Option(help="Training run whose extractor, judge, teacher and base student are reused.")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the preset, e.g. teacher.steps=100."),
+    Option("--set", metavar="KEY=VALUE", help="Change a setting of the preset, e.g. teacher.steps=100."),
 ]
 MaxMinutes = Annotated[
     float | None,
-    typer.Option(
-        min=0,
-        callback=finite,
-        help="Stop cleanly after this many minutes; the same command continues.",
-        show_default=False,
-    ),
+    Option(min=0, callback=finite, help="Stop cleanly after this many minutes; the same command continues."),
 ]
-ShardMb = Annotated[int, typer.Option(min=1, max=1_000_000, help="Largest file of an unfinished stage's state, in MB.")]
+ShardMb = Annotated[int, Option(min=1, max=1_000_000, help="Largest file of an unfinished stage's state, in MB.")]
 
 
 def distill(
-    out: Annotated[
-        Path, typer.Option(file_okay=False, help="Folder of the training run; the same command continues it.")
-    ],
+    out: Annotated[Path, Option(file_okay=False, help="Folder of the training run; the same command continues it.")],
     preset: Preset = "digits",
     data: PresetData = None,
-    method: Annotated[
-        str | None, typer.Option(help="rdd, rcfd, pd, pd-lpips or sfddm.  Default: rdd.", show_default=False)
-    ] = None,
-    losses: Annotated[
-        str | None,
-        typer.Option(help="Loss terms in place of a method, e.g. cfd,ii_p2p.", show_default=False),
-    ] = None,
-    sfddm_steps: Annotated[
-        int | None, typer.Option(min=1, help="Sampling steps of an SFDDM student.  Default: 1.", show_default=False)
-    ] = None,
+    method: Annotated[str | None, Option(help="rdd, rcfd, pd, pd-lpips or sfddm.  Default: rdd.")] = None,
+    losses: Annotated[str | None, Option(help="Loss terms in place of a method, e.g. cfd,ii_p2p.")] = None,
+    sfddm_steps: Annotated[int | None, Option(min=1, help="Sampling steps of an SFDDM student.  Default: 1.")] = None,
     subsequence: Annotated[
         str | None,
-        typer.Option(
-            help="The teacher's steps that an SFDDM student keeps, e.g. 1,5,20,32.  Default: evenly spaced.",
-            show_default=False,
-        ),
+        Option(help="The teacher's steps that an SFDDM student keeps, e.g. 1,5,20,32.  Default: evenly spaced."),
     ] = None,
     teacher: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             help="Folder of a diffusers UNet2DModel with its scheduler, or Hugging Face Hub id; replaces the teacher's "
             "training."
         ),
     ] = None,
     student_config: Annotated[
         Path | None,
-        typer.Option(
-            help='JSON file of a smaller student\'s network, e.g. {"channels": \\[16, 32], "blocks": 1, "groups": 8}.',
-            show_default=False,
+        Option(
+            help='JSON file of a smaller student\'s network, e.g. {"channels": \\[16, 32], "blocks": 1, "groups": 8}.'
         ),
     ] = None,
     image_size: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=65536,
-            help="Crop and resize images to this side.  Default: as the preset says.",
-            show_default=False,
-        ),
+        int | None, Option(min=1, max=65536, help="Crop and resize images to this side.  Default: as the preset says.")
     ] = None,
-    seed: Annotated[
-        int | None,
-        typer.Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.", show_default=False),
-    ] = None,
+    seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.")] = None,
     start_from: StartFrom = None,
     set_: Settings = None,
     max_minutes: MaxMinutes = None,
     save_seconds: Annotated[
-        float,
-        typer.Option(min=0, callback=finite, help="Seconds between saved states: the most work that a kill may cost."),
+        float, Option(min=0, callback=finite, help="Seconds between saved states: the most work that a kill may cost.")
     ] = 30.0,
     shard_mb: ShardMb = 1000,
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write scalars and image grids for TensorBoard to OUT/tensorboard.")
+        bool, Option("--tensorboard", help="Write scalars and image grids for TensorBoard to OUT/tensorboard.")
     ] = False,
-    threads: Annotated[
-        int | None, typer.Option(min=1, max=1024, help="CPU threads.  Default: PyTorch's.", show_default=False)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu or cuda.  Default: cuda where available.", show_default=False)
-    ] = None,
+    threads: Annotated[int | None, Option(min=1, max=1024, help="CPU threads.  Default: PyTorch's.")] = None,
+    device: Annotated[str | None, Option(help="cpu or cuda.  Default: cuda where available.")] = None,
 ) -> None:
     """Train a teacher and distil it to one step.
 
@@ -133,14 +99,12 @@ def distill(
 
 
 def study(
-    vary: Annotated[str, typer.Option(help="Setting to vary: tau_is, tau_m, queue, v, alpha, beta or batch.")],
-    values: Annotated[str, typer.Option(help="Comma-separated values to try, e.g. 0.5,0.7,1.")],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder of the study; the same command continues it.")],
+    vary: Annotated[str, Option(help="Setting to vary: tau_is, tau_m, queue, v, alpha, beta or batch.")],
+    values: Annotated[str, Option(help="Comma-separated values to try, e.g. 0.5,0.7,1.")],
+    out: Annotated[Path, Option(file_okay=False, help="Folder of the study; the same command continues it.")],
     preset: Preset = "digits",
     data: PresetData = None,
-    method: Annotated[
-        str | None, typer.Option(help="rdd, rcfd, pd or pd-lpips.  Default: rdd.", show_default=False)
-    ] = None,
+    method: Annotated[str | None, Option(help="rdd, rcfd, pd or pd-lpips.  Default: rdd.")] = None,
     start_from: StartFrom = None,
     set_: Settings = None,
     n: Samples = 2000,
@@ -173,8 +137,8 @@ def study(
 
 
 def compact(
-    run: Annotated[Path, typer.Argument(help="Training run, finished or not.")],
-    out: Annotated[Path, typer.Option(help="New folder for the smaller run.")],
+    run: Annotated[Path, Argument(help="Training run, finished or not.")],
+    out: Annotated[Path, Option(help="New folder for the smaller run.")],
     shard_mb: ShardMb = 1000,
 ) -> None:
     """Copy a run, rounded to half precision, to continue it on another machine.
