@@ -1,6 +1,7 @@
 """The command line as a user meets it: help, wrong arguments, and one sentence for every mistake."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -117,13 +118,18 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_old_file(monkeypatch, capsys, t
     old.write_bytes(b"old")
     import rdd_edge.files as files
 
-    real = files.os.fdopen
-    monkeypatch.setattr(
-        files.os, "fdopen", lambda handle, mode: (files.os.close(handle), real_open("/dev/full", mode))[1]
-    )
-    real_open = open
+    class FullDisk:
+        """`os` for that module alone: others open files of their own meanwhile."""
+
+        def __getattr__(self, name):
+            return getattr(os, name)
+
+        def fdopen(self, handle, mode):
+            os.close(handle)
+            return open("/dev/full", mode)
+
+    monkeypatch.setattr(files, "os", FullDisk())
     code, _, error = run(monkeypatch, capsys, "sample", tiny_checkpoint, "--n", 4, "--out", old)
-    monkeypatch.setattr(files.os, "fdopen", real)
     assert_sentence(error)
     assert "the disk is full" in error
     assert code == 10
