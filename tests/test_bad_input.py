@@ -107,7 +107,7 @@ def test_a_value_that_cannot_be_used_is_a_sentence(
 ) -> None:  # fmt: skip
     add_fake_target(monkeypatch)
     monkeypatch.setattr("rdd_edge.quickstart.quickstart", lambda out: None)
-    monkeypatch.setattr("rdd_edge.exporting.pipeline._build", lambda *_: None)
+    monkeypatch.setattr("rdd_edge.exporting.pipeline._Build.bundle", lambda *_: None)
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "something").write_text("kept")

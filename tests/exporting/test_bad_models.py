@@ -52,8 +52,6 @@ def test_a_checkpoint_whose_image_size_is_open(tmp_path: Path, tiny_checkpoint: 
 def test_a_bundle_of_another_version_of_the_schema(tmp_path: Path, tiny_checkpoint: Path) -> None:
     (bundle,) = export_bundles(tiny_checkpoint, ("jetson",), "fp32", tmp_path)
     path = bundle.folder / "manifest.json"
-    path.write_text(path.read_text().replace('"schema_version": 2', '"schema_version": 99'))
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
     with pytest.raises(CorruptError, match="another version of the schema: read it with the rdd-edge that wrote it"):
         read_bundle(bundle.folder)
-    path.write_text(path.read_text().replace('"schema_version": 99', '"schema_version": 1'))
-    assert read_bundle(bundle.folder).manifest == bundle.manifest  # its quantization is null: nothing was added to it
