@@ -84,13 +84,10 @@ def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
 
 def _joined(a: Statistics, b: Statistics) -> Statistics:
     """Statistics of both sets together (Chan, Golub and LeVeque 1979)."""
-    whole = StatisticsAccumulator.of_state(_state(a))
-    whole.merge(StatisticsAccumulator.of_state(_state(b)))
+    whole = StatisticsAccumulator()
+    for part in (a, b):
+        whole.add_moments(part.count, part.mean, (part.count - 1) * part.cov)
     return whole.result()
-
-
-def _state(s: Statistics) -> NDArray[np.float64]:
-    return np.concatenate([[float(s.count)], s.mean, ((s.count - 1) * s.cov).ravel()])
 
 
 def _read(path: Path) -> Statistics | None:

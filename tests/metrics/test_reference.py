@@ -167,7 +167,9 @@ def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
     states = [np.load(tmp_path / f"{rank}.npy") for rank in range(3)]
     for state in states:
         np.testing.assert_array_equal(state, states[0])
-        found = StatisticsAccumulator.of_state(state).result()
+        gathered = StatisticsAccumulator()
+        gathered.add_state(state)
+        found = gathered.result()
         assert_allclose(found.cov, expected.cov, rtol=1e-12)
         assert_allclose(found.mean, expected.mean, rtol=1e-12)
     whole = InceptionScoreAccumulator(600, 4)
