@@ -19,6 +19,7 @@ from pydantic import Field
 from ..errors import CorruptError, MissingError, UsageError, first_line
 from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
+from .hub import hub_id
 from .pretrained import located
 from .rounding import Half, round_file
 
@@ -58,6 +59,11 @@ class Checkpoint:
     config: dict[str, Any]
     card: Card | None
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """The id of a model from the Hub, or the folder's name."""
+        return hub_id(self.folder) or self.folder.name
 
     @property
     def weights(self) -> Path:
@@ -190,14 +196,7 @@ def save_checkpoint(
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
-        card = Card(
-            role=role,
-            method=method,
-            sampling_steps=sampling_steps,
-            noise_times=noise_times,
-            config_sha256=sha256_of(folder / "config.json"),
-            weights_sha256=sha256_of(folder / WEIGHTS),
-        )
+        card = Card(role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, **_hashes(folder))
         write_model(folder / CARD, card)
     return read_checkpoint(path)
 
@@ -214,9 +213,12 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
         write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
         shutil.copyfile(found.scheduler, folder / SCHEDULER)
         round_file(found.weights, folder / WEIGHTS, dtype)
-        hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
-        write_model(folder / CARD, found.card.model_copy(update=hashes))
+        write_model(folder / CARD, found.card.model_copy(update=_hashes(folder)))
     return read_checkpoint(path)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
 
 
 def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:

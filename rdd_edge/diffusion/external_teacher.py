@@ -73,8 +73,6 @@ def read_foreign(folder: Path) -> Foreign:
     checkpoint = read_checkpoint(folder)
     schedule = read_schedule(checkpoint.scheduler)
     config = checkpoint.config
-    if config.get("sample_size") is None:
-        raise UsageError(f"the teacher {folder} leaves its image size open: set sample_size in its config.json")
     if config.get("in_channels") != config.get("out_channels"):
         raise UsageError(
             f"the teacher {folder} takes {config.get('in_channels')} channels and gives {config.get('out_channels')}: "

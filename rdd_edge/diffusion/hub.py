@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from ..dependencies import import_or_explain, silenced
 from ..errors import CorruptError, MissingError, RddEdgeError, first_line
 from ..files import read_json, storage_errors
 
-__all__ = ["is_hub_id", "read_from_hub"]
+__all__ = ["hub_id", "is_hub_id", "read_from_hub"]
 
 ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 SECONDS = 10  # to wait for the Hub's answer
@@ -30,6 +28,12 @@ CONFIGS = ["config.json", "unet/config.json", *SCHEDULERS, "rdd_edge.json"]
 def is_hub_id(text: str) -> bool:
     """Whether `text` has the form owner/name."""
     return ID.fullmatch(text) is not None
+
+
+def hub_id(folder: Path) -> str | None:
+    """The id of a model whose folder is in the Hub's cache, models--owner--name/snapshots/<hash>; None for others."""
+    match = re.search(r"models--([^/]+)--([^/]+)/snapshots/", folder.as_posix())
+    return "/".join(match.groups()) if match else None
 
 
 def read_from_hub(repo_id: str, *, download: bool) -> Path:
@@ -69,19 +73,44 @@ def _cached(hub: Any, repo_id: str) -> Path | None:
 
 def _download(hub: Any, repo_id: str) -> Path:
     reporter().begin(f"downloading {repo_id}")
-    with _explained(hub, repo_id), _no_bars(hub), silenced(), storage_errors(Path(hub.constants.HF_HUB_CACHE)):
-        hub.HfApi().model_info(repo_id, timeout=SECONDS)  # snapshot_download itself waits without a limit
-        folder = Path(hub.snapshot_download(repo_id, allow_patterns=CONFIGS, etag_timeout=SECONDS))
-        network = _network(folder)
-        if network is None:
-            raise CorruptError(f"{repo_id} on the Hugging Face Hub is neither a UNet2DModel nor a pipeline with one")
-        weights = (network / WEIGHTS).relative_to(folder).as_posix()
-        hub.snapshot_download(repo_id, allow_patterns=[*CONFIGS, weights], etag_timeout=SECONDS)
+    bars = not hub.utils.are_progress_bars_disabled()
+    hub.utils.disable_progress_bars()
+    try:
+        with silenced(), storage_errors(Path(hub.constants.HF_HUB_CACHE)):
+            hub.HfApi().model_info(repo_id, timeout=SECONDS)  # snapshot_download itself waits without a limit
+            folder = Path(hub.snapshot_download(repo_id, allow_patterns=CONFIGS, etag_timeout=SECONDS))
+            network = _network(folder)
+            if network is None:
+                raise CorruptError(
+                    f"{repo_id} on the Hugging Face Hub is neither a UNet2DModel nor a pipeline with one"
+                )
+            weights = (network / WEIGHTS).relative_to(folder).as_posix()
+            hub.snapshot_download(repo_id, allow_patterns=[*CONFIGS, weights], etag_timeout=SECONDS)
+    except RddEdgeError:
+        raise
+    except Exception as error:  # huggingface_hub and its HTTP library raise many types
+        raise MissingError(
+            f"there is no folder {repo_id}, and it cannot be downloaded from the Hugging Face Hub {_reason(hub, error)}"
+        ) from None
+    finally:
+        if bars:
+            hub.utils.enable_progress_bars()
     if not _is_whole(folder):
         lacking = WEIGHTS if not (network / WEIGHTS).is_file() else SCHEDULERS[0]
         raise MissingError(f"{repo_id} on the Hugging Face Hub has no {lacking}: save it again with a recent diffusers")
     reporter().end()
     return folder
+
+
+def _reason(hub: Any, error: BaseException) -> str:
+    """Why a download failed, in brackets, and what to do about it."""
+    if isinstance(error, hub.errors.RepositoryNotFoundError):
+        gated = isinstance(error, hub.errors.GatedRepoError)
+        reason = "access to it is restricted" if gated else "there is no such model, or it is private"
+        return f"({reason}): check the spelling, or log in with hf auth login"
+    while error.__cause__:
+        error = error.__cause__
+    return f"({first_line(error)}): check the connection, or give a folder"
 
 
 def _network(folder: Path) -> Path | None:
@@ -98,37 +127,3 @@ def _is_whole(folder: Path) -> bool:
     """Whether network, weights and scheduler are there: another program may have downloaded a part of the model."""
     network = _network(folder)
     return network is not None and (network / WEIGHTS).is_file() and any((folder / s).is_file() for s in SCHEDULERS)
-
-
-@contextmanager
-def _explained(hub: Any, repo_id: str) -> Iterator[None]:
-    """Turn the many exceptions of huggingface_hub and of its HTTP library into a MissingError."""
-    try:
-        yield
-    except RddEdgeError:
-        raise
-    except Exception as error:
-        if isinstance(error, hub.errors.RepositoryNotFoundError):
-            gated = isinstance(error, hub.errors.GatedRepoError)
-            reason = "access to it is restricted" if gated else "there is no such model, or it is private"
-            advice = "check the spelling, or log in with hf auth login"
-        else:
-            reason, advice = first_line(_root_cause(error)), "check the connection, or give a folder"
-        raise MissingError(
-            f"there is no folder {repo_id}, and it cannot be downloaded from the Hugging Face Hub ({reason}): {advice}"
-        ) from None
-
-
-def _root_cause(error: BaseException) -> BaseException:
-    return _root_cause(error.__cause__) if error.__cause__ else error
-
-
-@contextmanager
-def _no_bars(hub: Any) -> Iterator[None]:
-    disabled = hub.utils.are_progress_bars_disabled()
-    hub.utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if not disabled:
-            hub.utils.enable_progress_bars()
