@@ -87,7 +87,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(_read_document(path, "JSON document"))
     except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not a valid JSON document: {_json_fault(error)}") from None
+        fault = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise CorruptError(f"{path} is not a valid JSON document: {fault}") from None
 
 
 def read_model(path: Path, kind: type[Model]) -> Model:
@@ -100,8 +101,6 @@ def read_model(path: Path, kind: type[Model]) -> Model:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
-    except RecursionError as error:
-        raise CorruptError(f"{path} is not a valid {kind.__name__}: {_json_fault(error)}") from None
 
 
 def _read_document(path: Path, kind: str) -> bytes:
@@ -130,10 +129,6 @@ def read_weights(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CorruptError(f"{path} is not a file of weights: it holds a {type(content).__name__}")
     return content
-
-
-def _json_fault(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def first_fault(error: ValidationError) -> str:

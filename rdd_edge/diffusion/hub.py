@@ -16,18 +16,13 @@ from ..dependencies import import_or_explain, silenced
 from ..errors import CorruptError, MissingError, RddEdgeError, first_line
 from ..files import read_json, storage_errors
 
-__all__ = ["hub_id", "is_hub_id", "read_from_hub"]
+__all__ = ["HUB_ID", "hub_id", "read_from_hub"]
 
-ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)  # owner/name
 SECONDS = 10  # to wait for the Hub's answer
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 SCHEDULERS = ("scheduler_config.json", "scheduler/scheduler_config.json")
 CONFIGS = ["config.json", "unet/config.json", *SCHEDULERS, "rdd_edge.json"]
-
-
-def is_hub_id(text: str) -> bool:
-    """Whether `text` has the form owner/name."""
-    return ID.fullmatch(text) is not None
 
 
 def hub_id(folder: Path) -> str | None:

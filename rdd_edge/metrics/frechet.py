@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor", "span"]
 
 JOINED_ROWS = 4096
 
@@ -146,18 +146,18 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     if a.mean.shape != b.mean.shape:
         raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
     first, second = (a, b) if a.count <= b.count else (b, a)  # the root of the lower rank
-    r = _root(first.cov)
+    deviations, directions = span(first.cov)
+    r = directions * deviations  # (D, r)
     cross = np.sqrt(np.linalg.eigvalsh(r.T @ second.cov @ r).clip(min=0.0)).sum()
     delta = a.mean - b.mean
     return max(float(delta @ delta + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross), 0.0)
 
 
-def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R (D, r) with R Rᵀ = Σ and r the numerical rank: the square root would amplify rounding errors."""
+def span(cov: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviations (r,) and their directions (D, r), r the numerical rank: roots amplify rounding errors."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    factor: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
-    return factor
+    return np.sqrt(values[keep]), vectors[:, keep]
 
 
 def real_floor(features: Features, seed: int) -> float:

@@ -72,13 +72,8 @@ def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> Feat
         raise CorruptError(f"{path} is not {FILE}: its SHA-256 differs; take it from {URL}")
     network, content = ResNet20(), read_weights(path)
     try:
-        network.load_state_dict(_features(content["state_dict"]))
+        state = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
+        network.load_state_dict({name: state[name] for name in state if not name.startswith("linear.")})
     except (RuntimeError, KeyError, TypeError, AttributeError) as error:
         raise CorruptError(f"{path} is not a ResNet-20: {first_line(error)}") from None
     return FeatureExtractor("resnet20", network, actual, device)
-
-
-def _features(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without those of the classifier, and without the prefix of DataParallel."""
-    named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return {name: tensor for name, tensor in named.items() if not name.startswith("linear.")}
