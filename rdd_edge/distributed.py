@@ -1,4 +1,4 @@
-"""The processes of one command under `torchrun`: which of them this is, and its share of the work.
+"""The processes of one command under `torchrun`: which of them this is, and its part of the work.
 
 A training batch is divided into rows, an evaluation into whole blocks of images. Networks are given one block at a
 time, because what a network computes for an image depends, in its last digits, on the images beside it; so no result

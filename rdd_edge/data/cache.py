@@ -58,7 +58,7 @@ def cache_root() -> Path:
 def cached(source: Source, image_size: int | None) -> ImageSet:
     """The decoded source from the cache, decoded into it first where it is absent or broken.
 
-    Raises DataError or CorruptError for what cannot be read, StorageError where the cache cannot be written.
+    Raises DataError or CorruptError where the source cannot be read, StorageError where the cache cannot be written.
     """
     root = cache_root()
     try:

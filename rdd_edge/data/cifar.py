@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from ..errors import CorruptError, DataError
+from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
 from .pickles import integers, read_plain_pickle, text
 
@@ -37,7 +37,7 @@ def cifar_folder(path: Path) -> Source | None:
 
 def cifar_archive(path: Path) -> Source:
     """The training batches in cifar-10-python.tar.gz, read without unpacking it."""
-    with _opened(path) as archive:
+    with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
         members = sorted((member for member in archive if member.isfile()), key=lambda member: member.name)
         files = [member for member in members if Path(member.name).name.startswith("data_batch_")]
         metas = [member for member in members if Path(member.name).name == META]
@@ -46,22 +46,11 @@ def cifar_archive(path: Path) -> Source:
         raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
 
     def batches(image_size: int | None) -> Iterator[Batch]:
-        with _opened(path) as archive:
+        with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
             for file in files:
                 yield _batch(_content(archive, file), f"{path}/{file.name}", image_size)
 
     return Source("cifar10", path, (path,), batches, classes)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[tarfile.TarFile]:
-    try:
-        with tarfile.open(path, "r:*") as archive:
-            yield archive
-    except RddEdgeError:
-        raise
-    except Exception as error:  # tarfile and its decompressors raise many types for a broken archive
-        raise CorruptError(f"{path} is a broken archive: {first_line(error)}") from None
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -72,10 +61,8 @@ def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
     """One pickled batch: `data` (n, 3072), each row a 3 × 32 × 32 image, and `labels`."""
-    try:
+    with corrupt_errors(f"{where} is not a batch of CIFAR-10"):
         batch = read_plain_pickle(content)
-    except ValueError as error:
-        raise CorruptError(f"{where} is not a batch of CIFAR-10: {error}") from None
     data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise CorruptError(f"{where} is not a batch of CIFAR-10: it has no images of 3 × 32 × 32 bytes")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
 from typing import IO
@@ -17,7 +16,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from ..errors import DataError
+from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
 
 __all__ = ["npz_source"]
@@ -40,7 +40,7 @@ def npz_source(path: Path) -> Source | None:
 
 
 def _batches(path: Path, image_size: int | None) -> Iterator[Batch]:
-    with _opened(path) as archive:
+    with corrupt_errors(f"{path} is not a readable npz file"), zipfile.ZipFile(path) as archive:
         members = archive.namelist()
         if "data.npy" not in members:
             raise DataError(f"{path} is not a batch of downsampled ImageNet: it has no array named data")
@@ -77,14 +77,3 @@ def _shape(file: IO[bytes], path: Path) -> tuple[int, int]:
     if fortran or dtype != np.uint8 or len(shape) != 2:
         raise DataError(f"{path}: its data is not a matrix of bytes")
     return shape[0], shape[1]
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except RddEdgeError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise many types for a broken file
-        raise CorruptError(f"{path} is not a readable npz file: {first_line(error)}") from None

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dependencies import import_or_explain
-from ..errors import CorruptError, DataError, first_line
+from ..errors import DataError
+from ..files import corrupt_errors
 from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["parquet_source"]
@@ -77,9 +78,5 @@ def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     parquet = import_or_explain("pyarrow.parquet", f"reading {path}", "cifar")
-    arrow = import_or_explain("pyarrow", f"reading {path}", "cifar")
-    try:
-        with parquet.ParquetFile(path) as table:
-            yield table
-    except (arrow.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} is not a readable parquet file: {first_line(error)}") from None
+    with corrupt_errors(f"{path} is not a readable parquet file"), parquet.ParquetFile(path) as table:
+        yield table

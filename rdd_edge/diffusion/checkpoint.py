@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import CorruptError, MissingError, UsageError, first_line
-from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
+from ..errors import CorruptError, MissingError, UsageError
+from ..files import corrupt_errors, new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
 from .hub import hub_id
 from .pretrained import located
@@ -36,7 +36,7 @@ CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
 MOST = 65536  # channels, pixels of a side, or classes
 UNET = "unet"  # the network's folder in a pipeline
-STUDENT = "student-1"  # the checkpoint that a training run stands for
+STUDENT = "student-1"  # the checkpoint that is read where a training run is given
 
 
 class Card(Frozen):
@@ -53,7 +53,7 @@ class Card(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified folder. `sha256` is that of its file of weights."""
+    """A verified folder.  sha256: of its file of weights."""
 
     folder: Path
     config: dict[str, Any]
@@ -122,12 +122,10 @@ class Checkpoint:
         from ..dependencies import import_diffusers
 
         diffusers = import_diffusers()
-        try:
+        with corrupt_errors(f"{self.folder} does not load as a UNet2DModel"):
             model = diffusers.UNet2DModel.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
             )
-        except Exception as error:  # diffusers and safetensors raise many types for files that do not fit
-            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {first_line(error)}") from None
         result: nn.Module = model.float().eval()
         return result
 

@@ -1,7 +1,7 @@
 """Checkpoints from the Hugging Face Hub, through huggingface_hub with its cache, its token and its offline mode.
 
-Configurations and safetensors are downloaded, never a pickle. A model that the cache already holds is used as it is
-and the network is not asked, so a checkpoint stays the same from one command to the next.
+Configurations and safetensors are downloaded, never a pickle. A model in the cache is used without contacting the Hub,
+so a checkpoint stays the same from one command to the next.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def read_from_hub(repo_id: str, *, download: bool) -> Path:
     if hub.constants.HF_HUB_OFFLINE:
         raise MissingError(
             f"there is no checkpoint {repo_id}: it is not in the Hugging Face cache {cache}, and HF_HUB_OFFLINE "
-            "forbids to download it: unset HF_HUB_OFFLINE, or give a folder"
+            "forbids downloading it: unset HF_HUB_OFFLINE, or give a folder"
         )
     return _download(hub, repo_id)
 

@@ -1,7 +1,7 @@
 """Inception score (Salimans et al. 2016): exp of the mean KL from each image's class probabilities to their mean.
 
-Over contiguous splits of the samples, as in the authors' code: the score is the mean over splits, beside their spread.
-Only sums per split are stored, so that parts of the samples can be added on any rank and merged.
+The samples are divided into contiguous splits, as in the authors' code; the score is the mean over the splits, reported
+with their spread. Only sums per split are stored, so that any rank can add a part of the samples.
 """
 
 from __future__ import annotations

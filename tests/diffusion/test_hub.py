@@ -102,7 +102,7 @@ def test_offline_and_absent(cache: Path) -> None:
         read_checkpoint(Path("someone/absent"))
     assert str(raised.value) == (
         f"there is no checkpoint someone/absent: it is not in the Hugging Face cache {cache}, and HF_HUB_OFFLINE "
-        "forbids to download it: unset HF_HUB_OFFLINE, or give a folder"
+        "forbids downloading it: unset HF_HUB_OFFLINE, or give a folder"
     )
 
 
