@@ -72,6 +72,7 @@ def test_a_cached_model_is_sampled_and_serves_as_a_teacher(tmp_path: Path, cache
     snapshot = add_to_cache(cache, "someone/ddpm-tiny", save_model(tmp_path / "model", layout))
     checkpoint = read_checkpoint(Path("someone/ddpm-tiny"))
     assert checkpoint.folder == (snapshot / "unet" if layout == "pipeline" else snapshot)
+    assert checkpoint.name == "someone/ddpm-tiny"
     assert sample_images(checkpoint, 2, 2, 0).shape == (2, 8, 8, 1)
     assert read_foreign(Path("someone/ddpm-tiny")).schedule.prediction == "epsilon"
 
