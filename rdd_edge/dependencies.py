@@ -1,7 +1,7 @@
 """Imports of optional dependencies, without the warnings that they print on import.
 
-torchao warns of CUDA extensions on a CPU, coremltools of its Mac-only libraries, diffusers of torchao. None of it helps
-the user; real errors are exceptions and pass through.
+torchao warns about missing CUDA extensions on a CPU, coremltools about libraries that exist only on macOS, diffusers
+about torchao. The user can do nothing about them. Errors are exceptions and are not hidden.
 """
 
 from __future__ import annotations

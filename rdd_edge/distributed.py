@@ -1,4 +1,4 @@
-"""The processes of one command under `torchrun`: which of them this is, and its share of the work.
+"""The processes of one command under `torchrun`: which of them this is, and its part of the work.
 
 A training batch is divided into rows, an evaluation into whole blocks of images. Networks are given one block at a
 time, because what a network computes for an image depends, in its last digits, on the images beside it; so no result
@@ -44,18 +44,17 @@ class DistributedContext:
 
     def rows(self, count: int) -> slice:
         """The rows of a batch of `count` that belong to this process."""
-        own = split_evenly(count, self.rank, self.size)
-        return slice(own.start, own.stop)
+        rows = split_evenly(count, self.rank, self.size)
+        return slice(rows.start, rows.stop)
 
     def fraction(self, count: int) -> float:
         """This process's fraction of a batch of `count`: its mean loss times this is its part of the batch's mean."""
-        own = self.rows(count)
-        return float(own.stop - own.start) / count
+        return len(split_evenly(count, self.rank, self.size)) / count
 
     def blocks(self, count: int) -> range:
         """Indices of this process's images out of `count`, in whole blocks; only the last of all may be shorter."""
-        own = split_evenly(-(-count // BLOCK), self.rank, self.size)
-        return range(min(own.start * BLOCK, count), min(own.stop * BLOCK, count))
+        blocks = split_evenly(-(-count // BLOCK), self.rank, self.size)
+        return range(min(blocks.start * BLOCK, count), min(blocks.stop * BLOCK, count))
 
     def require(self, name: str, batch: int) -> None:
         """Raise UsageError if a batch would leave a process without rows."""

@@ -7,9 +7,9 @@ RddEdgeError            1
 ├── DataError           5   images or labels that cannot be used
 ├── DependencyError     6   a package, a runtime or a tool is not installed
 ├── ExportError         7   a model that a target does not support
-├── ArtifactError       8   an artifact that its runtime cannot load, or that crashes it
-├── TrainingError       9   a training run that diverged
-├── StorageError       10   the disk is full or not writable
+├── ArtifactError       8   an artifact that its runtime cannot load, or that crashes the process it runs in
+├── TrainingError       9   a training run that diverged: a loss is NaN or infinite
+├── StorageError       10   the disk is full, or a path cannot be written
 ├── ThresholdError     11   a measurement that misses the requested threshold
 └── DeviceError        12   a device that cannot be reached, or a connection to it that broke
 """
@@ -49,66 +49,44 @@ class RddEdgeError(Exception):
 
 
 class UsageError(RddEdgeError):
-    """An argument is wrong, or two do not fit together."""
-
     exit_code = 2
 
 
 class MissingError(RddEdgeError):
-    """A file or folder that a command needs is not there."""
-
     exit_code = 3
 
 
 class CorruptError(RddEdgeError):
-    """A file is there but is truncated, foreign, or not what its hash says."""
-
     exit_code = 4
 
 
 class DataError(RddEdgeError):
-    """Images or labels that cannot be used."""
-
     exit_code = 5
 
 
 class DependencyError(RddEdgeError):
-    """A package, a runtime or a tool is not installed."""
-
     exit_code = 6
 
 
 class ExportError(RddEdgeError):
-    """A model that a target does not support."""
-
     exit_code = 7
 
 
 class ArtifactError(RddEdgeError):
-    """An artifact that its runtime cannot load, or that crashes the process it runs in."""
-
     exit_code = 8
 
 
 class TrainingError(RddEdgeError):
-    """A training run that diverged: a loss is NaN or infinite."""
-
     exit_code = 9
 
 
 class StorageError(RddEdgeError):
-    """The disk is full, or a path cannot be written."""
-
     exit_code = 10
 
 
 class ThresholdError(RddEdgeError):
-    """A measurement that misses the requested threshold."""
-
     exit_code = 11
 
 
 class DeviceError(RddEdgeError):
-    """A device that cannot be reached, or a connection to it that broke."""
-
     exit_code = 12

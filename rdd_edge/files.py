@@ -15,9 +15,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from .errors import CorruptError, MissingError, StorageError, first_line, printable
+from .errors import CorruptError, MissingError, RddEdgeError, StorageError, first_line, printable
 
 __all__ = [
+    "corrupt_errors",
     "first_fault",
     "new_folder",
     "read_json",
@@ -43,7 +44,7 @@ def storage_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError | TimeoutError | ChildProcessError):
-            raise  # not of a file
+            raise  # not about a file
         if error.errno == errno.ENOSPC:
             raise StorageError(f"the disk is full: {path} was not written, and the old file is untouched") from None
         in_the_way = next((parent for parent in path.parents if os.path.isfile(parent)), None)
@@ -58,6 +59,20 @@ def reading_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise MissingError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
+
+
+@contextmanager
+def corrupt_errors(problem: str) -> Iterator[None]:
+    """Turn any exception of another library into a CorruptError that begins with `problem`.
+
+    Readers of files raise many types for a broken file.
+    """
+    try:
+        yield
+    except RddEdgeError:
+        raise
+    except Exception as error:
+        raise CorruptError(f"{problem}: {first_line(error)}") from None
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -87,7 +102,8 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(_read_document(path, "JSON document"))
     except (ValueError, RecursionError) as error:
-        raise CorruptError(f"{path} is not a valid JSON document: {_json_fault(error)}") from None
+        fault = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
+        raise CorruptError(f"{path} is not a valid JSON document: {fault}") from None
 
 
 def read_model(path: Path, kind: type[Model]) -> Model:
@@ -100,8 +116,6 @@ def read_model(path: Path, kind: type[Model]) -> Model:
         return kind.model_validate_json(text, strict=True)
     except ValidationError as error:
         raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
-    except RecursionError as error:
-        raise CorruptError(f"{path} is not a valid {kind.__name__}: {_json_fault(error)}") from None
 
 
 def _read_document(path: Path, kind: str) -> bytes:
@@ -130,10 +144,6 @@ def read_weights(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CorruptError(f"{path} is not a file of weights: it holds a {type(content).__name__}")
     return content
-
-
-def _json_fault(error: Exception) -> str:
-    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def first_fault(error: ValidationError) -> str:

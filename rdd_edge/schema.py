@@ -22,7 +22,7 @@ def _printable(text: str) -> str:
     return text
 
 
-# Shown to the user: no escape sequence may reach a terminal, and no second line the report.
+# Shown in terminals and reports, so it contains neither escape sequences nor line breaks.
 Text = Annotated[str, AfterValidator(_printable)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]  # of a target or a precision
 Instant = Annotated[

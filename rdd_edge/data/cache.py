@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -59,7 +58,7 @@ def cache_root() -> Path:
 def cached(source: Source, image_size: int | None) -> ImageSet:
     """The decoded source from the cache, decoded into it first where it is absent or broken.
 
-    Raises DataError or CorruptError for what cannot be read, StorageError where the cache cannot be written.
+    Raises DataError or CorruptError where the source cannot be read, StorageError where the cache cannot be written.
     """
     root = cache_root()
     try:
@@ -69,51 +68,40 @@ def cached(source: Source, image_size: int | None) -> ImageSet:
             folder.parent.mkdir(parents=True, exist_ok=True)
             locked = FileLock(folder.parent / f".{key}.lock").acquire()
         with locked:  # of several processes that start together, one decodes and the others wait for it
-            entry = _read(folder)
-            if entry is None:
+            found = _read(folder, source.name)
+            if found is None:
                 with new_folder(folder) as beside:
                     _decode_into(beside, source, image_size)
-                entry = _read(folder)
+                found = _read(folder, source.name)
     except StorageError as error:
         raise StorageError(f"{error} (the cache of decoded images: RDD_EDGE_CACHE names another folder)") from None
-    if entry is None:
+    if found is None:
         raise StorageError(f"{folder} changed while it was written: set RDD_EDGE_CACHE to another folder")
-    return ImageSet(source.name, entry.images, entry.labels, entry.meta.classes, entry.meta.sha256)
-
-
-@dataclass(frozen=True)
-class _Entry:
-    meta: Meta
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64] | None
+    return found
 
 
 def _key(index: Path, source: Source, image_size: int | None) -> str:
     """Hash of the source's files and their names below its root, of the image size, and of FORMAT."""
-    try:
-        stat = _stat_sha256(source)
-    except OSError as error:
-        raise DataError(f"cannot read {error.filename}: {error.strerror}") from None
+    digest = hashlib.sha256()
+    for file in source.files:
+        try:
+            stat = file.stat()
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror}") from None
+        digest.update(repr((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)).encode())
+    stat_sha256 = digest.hexdigest()
     entry = index / f"{hashlib.sha256(str(source.root.resolve()).encode()).hexdigest()}.json"
     try:
         known = read_model(entry, Index)
     except (MissingError, CorruptError):
         known = None
-    if known is None or known.stat_sha256 != stat:
+    if known is None or known.stat_sha256 != stat_sha256:
         try:
-            known = Index(stat_sha256=stat, content_sha256=_content_sha256(source))
+            known = Index(stat_sha256=stat_sha256, content_sha256=_content_sha256(source))
         except MissingError as error:
             raise DataError(str(error)) from None
         write_model(entry, known)
     return hashlib.sha256(repr((FORMAT, known.content_sha256, image_size)).encode()).hexdigest()
-
-
-def _stat_sha256(source: Source) -> str:
-    digest = hashlib.sha256()
-    for file in source.files:
-        stat = file.stat()
-        digest.update(repr((str(file), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)).encode())
-    return digest.hexdigest()
 
 
 def _content_sha256(source: Source) -> str:
@@ -124,7 +112,7 @@ def _content_sha256(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _read(folder: Path) -> _Entry | None:
+def _read(folder: Path, name: str) -> ImageSet | None:
     """The entry, or None where it is absent or broken. Its hash is verified again when its time has changed."""
     if not folder.exists():
         return None
@@ -140,7 +128,7 @@ def _read(folder: Path) -> _Entry | None:
     if not whole:
         log.warning("the cached images in %s are broken; decoding them again", folder)
         return None
-    return _Entry(meta, images, labels)
+    return ImageSet(name, images, labels, meta.classes, meta.sha256)
 
 
 def _mapped(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
@@ -167,17 +155,17 @@ def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
     if first is None or count == 0:
         raise DataError(f"{source.root} holds no images")
     joined = np.concatenate(labels) if labels else None
-    classes = source.classes if joined is None else source.classes or _numbered(joined)
+    classes = source.classes
+    if classes is None and joined is not None:
+        classes = tuple(str(label) for label in range(int(joined.max()) + 1))
     height, width, channels = first[1]
-    shape = (count, height, width, channels)
+    shape = count, height, width, channels
     if joined is not None:
         joined.astype("<i8").tofile(folder / LABELS)
     mtime = (folder / IMAGES).stat().st_mtime_ns
     sha256 = content_sha256(_mapped(folder / IMAGES, shape), joined, classes)
-    write_model(
-        folder / META,
-        Meta(shape=shape, labelled=joined is not None, classes=classes, sha256=sha256, images_mtime_ns=mtime),
-    )
+    meta = Meta(shape=shape, labelled=joined is not None, classes=classes, sha256=sha256, images_mtime_ns=mtime)
+    write_model(folder / META, meta)
 
 
 def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]:
@@ -189,7 +177,3 @@ def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]
             f"{batch.where} or an image after it has the label {low if low < 0 else high}, outside 0{known}"
         )
     return batch.labels
-
-
-def _numbered(labels: NDArray[np.int64]) -> tuple[str, ...]:
-    return tuple(str(label) for label in range(int(labels.max()) + 1))

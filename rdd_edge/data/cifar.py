@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from ..errors import CorruptError, DataError
+from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
-from .pickles import integers, read_plain_pickle
+from .pickles import integers, read_plain_pickle, text
 
 __all__ = ["cifar_archive", "cifar_folder"]
 
 FOLDER = "cifar-10-batches-py"
 META = "batches.meta"
-Reader = Callable[[str], bytes]  # name of a batch → its bytes
 
 
 def cifar_folder(path: Path) -> Source | None:
@@ -38,59 +37,32 @@ def cifar_folder(path: Path) -> Source | None:
 
 def cifar_archive(path: Path) -> Source:
     """The training batches in cifar-10-python.tar.gz, read without unpacking it."""
-    with _opened(path) as read:
-        names = tuple(name for name in _members(path) if Path(name).name.startswith("data_batch_"))
-        metas = [name for name in _members(path) if Path(name).name == META]
-        classes = _classes(read(metas[0]), f"{path}/{metas[0]}") if metas else None
-    if not names:
+    with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
+        members = sorted((member for member in archive if member.isfile()), key=lambda member: member.name)
+        files = [member for member in members if Path(member.name).name.startswith("data_batch_")]
+        metas = [member for member in members if Path(member.name).name == META]
+        classes = _classes(_content(archive, metas[0]), f"{path}/{metas[0].name}") if metas else None
+    if not files:
         raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
 
     def batches(image_size: int | None) -> Iterator[Batch]:
-        with _opened(path) as read:
-            for name in names:
-                yield _batch(read(name), f"{path}/{name}", image_size)
+        with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
+            for file in files:
+                yield _batch(_content(archive, file), f"{path}/{file.name}", image_size)
 
     return Source("cifar10", path, (path,), batches, classes)
 
 
-def _opened(path: Path) -> AbstractContextManager[Reader]:
-    @contextmanager
-    def opened() -> Iterator[Reader]:
-        with _broken_archive(path), tarfile.open(path, "r:*") as archive:
-
-            def read(name: str) -> bytes:
-                with _broken_archive(path):
-                    file = archive.extractfile(name)
-                    if file is None:
-                        raise CorruptError(f"{path} has {name}, but not as a file")
-                    return file.read()
-
-            yield read
-
-    return opened()
-
-
-def _members(path: Path) -> list[str]:
-    with _broken_archive(path), tarfile.open(path, "r:*") as archive:
-        return sorted(member.name for member in archive if member.isfile())
-
-
-@contextmanager
-def _broken_archive(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except RddEdgeError:
-        raise
-    except Exception as error:  # tarfile and its decompressors raise many types for a broken archive
-        raise CorruptError(f"{path} is a broken archive: {first_line(error)}") from None
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    file = archive.extractfile(member)
+    assert file is not None  # None is for what is not a regular file
+    return file.read()
 
 
 def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
     """One pickled batch: `data` (n, 3072), each row a 3 × 32 × 32 image, and `labels`."""
-    try:
+    with corrupt_errors(f"{where} is not a batch of CIFAR-10"):
         batch = read_plain_pickle(content)
-    except ValueError as error:
-        raise CorruptError(f"{where} is not a batch of CIFAR-10: {error}") from None
     data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise CorruptError(f"{where} is not a batch of CIFAR-10: it has no images of 3 × 32 × 32 bytes")
@@ -109,6 +81,6 @@ def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
 def _classes(content: bytes, where: str) -> tuple[str, ...]:
     try:
         names = read_plain_pickle(content)["label_names"]
-        return tuple(name.decode("latin1") if isinstance(name, bytes) else str(name) for name in names)
+        return tuple(map(text, names))
     except (ValueError, KeyError, TypeError):
         raise CorruptError(f"{where} does not name the classes of CIFAR-10") from None

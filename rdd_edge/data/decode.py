@@ -55,7 +55,7 @@ class Source:
 
     files: all files that the images and labels are read from, in order; they are below `root`, or `root` itself.
     batches: for an image size (None: unchanged), the decoded images in the order of `files`.
-    classes: their names by label; None where the source has none, and then a labelled set gets their numbers.
+    classes: their names by label; None where the source has none: the classes of a labelled set are then numbered.
     """
 
     name: str

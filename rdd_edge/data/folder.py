@@ -25,24 +25,19 @@ def folder_source(path: Path) -> Source:
     by_class = {folder.name: _images_below(folder) for folder in folders}
     if loose and any(by_class.values()):
         raise DataError(f"{loose[0]} has no label, while other images of {path} are in one folder per class: move it")
-    if loose:
-        return _source(path, [(file, None) for file in loose], None)
-    if not any(by_class.values()):
+    if not loose and not any(by_class.values()):
         raise DataError(f"{path} has no images: neither PNG, JPEG or the like, nor CIFAR-10, parquet or npz files")
-    for name, files in by_class.items():
-        if not files:
-            raise DataError(f"{path / name} has no images: remove the folder, or add images of the class")
-    labelled = [(file, label) for label, files in enumerate(by_class.values()) for file in files]
-    return _source(path, labelled, tuple(by_class))
+    empty = [name for name, files in by_class.items() if not files]
+    if empty and not loose:
+        raise DataError(f"{path / empty[0]} has no images: remove the folder, or add images of the class")
+    items: list[tuple[Path, int | None]] = [(file, None) for file in loose]
+    items += [(file, label) for label, files in enumerate(by_class.values()) for file in files]
+    classes = None if loose else tuple(by_class)
 
-
-def _source(
-    path: Path, files: list[tuple[Path, int]] | list[tuple[Path, None]], classes: tuple[str, ...] | None
-) -> Source:
     def batches(image_size: int | None) -> Iterator[Batch]:
-        return decode_all((Encoded(str(file), file, label) for file, label in files), image_size)
+        return decode_all((Encoded(str(file), file, label) for file, label in items), image_size)
 
-    return Source(path.resolve().name, path, tuple(file for file, _ in files), batches, classes)
+    return Source(path.resolve().name, path, tuple(file for file, _ in items), batches, classes)
 
 
 def _images(folder: Path) -> list[Path]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
 from typing import IO
@@ -17,7 +16,8 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import CorruptError, DataError, RddEdgeError, first_line
+from ..errors import DataError
+from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
 
 __all__ = ["npz_source"]
@@ -40,26 +40,26 @@ def npz_source(path: Path) -> Source | None:
 
 
 def _batches(path: Path, image_size: int | None) -> Iterator[Batch]:
-    with _opened(path) as archive:
+    with corrupt_errors(f"{path} is not a readable npz file"), zipfile.ZipFile(path) as archive:
         members = archive.namelist()
         if "data.npy" not in members:
             raise DataError(f"{path} is not a batch of downsampled ImageNet: it has no array named data")
         if "labels.npy" not in members:
             raise DataError(f"{path} has no labels: take the original file of downsampled ImageNet")
         labels = _labels(archive, path)
-        done = 0
         with archive.open("data.npy") as file:
             count, width = _shape(file, path)
             side = isqrt(width // 3)
             if 3 * side * side != width or count != len(labels):
                 raise DataError(f"{path} has {len(labels)} labels and {count} rows of {width} bytes, not square images")
-            while done < count:
-                rows = min(ROWS, count - done)
-                flat = np.frombuffer(_exactly(file, rows * width), np.uint8)
-                images = flat.reshape(rows, 3, side, side).transpose(0, 2, 3, 1)
-                where = f"{path}, image {done}"
-                yield Batch(where, fit_array(np.ascontiguousarray(images), image_size), labels[done : done + rows])
-                done += rows
+            for start in range(0, count, ROWS):
+                rows = min(ROWS, count - start)
+                content = file.read(rows * width)
+                if len(content) != rows * width:
+                    raise EOFError("it is truncated")
+                images = np.frombuffer(content, np.uint8).reshape(rows, 3, side, side).transpose(0, 2, 3, 1)
+                fitted = fit_array(np.ascontiguousarray(images), image_size)
+                yield Batch(f"{path}, image {start}", fitted, labels[start : start + rows])
 
 
 def _labels(archive: zipfile.ZipFile, path: Path) -> NDArray[np.int64]:
@@ -77,21 +77,3 @@ def _shape(file: IO[bytes], path: Path) -> tuple[int, int]:
     if fortran or dtype != np.uint8 or len(shape) != 2:
         raise DataError(f"{path}: its data is not a matrix of bytes")
     return shape[0], shape[1]
-
-
-def _exactly(file: IO[bytes], count: int) -> bytes:
-    content = file.read(count)
-    if len(content) != count:
-        raise EOFError("it is truncated")
-    return content
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            yield archive
-    except RddEdgeError:
-        raise
-    except Exception as error:  # zipfile and NumPy raise many types for a broken file
-        raise CorruptError(f"{path} is not a readable npz file: {first_line(error)}") from None

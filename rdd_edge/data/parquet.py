@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..dependencies import import_or_explain
-from ..errors import CorruptError, DataError, first_line
+from ..errors import DataError
+from ..files import corrupt_errors
 from .decode import Batch, Encoded, Source, decode_all
 
 __all__ = ["parquet_source"]
@@ -43,12 +44,11 @@ def _columns(path: Path) -> tuple[str, str | None, tuple[str, ...] | None]:
     """Names of the image column, the label column and, where the metadata has them, the classes."""
     with _opened(path) as table:
         schema = table.schema_arrow
-        images = [name for name in IMAGE_COLUMNS if name in schema.names]
-        if not images:
+        image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
+        if image is None:
             raise DataError(f"{path} has no column img or image: its columns are {', '.join(schema.names)}")
-        labels = [name for name in LABEL_COLUMNS if name in schema.names]
-        label = labels[0] if labels else None
-        return images[0], label, _class_names((schema.metadata or {}).get(b"huggingface"), label)
+        label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
+        return image, label, _class_names((schema.metadata or {}).get(b"huggingface"), label)
 
 
 def _class_names(metadata: bytes | None, label: str | None) -> tuple[str, ...] | None:
@@ -68,23 +68,15 @@ def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
                 where = f"{path}, row {row}"
                 if label and not isinstance(value, int):
                     raise DataError(f"{where}: its {label} is {value!r}, not the number of a class")
-                yield Encoded(where, _bytes(cell, where, image), value)
+                content = cell.get("bytes") if isinstance(cell, dict) else cell
+                if not isinstance(content, bytes):
+                    raise DataError(f"{where}: its {image} is not an encoded image")
+                yield Encoded(where, content, value)
                 row += 1
-
-
-def _bytes(cell: Any, where: str, column: str) -> bytes:
-    content = cell.get("bytes") if isinstance(cell, dict) else cell
-    if not isinstance(content, bytes):
-        raise DataError(f"{where}: its {column} is not an encoded image")
-    return content
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     parquet = import_or_explain("pyarrow.parquet", f"reading {path}", "cifar")
-    arrow = import_or_explain("pyarrow", f"reading {path}", "cifar")
-    try:
-        with parquet.ParquetFile(path) as table:
-            yield table
-    except (arrow.ArrowException, OSError) as error:
-        raise CorruptError(f"{path} is not a readable parquet file: {first_line(error)}") from None
+    with corrupt_errors(f"{path} is not a readable parquet file"), parquet.ParquetFile(path) as table:
+        yield table

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ..errors import first_line
 
-__all__ = ["integers", "read_plain_pickle"]
+__all__ = ["integers", "read_plain_pickle", "text"]
 
 
 class _Dtype:
@@ -81,11 +81,12 @@ def read_plain_pickle(content: bytes) -> dict[str, Any]:
         raise ValueError(first_line(error)) from None
     if not isinstance(unpickled, dict):
         raise ValueError("it is not a dictionary")
-    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in unpickled.items()}
+    return {text(key): value.value if isinstance(value, _Array) else value for key, value in unpickled.items()}
 
 
-def _text(key: object) -> str:
-    return key.decode("latin1") if isinstance(key, bytes) else str(key)
+def text(value: object) -> str:
+    """A string that Python 2 may have pickled as bytes."""
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
 
 def integers(values: object) -> NDArray[np.int64]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import CorruptError, MissingError, UsageError, first_line
-from ..files import new_folder, read_json, read_model, sha256_of, write_bytes, write_model
+from ..errors import CorruptError, MissingError, UsageError
+from ..files import corrupt_errors, new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
+from .hub import hub_id
 from .pretrained import located
 from .rounding import Half, round_file
 
@@ -35,7 +36,7 @@ CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
 MOST = 65536  # channels, pixels of a side, or classes
 UNET = "unet"  # the network's folder in a pipeline
-STUDENT = "student-1"  # the checkpoint that a training run stands for
+STUDENT = "student-1"  # the checkpoint that is read where a training run is given
 
 
 class Card(Frozen):
@@ -52,12 +53,17 @@ class Card(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified folder. `sha256` is that of its file of weights."""
+    """A verified folder.  sha256: of its file of weights."""
 
     folder: Path
     config: dict[str, Any]
     card: Card | None
     sha256: str
+
+    @property
+    def name(self) -> str:
+        """The id of a model from the Hub, or the folder's name."""
+        return hub_id(self.folder) or self.folder.name
 
     @property
     def weights(self) -> Path:
@@ -116,12 +122,10 @@ class Checkpoint:
         from ..dependencies import import_diffusers
 
         diffusers = import_diffusers()
-        try:
+        with corrupt_errors(f"{self.folder} does not load as a UNet2DModel"):
             model = diffusers.UNet2DModel.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
             )
-        except Exception as error:  # diffusers and safetensors raise many types for files that do not fit
-            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {first_line(error)}") from None
         result: nn.Module = model.float().eval()
         return result
 
@@ -190,14 +194,7 @@ def save_checkpoint(
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
-        card = Card(
-            role=role,
-            method=method,
-            sampling_steps=sampling_steps,
-            noise_times=noise_times,
-            config_sha256=sha256_of(folder / "config.json"),
-            weights_sha256=sha256_of(folder / WEIGHTS),
-        )
+        card = Card(role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, **_hashes(folder))
         write_model(folder / CARD, card)
     return read_checkpoint(path)
 
@@ -214,9 +211,12 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
         write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
         shutil.copyfile(found.scheduler, folder / SCHEDULER)
         round_file(found.weights, folder / WEIGHTS, dtype)
-        hashes = {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
-        write_model(folder / CARD, found.card.model_copy(update=hashes))
+        write_model(folder / CARD, found.card.model_copy(update=_hashes(folder)))
     return read_checkpoint(path)
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    return {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
 
 
 def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..dependencies import import_diffusers
-from ..errors import CorruptError, MissingError, UsageError, first_line
-from ..files import read_json
+from ..errors import CorruptError, MissingError, UsageError
+from ..files import corrupt_errors, read_json
 from .checkpoint import Checkpoint, read_checkpoint
 from .network import Denoiser
 from .schedule import alpha_sigma, per_image
@@ -73,8 +73,6 @@ def read_foreign(folder: Path) -> Foreign:
     checkpoint = read_checkpoint(folder)
     schedule = read_schedule(checkpoint.scheduler)
     config = checkpoint.config
-    if config.get("sample_size") is None:
-        raise UsageError(f"the teacher {folder} leaves its image size open: set sample_size in its config.json")
     if config.get("in_channels") != config.get("out_channels"):
         raise UsageError(
             f"the teacher {folder} takes {config.get('in_channels')} channels and gives {config.get('out_channels')}: "
@@ -98,12 +96,10 @@ def read_schedule(path: Path) -> Schedule:
     settings = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
     if not settings.keys() & {"beta_schedule", "trained_betas"}:
         raise UsageError(f"{path} has no betas: a teacher needs a variance-preserving schedule of betas")
-    try:
+    with corrupt_errors(f"{path} is not a schedule of betas"):
         betas = import_diffusers().DDPMScheduler(**settings).betas.double()
         if len(betas) < 2 or not ((betas >= 0) & (betas <= 1)).all():
             raise ValueError("it needs at least two betas between 0 and 1")
-    except Exception as error:  # diffusers and torch raise many types for settings that do not fit
-        raise CorruptError(f"{path} is not a schedule of betas: {first_line(error)}") from None
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise UsageError(
             f"{path} has prediction_type {prediction}: choose a teacher with epsilon, v_prediction or sample"

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_images", "sampling_steps"]
 
-
 MOST_STEPS = 1000  # the indices of diffusers' schedules
 
 
@@ -41,11 +40,7 @@ def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
 
 
 def sample_images(
-    checkpoint: Checkpoint,
-    count: int,
-    steps: int,
-    seed: int,
-    sampler: str | None = None,
+    checkpoint: Checkpoint, count: int, steps: int, seed: int, sampler: str | None = None
 ) -> NDArray[np.uint8]:
     """Samples 0 … count - 1 from the noise of `seed`, (count, H, W, C) uint8.
 
@@ -61,7 +56,7 @@ def sample_images(
     draw = _sampler(checkpoint, steps, checkpoint.load().to(device), sampler)
     channels, height, width = checkpoint.image_shape
     rows = current().blocks(count)
-    reporter().begin(f"sampling {checkpoint.folder.name}", len(rows), unit="images")
+    reporter().begin(f"sampling {checkpoint.name}", len(rows), unit="images")
     images = np.empty((len(rows), height, width, channels), dtype=np.uint8)
     for start in range(rows.start, rows.stop, BLOCK):
         indices = range(start, min(start + BLOCK, rows.stop))

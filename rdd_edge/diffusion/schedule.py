@@ -69,11 +69,15 @@ def ddim_step(x: Tensor, z: Tensor, t: Tensor, s: Tensor) -> Tensor:
     return alpha_s * x + sigma_s * (z - alpha_t * x) / sigma_t
 
 
-def scheduler_config() -> dict[str, Any]:
-    """diffusers' DDIMScheduler with this schedule: index k has ᾱ = cos²(π/2 · (k + 1)/1000), the last exactly 0."""
-    t = torch.arange(1, TRAIN_TIMESTEPS + 1, dtype=torch.float64) / TRAIN_TIMESTEPS
+def scheduler_config(times: Tensor | None = None) -> dict[str, Any]:
+    """diffusers' DDIMScheduler with this schedule: index k has ᾱ = cos²(πt/2), at t = 1 exactly 0.
+
+    times: t of each index (1000,) float64, increasing; None: (k + 1)/1000.
+    """
+    t = torch.arange(1, TRAIN_TIMESTEPS + 1, dtype=torch.float64) / TRAIN_TIMESTEPS if times is None else times
     cumulative = alpha_sigma(t)[0] ** 2
-    betas = 1 - cumulative / torch.cat([torch.ones(1, dtype=torch.float64), cumulative[:-1]])
+    before = torch.cat([torch.ones(1, dtype=torch.float64), cumulative[:-1]])
+    betas = torch.where(before > 0, 1 - cumulative / before, 0.0)  # once ᾱ is 0 it stays there
     return {
         "_class_name": "DDIMScheduler",
         "num_train_timesteps": TRAIN_TIMESTEPS,

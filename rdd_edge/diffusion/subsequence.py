@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from .network import Denoiser
-from .schedule import TRAIN_TIMESTEPS, alpha_sigma, ddim_step, scheduler_config
+from .schedule import TRAIN_TIMESTEPS, ddim_step, scheduler_config
 
 __all__ = ["even_subsequence", "noise_times", "own_times", "sample_subsequence", "subsequence_scheduler"]
 
@@ -72,8 +72,4 @@ def subsequence_scheduler(times: Sequence[float]) -> dict[str, Any]:
     visited = np.array([0, *(round(own * TRAIN_TIMESTEPS) for own in own_times(len(times)))]) - 1  # k of steps 0 … T′
     index = np.arange(TRAIN_TIMESTEPS)
     step = (index[:, None] > (visited[:-1] + visited[1:]) / 2).sum(axis=1)  # (1000,): the step whose ᾱ′ index k has
-    t = torch.tensor([0.0, *times], dtype=torch.float64)[torch.from_numpy(step)]
-    cumulative = alpha_sigma(t)[0] ** 2
-    before = torch.cat([torch.ones(1, dtype=torch.float64), cumulative[:-1]])
-    betas = torch.where(before > 0, 1 - cumulative / before, 0.0)  # once ᾱ is 0 it stays there
-    return {**scheduler_config(), "trained_betas": betas.tolist()}
+    return scheduler_config(torch.tensor([0.0, *times], dtype=torch.float64)[torch.from_numpy(step)])

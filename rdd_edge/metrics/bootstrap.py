@@ -15,7 +15,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .frechet import Statistics
+from .frechet import Statistics, span
 
 __all__ = ["influences", "paired_interval"]
 
@@ -50,9 +50,7 @@ def influences(features: NDArray[np.float32], own: Statistics, real: Statistics)
 
 def _optimal_map(own: Statistics, real: Statistics) -> NDArray[np.float64]:
     """T on the space that the samples span: it is not defined along directions without variance."""
-    values, vectors = np.linalg.eigh(own.cov)
-    keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    root, basis = np.sqrt(values[keep]), vectors[:, keep]
+    root, basis = span(own.cov)
     inner = root[:, None] * (basis.T @ real.cov @ basis) * root
     m, w = np.linalg.eigh(inner)
     half = (w * np.sqrt(m.clip(min=0.0))) @ w.T

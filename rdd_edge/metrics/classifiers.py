@@ -15,8 +15,8 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError, first_line
-from ..files import new_folder, read_model, write_model
+from ..errors import MissingError
+from ..files import corrupt_errors, new_folder, read_model, write_model
 from ..schema import Frozen
 
 __all__ = ["Classifier", "ExtractorConfig", "build_features", "load_feature_network", "save_classifier"]
@@ -123,10 +123,6 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
         raise MissingError(f"{folder} is not an extractor: it has no model.safetensors")
     config = read_model(folder / "config.json", ExtractorConfig)
     classifier = Classifier(config)
-    try:
+    with corrupt_errors(f"{folder / 'model.safetensors'} does not match its config.json"):
         classifier.load_state_dict(load_file(folder / "model.safetensors"))
-    except Exception as error:  # safetensors has its own type for a truncated file, torch's is RuntimeError for shapes
-        raise CorruptError(
-            f"{folder / 'model.safetensors'} does not match its config.json: {first_line(error)}"
-        ) from None
     return config.name, classifier.features.eval().requires_grad_(False)

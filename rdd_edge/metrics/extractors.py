@@ -54,10 +54,6 @@ class FeatureExtractor:
                 pooled = self.network(x).mean((2, 3))  # (n, D)
             yield pooled.float().cpu().numpy()
 
-    def features(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Features (N, D) float32 of images (N, H, W, C) uint8, N at least 1."""
-        return np.concatenate(list(self.batches(images)))
-
 
 def load_extractor(folder: Path, device: str = "cpu") -> FeatureExtractor:
     """The extractor of a checkpoint folder. Raises MissingError or CorruptError."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor", "span"]
 
 JOINED_ROWS = 4096
 
@@ -42,7 +42,7 @@ class Statistics:
             return None
         return (
             f"{self.count} samples give a covariance of {len(self.mean)} features at most rank {self.count - 1}: "
-            f"the distance is biased upwards, and compares only with others of the same number of samples"
+            "the distance is biased upwards, and compares only with others of the same number of samples"
         )
 
 
@@ -80,13 +80,6 @@ class StatisticsAccumulator:
             self.add(batch)
         return self
 
-    def merge(self, other: StatisticsAccumulator) -> None:
-        """Add the batches of another accumulator."""
-        other._join_waiting()
-        self._join_waiting()
-        if other.count:
-            self._join(other._joined, other._mean, other._scatter)
-
     def result(self) -> Statistics:
         """Raises DataError for fewer than two samples."""
         if self.count < 2:
@@ -99,15 +92,11 @@ class StatisticsAccumulator:
         self._join_waiting()
         return np.concatenate([[float(self.count)], self._mean, self._scatter.ravel()]) if self.count else np.zeros(0)
 
-    @staticmethod
-    def of_state(state: NDArray[np.float64]) -> StatisticsAccumulator:
-        """The accumulator with this `state`."""
-        accumulator = StatisticsAccumulator()
+    def add_state(self, state: NDArray[np.float64]) -> None:
+        """Add the samples of another accumulator by its `state`."""
         if len(state):
             size = math.isqrt(len(state) - 1)  # D + D² = (D + ½)² - ¼
-            accumulator._joined, accumulator._mean = int(state[0]), state[1 : 1 + size].copy()
-            accumulator._scatter = state[1 + size :].reshape(size, size).copy()
-        return accumulator
+            self.add_moments(int(state[0]), state[1 : 1 + size], state[1 + size :].reshape(size, size))
 
     def _size(self) -> int:
         return self._waiting[0].shape[1] if self._waiting else len(self._mean)
@@ -119,9 +108,11 @@ class StatisticsAccumulator:
         self._waiting = []
         mean = x.mean(axis=0)
         x -= mean
-        self._join(len(x), mean, x.T @ x)  # NumPy computes it as a symmetric product
+        self.add_moments(len(x), mean, x.T @ x)  # NumPy computes it as a symmetric product
 
-    def _join(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
+    def add_moments(self, count: int, mean: NDArray[np.float64], scatter: NDArray[np.float64]) -> None:
+        """Add `count` samples by their mean (D,) and the sum of outer products of their deviations (D, D)."""
+        self._join_waiting()
         if self._joined == 0:
             self._joined, self._mean, self._scatter = count, mean.copy(), scatter.copy()
             return
@@ -141,7 +132,7 @@ def gather_statistics(own: StatisticsAccumulator) -> StatisticsAccumulator:
         return own
     merged = StatisticsAccumulator()
     for state in gather_arrays(own.state()):
-        merged.merge(StatisticsAccumulator.of_state(state))
+        merged.add_state(state)
     return merged
 
 
@@ -155,18 +146,18 @@ def frechet_distance(a: Statistics, b: Statistics) -> float:
     if a.mean.shape != b.mean.shape:
         raise UsageError(f"features of {len(a.mean)} and {len(b.mean)} dimensions have no Fréchet distance")
     first, second = (a, b) if a.count <= b.count else (b, a)  # the root of the lower rank
-    r = _root(first.cov)
+    deviations, directions = span(first.cov)
+    r = directions * deviations  # (D, r)
     cross = np.sqrt(np.linalg.eigvalsh(r.T @ second.cov @ r).clip(min=0.0)).sum()
     delta = a.mean - b.mean
     return max(float(delta @ delta + np.trace(a.cov) + np.trace(b.cov) - 2.0 * cross), 0.0)
 
 
-def _root(cov: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R (D, r) with R Rᵀ = Σ and r the numerical rank: the square root would amplify rounding errors."""
+def span(cov: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Standard deviations (r,) and their directions (D, r), r the numerical rank: roots amplify rounding errors."""
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
-    factor: NDArray[np.float64] = vectors[:, keep] * np.sqrt(values[keep])
-    return factor
+    return np.sqrt(values[keep]), vectors[:, keep]
 
 
 def real_floor(features: Features, seed: int) -> float:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPException
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from ..data.cache import cache_root
 from ..dependencies import silenced
 from ..errors import CorruptError, MissingError
-from ..files import sha256_of, storage_errors
+from ..files import sha256_of, storage_errors, write_bytes
 from .extractors import Extractor
 
 __all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception", "metric_name"]
@@ -51,36 +50,20 @@ def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA2
 
 
 def _download(url: str, path: Path, sha256: str) -> None:
-    """Download to a temporary file beside `path`, renamed once its hash is verified."""
+    """Download to `path`, atomically, once the hash is verified: 96 MB, which are held in memory."""
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            digest = _fetch(url, file, path)
-        if digest != sha256:
-            raise CorruptError(f"{url} is not the original Inception network: its SHA-256 is {digest}")
-        with storage_errors(path):
-            os.chmod(name, 0o644)
-            os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-def _fetch(url: str, file: Any, path: Path) -> str:
-    digest = hashlib.sha256()
+        path.parent.mkdir(parents=True, exist_ok=True)  # before the download, which a read-only cache would waste
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
-            while chunk := response.read(1 << 20):
-                digest.update(chunk)
-                with storage_errors(path):
-                    file.write(chunk)
+            content = response.read()
     except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         raise MissingError(
             f"FID needs the Inception weights, and they cannot be downloaded ({getattr(error, 'reason', error)}): put "
             f"{FILE} from {url} at {path}, or name it in {VARIABLE}"
         ) from None
-    return digest.hexdigest()
+    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
+        raise CorruptError(f"{url} is not the original Inception network: its SHA-256 is {digest}")
+    write_bytes(path, content)
 
 
 def metric_name(extractor: Extractor) -> str:

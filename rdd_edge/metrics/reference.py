@@ -65,7 +65,10 @@ def reference_with_floor(data: ImageSet, extractor: Extractor) -> tuple[Statisti
         for path, half in zip(paths, halves, strict=True):
             if current().is_main:
                 _write(path, half)
-    return _joined(*halves), frechet_distance(*halves)
+    whole = StatisticsAccumulator()
+    for half in halves:
+        whole.add_moments(half.count, half.mean, (half.count - 1) * half.cov)
+    return whole.result(), frechet_distance(*halves)
 
 
 def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
@@ -80,17 +83,6 @@ def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
         parts[1].add(batch[~mine])
         done += len(batch)
     return [gather_statistics(part).result() for part in parts]
-
-
-def _joined(a: Statistics, b: Statistics) -> Statistics:
-    """Statistics of both sets together (Chan, Golub and LeVeque 1979)."""
-    whole = StatisticsAccumulator.of_state(_state(a))
-    whole.merge(StatisticsAccumulator.of_state(_state(b)))
-    return whole.result()
-
-
-def _state(s: Statistics) -> NDArray[np.float64]:
-    return np.concatenate([[float(s.count)], s.mean, ((s.count - 1) * s.cov).ravel()])
 
 
 def _read(path: Path) -> Statistics | None:

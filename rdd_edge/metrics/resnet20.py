@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError, first_line
-from ..files import read_weights, sha256_of
+from ..errors import CorruptError, MissingError
+from ..files import corrupt_errors, read_weights, sha256_of
 from .extractors import FeatureExtractor
 
 __all__ = ["FILE", "SHA256", "URL", "load_resnet20"]
@@ -71,14 +71,7 @@ def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> Feat
     if actual != sha256:
         raise CorruptError(f"{path} is not {FILE}: its SHA-256 differs; take it from {URL}")
     network, content = ResNet20(), read_weights(path)
-    try:
-        network.load_state_dict(_features(content["state_dict"]))
-    except (RuntimeError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptError(f"{path} is not a ResNet-20: {first_line(error)}") from None
+    with corrupt_errors(f"{path} is not a ResNet-20"):
+        state = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
+        network.load_state_dict({name: state[name] for name in state if not name.startswith("linear.")})
     return FeatureExtractor("resnet20", network, actual, device)
-
-
-def _features(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The weights without those of the classifier, and without the prefix of DataParallel."""
-    named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    return {name: tensor for name, tensor in named.items() if not name.startswith("linear.")}

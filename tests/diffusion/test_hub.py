@@ -72,6 +72,7 @@ def test_a_cached_model_is_sampled_and_serves_as_a_teacher(tmp_path: Path, cache
     snapshot = add_to_cache(cache, "someone/ddpm-tiny", save_model(tmp_path / "model", layout))
     checkpoint = read_checkpoint(Path("someone/ddpm-tiny"))
     assert checkpoint.folder == (snapshot / "unet" if layout == "pipeline" else snapshot)
+    assert checkpoint.name == "someone/ddpm-tiny"
     assert sample_images(checkpoint, 2, 2, 0).shape == (2, 8, 8, 1)
     assert read_foreign(Path("someone/ddpm-tiny")).schedule.prediction == "epsilon"
 
@@ -102,7 +103,7 @@ def test_offline_and_absent(cache: Path) -> None:
         read_checkpoint(Path("someone/absent"))
     assert str(raised.value) == (
         f"there is no checkpoint someone/absent: it is not in the Hugging Face cache {cache}, and HF_HUB_OFFLINE "
-        "forbids to download it: unset HF_HUB_OFFLINE, or give a folder"
+        "forbids downloading it: unset HF_HUB_OFFLINE, or give a folder"
     )
 
 

@@ -45,7 +45,7 @@ def test_any_batches_and_any_merges_equal_one_pass(seed: int, rows: int, monkeyp
     accumulators = [StatisticsAccumulator().add_all([part]) for part in parts]
     merged = StatisticsAccumulator()
     for place in draws.permutation(len(accumulators)):
-        merged.merge(StatisticsAccumulator.of_state(accumulators[place].state()))
+        merged.add_state(accumulators[place].state())
     streamed = StatisticsAccumulator().add_all(parts)
     assert streamed.count == len(x)
     expected = StatisticsAccumulator().add_all([x]).result()
@@ -59,8 +59,8 @@ def test_merging_leaves_the_other_alone() -> None:
     a, b = (StatisticsAccumulator().add_all([features(seed)]) for seed in (1, 2))
     empty = StatisticsAccumulator()
     before = b.state()
-    empty.merge(b)
-    empty.merge(a)
+    empty.add_state(before)
+    empty.add_state(a.state())
     np.testing.assert_array_equal(b.state(), before)
 
 

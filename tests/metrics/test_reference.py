@@ -42,7 +42,7 @@ def test_features_are_the_pooled_last_map(tmp_path: Path) -> None:
     classifier(torch.randn(32, 1, 8, 8))  # moves the running statistics: eval mode shows
     save_classifier(tmp_path / "tiny", classifier)
     extractor = load_extractor(tmp_path / "tiny")
-    found = extractor.features(images())
+    found = np.concatenate(list(extractor.batches(images())))
     x = torch.from_numpy(images()).permute(0, 3, 1, 2).float() / 127.5 - 1
     with torch.no_grad():
         expected = classifier.eval().features(x).mean((2, 3)).numpy()
@@ -167,7 +167,9 @@ def test_processes_together_see_what_one_would(tmp_path: Path) -> None:
     states = [np.load(tmp_path / f"{rank}.npy") for rank in range(3)]
     for state in states:
         np.testing.assert_array_equal(state, states[0])
-        found = StatisticsAccumulator.of_state(state).result()
+        gathered = StatisticsAccumulator()
+        gathered.add_state(state)
+        found = gathered.result()
         assert_allclose(found.cov, expected.cov, rtol=1e-12)
         assert_allclose(found.mean, expected.mean, rtol=1e-12)
     whole = InceptionScoreAccumulator(600, 4)

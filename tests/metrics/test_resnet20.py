@@ -65,7 +65,7 @@ def test_features_are_those_of_the_network_written_down_again(tmp_path: Path) ->
     torch.save(content, tmp_path / "net.th", _use_new_zipfile_serialization=False)  # the published file is that old
     extractor = load_resnet20(tmp_path / "net.th", sha256=sha256_of(tmp_path / "net.th"))
     images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    found = extractor.features(images)
+    found = np.concatenate(list(extractor.batches(images)))
     assert found.shape == (5, 64)
     assert extractor.name == "resnet20"
     assert_allclose(found, reference(random_state(), images).numpy(), rtol=1e-4, atol=1e-5)

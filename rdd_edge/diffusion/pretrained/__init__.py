@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from ...errors import MissingError
-from ..hub import is_hub_id, read_from_hub
+from ..hub import HUB_ID, read_from_hub
 
 __all__ = ["FOLDER", "located", "shipped"]
 
@@ -32,7 +32,7 @@ def located(path: Path) -> Path:
     names = shipped()
     if str(path) in names:
         return FOLDER / path
-    if is_hub_id(path.as_posix()):
+    if HUB_ID.fullmatch(path.as_posix()):
         return read_from_hub(path.as_posix(), download=not os.path.exists(path.parent))
     listed = ", ".join(names) or "none"
     raise MissingError(
