@@ -31,11 +31,10 @@ from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from ..schema import Frozen, Sha256
 from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
-from .compute_context import ComputeContext
+from .compute_context import ComputeContext, generator
 from .config import ClassifierTraining, Extractor, Losses, Network, Preset, Sfddm
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
-from .rng import generator
 from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage

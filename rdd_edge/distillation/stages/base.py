@@ -19,9 +19,9 @@ from ...diffusion.schedule import add_noise
 from ...distributed import current
 from ..batches import ImageBatches
 from ..collectives import all_sum
+from ..compute_context import generator
 from ..config import Training
 from ..optimizer import Optimizer
-from ..rng import generator
 from ..state import modules_tensors, prefixed, select
 
 __all__ = ["MOST_STEPS", "Batch", "DiffusionStage", "Stage", "Values", "frozen_copy"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ...diffusion.schedule import snr_weight
 from ...distributed import current
 from ..batches import ImageBatches
+from ..compute_context import generator
 from ..config import Training
 from ..losses.functional import pd_loss
-from ..rng import generator
 from ..state import prefixed, select
 from .base import Batch, DiffusionStage, Values, uniform_times
 
