@@ -16,7 +16,7 @@ from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients, synchronize_batch_norm
 from ..compute_context import ComputeContext, generator
 from ..config import ClassifierTraining
-from ..state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
+from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Values
 
 __all__ = ["ClassifierStage", "augment"]
@@ -110,7 +110,7 @@ class ClassifierStage:
 
     def state(self) -> dict[str, Tensor]:
         return {
-            **modules_tensors({"model": self.model}),
+            **prefixed("model", self.model.state_dict()),
             **prefixed("best", self.best),
             **prefixed("optimizer", optimizer_tensors(self.optimizer)),
             "best_accuracy": self.best_accuracy,
