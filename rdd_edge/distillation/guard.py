@@ -32,20 +32,19 @@ class DivergenceGuard:
         for name, number in numbers.items():
             if number is None:
                 continue
-            recent = self._recent.setdefault(name, deque(maxlen=MEMORY))
+            recent, reason = self._recent.setdefault(name, deque(maxlen=MEMORY)), None
             if not math.isfinite(number):
-                raise self._error(index, f"{name} is {number}")
-            if _may_explode(name, numbers) and len(recent) == MEMORY and number > EXPLODED * max(recent) > 0:
-                raise self._error(index, f"{name} is {number:.3g}, over a thousand times its recent values")
+                reason = f"{name} is {number}"
+            elif _may_explode(name, numbers) and len(recent) == MEMORY and number > EXPLODED * max(recent) > 0:
+                reason = f"{name} is {number:.3g}, over a thousand times its recent values"
+            if reason:
+                raise TrainingError(
+                    f"stage {self.stage} diverged at step {index}: {reason}; the last good state is kept: lower the "
+                    "learning rate"
+                )
             if remember:
                 recent.append(number)
         return numbers
-
-    def _error(self, index: int, reason: str) -> TrainingError:
-        return TrainingError(
-            f"stage {self.stage} diverged at step {index}: {reason}; the last good state is kept: lower the "
-            "learning rate"
-        )
 
 
 def _may_explode(name: str, numbers: Mapping[str, float | None]) -> bool:
