@@ -32,7 +32,7 @@ from ..schema import Frozen, Sha256
 from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
 from .compute_context import ComputeContext, generator
-from .config import ClassifierTraining, Extractor, Losses, Network, Preset, Sfddm
+from .config import Losses, Network, Preset, Sfddm
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
 from .stages.base import Stage
@@ -43,7 +43,7 @@ from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
 from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
 
-__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names"]
+__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names", "superseded_stages"]
 
 RUN_FILE = "run.json"
 
@@ -82,6 +82,12 @@ def base_stage(preset: Preset) -> str:
     """The stage that runs with other losses start from."""
     below = preset.base_steps < preset.first_steps or preset.student is not None
     return f"student-{preset.base_steps}" if below and preset.sfddm is None else "teacher"
+
+
+def superseded_stages(preset: Preset, run: Path) -> tuple[str, ...]:
+    """The stages between the teacher and a finished base student, which are not read again."""
+    names, base = stage_names(preset), base_stage(preset)
+    return names[names.index("teacher") + 1 : names.index(base)] if (run / base).is_dir() else ()
 
 
 def distill(
@@ -184,11 +190,9 @@ class _Training:
         self.classes = None if data.classes is None else len(data.classes)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
-        names = stage_names(self.preset)
-        teacher, base = names.index("teacher"), names.index(base_stage(self.preset))
-        has_base = (self.out / names[base]).is_dir()  # then the students above it are not needed
-        for position, name in enumerate(names):
-            if not ((self.out / name).is_dir() or (has_base and teacher < position < base)):
+        superseded = superseded_stages(self.preset, self.out)
+        for name in stage_names(self.preset):
+            if not ((self.out / name).is_dir() or name in superseded):
                 run_stage(self._stage(name), self.out, options, self.context.device)
             current().barrier()  # the next stage reads what rank 0 has written
             if name == until:
@@ -198,11 +202,10 @@ class _Training:
 
     def _stage(self, name: str) -> Stage:
         p = self.preset
-        if name == "extractor":
-            return self._classifier(name, p.extractor, p.extractor_training)
-        if name == "judge":
-            assert p.judge is not None and p.judge_training is not None
-            return self._classifier(name, p.judge, p.judge_training)
+        if name in ("extractor", "judge"):
+            shape = getattr(p, name).model_dump()
+            config = ExtractorConfig(**shape, image_shape=self.image_shape, classes=self.classes or 0)
+            return ClassifierStage(name, config, getattr(p, f"{name}_training"), self.batches, p.seed)
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
@@ -212,10 +215,6 @@ class _Training:
             return self._single_fold(p.sfddm)
         steps = int(name.removeprefix("student-"))
         return self._smaller(p.student) if p.student and steps == p.first_steps else self._halving(steps)
-
-    def _classifier(self, name: str, shape: Extractor, training: ClassifierTraining) -> ClassifierStage:
-        config = ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)
-        return ClassifierStage(name, config, training, self.batches, self.preset.seed)
 
     def _conversion(self, folder: Path) -> MatchStage:
         """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
