@@ -50,8 +50,8 @@ class DivergenceGuard:
 def _may_explode(name: str, numbers: Mapping[str, float | None]) -> bool:
     """Whether a rise of this value is an error.
 
-    Not that of a sum of terms, which jumps when a term joins, nor that of a gradient's norm, which may have been close
-    to zero near the end of a run.
+    Sums of terms are exempt because they jump when a term joins, and norms of gradients because they may be close to
+    zero near the end of a run.
     """
     if name == "loss":
         return not any(key.endswith("_grad_norm") for key in numbers)

@@ -186,6 +186,7 @@ class _Training:
     def __init__(self, preset: Preset, out: Path, data: ImageSet, context: ComputeContext) -> None:
         self.preset, self.out, self.context = preset, out, context
         self.batches = ImageBatches(data, context)
+        self.common = (self.batches, preset.seed, preset.conditional)  # arguments of every stage that trains a U-Net
         self.image_shape = data.image_shape
         self.classes = None if data.classes is None else len(data.classes)
 
@@ -209,8 +210,7 @@ class _Training:
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
-            unet = self._new_unet(p.network, "teacher/weights")
-            return TeacherStage(unet, p.teacher, self.batches, p.seed, p.conditional)
+            return TeacherStage(self._new_unet(p.network, "teacher/weights"), p.teacher, *self.common)
         if p.sfddm:
             return self._single_fold(p.sfddm)
         steps = int(name.removeprefix("student-"))
@@ -222,7 +222,7 @@ class _Training:
         unet = foreign.checkpoint.load().to(self.context.device).requires_grad_(False)
         return MatchStage(
             "teacher", partial(foreign_denoiser, unet, foreign.schedule), foreign.checkpoint.load(),
-            p.conversion or p.pd, self.batches, p.seed, p.conditional, grid=None, role="teacher", method="conversion",
+            p.conversion or p.pd, *self.common, grid=None, role="teacher", method="conversion",
         )  # fmt: skip
 
     def _smaller(self, network: Network) -> MatchStage:
@@ -231,8 +231,7 @@ class _Training:
         teacher = read_checkpoint(self.out / "teacher").load().to(self.context.device).requires_grad_(False)
         return MatchStage(
             f"student-{p.first_steps}", partial(denoiser, teacher), self._new_unet(network, "student/weights"),
-            p.student_training or p.pd, self.batches, p.seed, p.conditional,
-            grid=p.first_steps, role="student", method="match",
+            p.student_training or p.pd, *self.common, grid=p.first_steps, role="student", method="match",
         )  # fmt: skip
 
     def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
@@ -244,20 +243,17 @@ class _Training:
             student = build_unet(arguments, self._seed("student/weights"))
         else:
             student = teacher.load()
-        return SfddmStage(
-            teacher.load(), student, student_times(p, sfddm), sfddm.hidden, p.distillation, self.batches, p.seed,
-            p.conditional,
-        )  # fmt: skip
+        times = student_times(p, sfddm)
+        return SfddmStage(teacher.load(), student, times, sfddm.hidden, p.distillation, *self.common)
 
     def _halving(self, steps: int) -> HalvingStage:
         """The student of `steps` steps, starting from the weights of its teacher of twice as many."""
         p = self.preset
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
-        by_pd = steps >= p.base_steps
+        method, losses = ("pd", Losses(pd=1.0)) if steps >= p.base_steps else (p.method, p.losses)
         return HalvingStage(
-            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method,
-            self._objective(Losses(pd=1.0) if by_pd else p.losses, steps), p.halving(steps), self.batches, p.seed,
-            p.conditional,
+            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, method,
+            self._objective(losses, steps), p.halving(steps), *self.common,
         )  # fmt: skip
 
     def _objective(self, losses: Losses, steps: int) -> Objective:

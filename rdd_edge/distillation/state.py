@@ -51,7 +51,7 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes:
 
 
 def _shards(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, Tensor]]:
-    """Tensors packed in order; the shapes of those that are split are added to `shapes`."""
+    """The tensors packed in order; adds the shapes of those that are split to `shapes`."""
     shard: dict[str, Tensor] = {}
     size = 0
     for name, tensor in tensors.items():
