@@ -52,6 +52,7 @@ CIFAR10 = Preset(
     pd_late=True,
     alpha=1.0,
     beta=0.1,
+    taus=Taus(cfd={4: 0.9, 2: 1.0, 1: 0.85}, relation=1.0, memory=0.1),
     distillation=Training(steps=20_000, batch=128, rate=5e-5, flip=True),
 )
 
