@@ -49,13 +49,16 @@ POLICY: tuple[tuple[Step, Step], ...] = (
     (("equalize", 0.8, 8), ("invert", 0.1, 3)),
     (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
 )
-LEVELS = 10
 FILL = 128.0  # of pixels from outside the image: grey, as in cutout
 
 
-def _transform(x: Tensor, matrix: Tensor) -> Tensor:
-    """Nearest pixels at matrix · (column, row, 1), measured from the image's corner.  matrix: (n, 2, 3)."""
+def _affine(x: Tensor, *entries: Tensor | float) -> Tensor:
+    """Nearest pixels at matrix · (column, row, 1), measured from the image's corner.
+
+    entries: the 2 x 3 matrix row by row, each a number or a value per image (n,).
+    """
     n, channels, height, width = x.shape
+    matrix = torch.stack([x.new_zeros(n) + entry for entry in entries], dim=1).view(-1, 2, 3)
     rows, columns = torch.meshgrid(
         torch.arange(height, device=x.device) + 0.5, torch.arange(width, device=x.device) + 0.5, indexing="ij"
     )
@@ -67,30 +70,22 @@ def _transform(x: Tensor, matrix: Tensor) -> Tensor:
     return moved.view(n, channels, height, width)
 
 
-def _matrix(values: list[Tensor]) -> Tensor:
-    return torch.stack(values, dim=1).view(-1, 2, 3)
-
-
 def _shear_x(x: Tensor, m: Tensor) -> Tensor:
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _transform(x, _matrix([one, m, zero, zero, one, zero]))
+    return _affine(x, 1, m, 0, 0, 1, 0)
 
 
 def _shear_y(x: Tensor, m: Tensor) -> Tensor:
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _transform(x, _matrix([one, zero, zero, m, one, zero]))
+    return _affine(x, 1, 0, 0, m, 1, 0)
 
 
 def _translate_x(x: Tensor, m: Tensor) -> Tensor:
     """m: fraction of the width."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _transform(x, _matrix([one, zero, (m * x.shape[3]).round(), zero, one, zero]))
+    return _affine(x, 1, 0, (m * x.shape[3]).round(), 0, 1, 0)
 
 
 def _translate_y(x: Tensor, m: Tensor) -> Tensor:
     """m: fraction of the height."""
-    one, zero = torch.ones_like(m), torch.zeros_like(m)
-    return _transform(x, _matrix([one, zero, zero, zero, one, (m * x.shape[2]).round()]))
+    return _affine(x, 1, 0, 0, 0, 1, (m * x.shape[2]).round())
 
 
 def _rotate(x: Tensor, m: Tensor) -> Tensor:
@@ -99,7 +94,7 @@ def _rotate(x: Tensor, m: Tensor) -> Tensor:
     cos, sin = angle.cos(), angle.sin()
     column, row = x.shape[3] / 2, x.shape[2] / 2
     across, down = column - cos * column - sin * row, row + sin * column - cos * row
-    return _transform(x, _matrix([cos, sin, across, -sin, cos, down]))
+    return _affine(x, cos, sin, across, -sin, cos, down)
 
 
 def _grey(x: Tensor) -> Tensor:
@@ -210,7 +205,7 @@ def auto_augment(x: Tensor, rng: torch.Generator, context: ComputeContext, batch
             if applied[row, turn] < probability:
                 operation = OPERATIONS[name]
                 sign = -1 if operation.signed and negative[row, turn] < 0.5 else 1
-                m = operation.start + sign * operation.span * magnitude / (LEVELS - 1)
+                m = operation.start + sign * operation.span * magnitude / 9
                 rows.setdefault(name, []).append((row, m))
         for name, entries in rows.items():
             index = context.upload(torch.tensor([row for row, _ in entries]))

@@ -10,14 +10,9 @@ from ..data import ImageSet
 from ..distributed import current
 from .compute_context import ComputeContext
 
-__all__ = ["ImageBatches", "to_unit"]
+__all__ = ["ImageBatches"]
 
 ON_DEVICE_BYTES = 4 << 30
-
-
-def to_unit(images: Tensor) -> Tensor:
-    """uint8 (N, H, W, C) → (N, C, H, W) in [-1, 1], of torch's default type."""
-    return images.permute(0, 3, 1, 2).to(torch.get_default_dtype()) / 127.5 - 1.0
 
 
 class ImageBatches:
@@ -36,11 +31,12 @@ class ImageBatches:
         return index[current().rows(len(index))]
 
     def images(self, index: Tensor) -> Tensor:
-        """(N, C, H, W) float32 in [-1, 1]. A data set larger than 4 GiB is read from its memory map."""
+        """(N, C, H, W) in [-1, 1], of the default dtype. A data set larger than 4 GiB is read from its memory map."""
         if self._images is not None:
-            return to_unit(self._images[self.context.upload(index)])
-        rows = np.ascontiguousarray(self._host[index.cpu().numpy()])
-        return to_unit(self.context.upload(torch.from_numpy(rows)))
+            pixels = self._images[self.context.upload(index)]
+        else:
+            pixels = self.context.upload(torch.from_numpy(np.ascontiguousarray(self._host[index.cpu().numpy()])))
+        return pixels.permute(0, 3, 1, 2).to(torch.get_default_dtype()) / 127.5 - 1.0
 
     def labels(self, index: Tensor) -> Tensor:
         """(N,) int64."""

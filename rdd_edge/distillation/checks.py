@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -13,7 +15,7 @@ from ..diffusion.subsequence import even_subsequence, noise_times
 from ..distributed import current
 from ..errors import DataError, UsageError, first_line
 from ..metrics.classifiers import Classifier, ExtractorConfig
-from .config import Extractor, Network, Preset, Sfddm
+from .config import ClassifierTraining, Preset, Sfddm, Training
 from .losses.lpips import load_lpips
 
 __all__ = ["check", "check_batches", "student_times", "uses_lpips"]
@@ -37,7 +39,12 @@ def check(preset: Preset, data: ImageSet) -> Foreign | None:
         student_times(preset, preset.sfddm)
     if uses_lpips(preset):
         load_lpips(preset.lpips, data.image_shape[0])
-    _check_queue(preset)
+    memory = preset.memory
+    if preset.sfddm is None and preset.losses.m_p2p and memory.draw > memory.capacity:
+        raise UsageError(
+            f"memory.draw is {memory.draw} and memory.capacity {memory.capacity}: the queue would never hold as many "
+            "pixels as M_P2P draws"
+        )
     _check_networks(preset, data.image_shape, len(classes))
     if preset.teacher_folder is None:
         return None
@@ -48,10 +55,9 @@ def check(preset: Preset, data: ImageSet) -> Foreign | None:
 
 def check_batches(preset: Preset) -> None:
     """Raise UsageError if a batch is too small to give each rank a row."""
-    stages = ("extractor_training", "judge_training", "teacher", "conversion", "student_training", "pd", "distillation")
-    for stage in stages:
-        if (training := getattr(preset, stage)) is not None:
-            current().require(f"{stage}.batch", training.batch)
+    for name, value in preset:
+        if isinstance(value, ClassifierTraining | Training):
+            current().require(f"{name}.batch", value.batch)
 
 
 def student_times(preset: Preset, sfddm: Sfddm) -> tuple[float, ...]:
@@ -64,48 +70,34 @@ def uses_lpips(preset: Preset) -> bool:
     return preset.sfddm is None and preset.losses.lpips > 0
 
 
-def _check_queue(preset: Preset) -> None:
-    memory = preset.memory
-    if preset.sfddm is None and preset.losses.m_p2p and memory.draw > memory.capacity:
-        raise UsageError(
-            f"memory.draw is {memory.draw} and memory.capacity {memory.capacity}: the queue would never hold as many "
-            "pixels as M_P2P draws"
-        )
-
-
 def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int) -> None:
     """Pass one image through each network that the run will make, on the meta device, which computes only shapes."""
-    networks = {"network": None if preset.teacher_folder else preset.network, "student": preset.student}
-    for name, network in networks.items():
-        if network is not None:
-            _check_unet(name, network, shape, classes if preset.conditional else None)
-    for name, extractor in {"extractor": preset.extractor, "judge": preset.judge}.items():
-        if extractor is not None:
-            _check_classifier(name, extractor, shape, classes)
+    label = torch.zeros(1, dtype=torch.int64, device="meta") if preset.conditional else None
+    for name in ("student",) if preset.teacher_folder else ("network", "student"):
+        if (network := getattr(preset, name)) is None:
+            continue
+        halvings = len(network.channels) - 1
+        if any(side % 2**halvings for side in shape[1:]):
+            raise UsageError(
+                f"{name} halves images {halvings} times, and {shape[1]} x {shape[2]} pixels are not multiples of "
+                f"{2**halvings}: use a different --image-size or {name}.channels"
+            )
+        with _building(name, shape):
+            unet = build_unet(network.unet(shape, classes if preset.conditional else None), 0)
+            denoiser(unet, label)(torch.zeros(1, *shape), torch.zeros(1))
+    for name in ("extractor", "judge"):
+        if (extractor := getattr(preset, name)) is not None:
+            with _building(name, shape):
+                Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=classes))
 
 
-def _check_unet(name: str, network: Network, shape: tuple[int, int, int], classes: int | None) -> None:
-    factor = 2 ** (len(network.channels) - 1)
-    if shape[1] % factor or shape[2] % factor:
-        raise UsageError(
-            f"{name} halves images {len(network.channels) - 1} times, and {shape[1]} x {shape[2]} pixels are not "
-            f"multiples of {factor}: use a different --image-size or {name}.channels"
-        )
-    label = None if classes is None else torch.zeros(1, dtype=torch.int64, device="meta")
+@contextmanager
+def _building(name: str, shape: tuple[int, int, int]) -> Iterator[None]:
     try:
         with torch.device("meta"), torch.no_grad():
-            denoiser(build_unet(network.unet(shape, classes), 0), label)(torch.zeros(1, *shape), torch.zeros(1))
+            yield
     except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} cannot be built for images of {_shape_text(shape)}: {first_line(error)}") from None
-
-
-def _check_classifier(name: str, extractor: Extractor, shape: tuple[int, int, int], classes: int) -> None:
-    try:
-        with torch.device("meta"):
-            Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=classes))
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(f"{name} cannot take images of {_shape_text(shape)}: {first_line(error)}") from None
-
-
-def _shape_text(shape: tuple[int, int, int]) -> str:
-    return "x".join(map(str, shape)) + " (channels, height, width)"
+        text = "x".join(map(str, shape))
+        raise UsageError(
+            f"{name} cannot be built for images of {text} (channels, height, width): {first_line(error)}"
+        ) from None

@@ -15,7 +15,7 @@ from ..diffusion.checkpoint import read_checkpoint, save_rounded
 from ..diffusion.rounding import round_file, rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
-from .run import RUN_FILE, RunFile, base_stage, read_training_run, stage_names
+from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
 __all__ = ["compact"]
@@ -32,7 +32,8 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
     if out.exists():
         raise UsageError(f"{out} already exists: choose another --out")
     with new_folder(out) as folder:
-        finished = [name for name in _needed(run_file, run) if (run / name).is_dir()]
+        superseded = superseded_stages(run_file.preset, run)
+        finished = [name for name in stage_names(run_file.preset) if name not in superseded and (run / name).is_dir()]
         for name in finished:
             _round_stage(run / name, folder / name)
         point = _round_state(run, folder, shard_bytes) or f"after {finished[-1] if finished else 'no stage'}"
@@ -41,15 +42,6 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
         compacted = run_file.model_copy(update={"compacted": (*run_file.compacted, point)})
         write_model(folder / RUN_FILE, compacted)
     return compacted
-
-
-def _needed(run_file: RunFile, run: Path) -> list[str]:
-    """Stages in order, without those between the teacher and a finished base student, which are not read again."""
-    names = list(stage_names(run_file.preset))
-    base, teacher = names.index(base_stage(run_file.preset)), names.index("teacher")
-    if (run / names[base]).is_dir():
-        del names[teacher + 1 : base]
-    return names
 
 
 def _round_stage(stage: Path, path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Where and how a run computes: the device, and the options that only change the speed.
+"""Where and how a run computes: the device, the options that only change the speed, and the random draws.
+
+The draws are keyed by (seed, stage, step), so they are the same in a resumed run and for any number of ranks: each step
+draws for the global batch, in the order of its sample indices, and a rank keeps its own rows.
 
 Half precision is confined to the networks' forward passes (`ComputeContext.autocast`); the schedule, the targets and
 the losses around them are computed in float32. Nothing here waits for the device, so the host can run ahead of it.
@@ -6,6 +9,7 @@ the losses around them are computed in float32. Nothing here waits for the devic
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,9 +21,15 @@ from torch import Tensor, nn
 from ..distributed import current
 from .config import Compute
 
-__all__ = ["ComputeContext"]
+__all__ = ["ComputeContext", "generator"]
 
 Network = TypeVar("Network", bound=nn.Module)
+
+
+def generator(seed: int, stage: str, step: int) -> torch.Generator:
+    """A CPU generator for one step of one stage."""
+    digest = hashlib.sha256(f"{seed}/{stage}/{step}".encode()).digest()
+    return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
 @dataclass(frozen=True)

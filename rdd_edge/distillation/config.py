@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from ..schema import Frozen
 
@@ -21,9 +21,6 @@ METHODS: dict[str, tuple[Term, ...]] = {
     "rdd": ("cfd", "is_p2p", "m_p2p"),
 }
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
 
 class Network(Frozen):
     """The shape of a UNet2DModel; `unet` gives diffusers' own arguments."""
@@ -34,7 +31,7 @@ class Network(Frozen):
     middle_attention: bool = True
     head_channels: int | None = None  # channels per attention head; None: one head
     groups: int = 32  # of group normalisation
-    dropout: NonNegative = 0.0  # of the teacher's training; distillation runs without
+    dropout: NonNegativeFloat = 0.0  # of the teacher's training; distillation runs without
 
     def unet(self, image_shape: tuple[int, int, int], classes: int | None) -> dict[str, Any]:
         """Keyword arguments of UNet2DModel for images (C, H, W)."""
@@ -71,8 +68,8 @@ class ClassifierTraining(Frozen):
 
     epochs: int = Field(ge=1)
     batch: int = Field(ge=2)
-    rate: Positive = 0.1
-    decay: NonNegative = 5e-4
+    rate: PositiveFloat = 0.1
+    decay: NonNegativeFloat = 5e-4
     held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
@@ -85,10 +82,10 @@ class Training(Frozen):
 
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
-    rate: Positive
+    rate: PositiveFloat
     warmup: int = Field(default=0, ge=0)
     cosine: bool = True  # the rate falls to 0; False: it is constant
-    clip: Positive = 1.0  # of the gradient's norm
+    clip: PositiveFloat = 1.0  # of the gradient's norm
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher only: distillation runs without
     flip: bool = False
 
@@ -109,20 +106,20 @@ class Compute(Frozen):
 class Taus(Frozen):
     """Temperatures. `cfd` is by the student's sampling steps, since the paper's differ per fold."""
 
-    cfd: dict[int, Positive] = Field(default={4: 0.9, 2: 1.0, 1: 0.85})
-    relation: Positive = 1.0  # of II_P2P and IS_P2P
-    memory: Positive = 0.1  # of M_P2P
+    cfd: dict[int, PositiveFloat] = Field(default={4: 0.9, 2: 1.0, 1: 0.85})
+    relation: PositiveFloat = 1.0  # of II_P2P and IS_P2P
+    memory: PositiveFloat = 0.1  # of M_P2P
 
 
 class Losses(Frozen):
     """Weights of the terms; a term of weight 0 is not computed. Eq. 10 is cfd 1, is_p2p α, m_p2p β."""
 
-    pd: NonNegative = 0.0
-    cfd: NonNegative = 0.0
-    ii_p2p: NonNegative = 0.0
-    is_p2p: NonNegative = 0.0
-    m_p2p: NonNegative = 0.0
-    lpips: NonNegative = 0.0
+    pd: NonNegativeFloat = 0.0
+    cfd: NonNegativeFloat = 0.0
+    ii_p2p: NonNegativeFloat = 0.0
+    is_p2p: NonNegativeFloat = 0.0
+    m_p2p: NonNegativeFloat = 0.0
+    lpips: NonNegativeFloat = 0.0
 
     @property
     def uses_features(self) -> bool:
@@ -141,7 +138,7 @@ class Memory(Frozen):
     capacity: int = Field(default=20_000, ge=1)  # N_q
     draw: int = Field(default=2048, ge=1)  # V
     per_image: int = Field(default=1, ge=1)  # K
-    head_rate: Positive | None = None  # constant rate of the projection head's Adam; None: the student's initial rate
+    head_rate: PositiveFloat | None = None  # of the projection head's Adam, constant; None: the student's initial rate
 
 
 class Lpips(Frozen):
@@ -152,7 +149,7 @@ class Lpips(Frozen):
     # Side that smaller images are magnified to. None: seven times their own, but at most 224, which is the size that
     # Song et al. (2023) use for CIFAR-10, and at least the 32 that the networks need.
     size: int | None = Field(default=None, ge=32)
-    weight: NonNegative = 1.0
+    weight: NonNegativeFloat = 1.0
 
 
 class Sfddm(Frozen):
@@ -161,7 +158,7 @@ class Sfddm(Frozen):
     steps: int = Field(ge=1)  # T′
     subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: evenly spaced
     start: Literal["teacher", "random"] = "teacher"  # initial weights of the student
-    hidden: NonNegative = 1.0  # weight of the hidden map's term
+    hidden: NonNegativeFloat = 1.0  # weight of the hidden map's term
 
     @model_validator(mode="after")
     def _check(self) -> Sfddm:
@@ -189,8 +186,8 @@ class Preset(Frozen):
     pd: Training
     pd_late: bool = False  # PD below base_steps trains as above it, and twice as long at 2 and 1 steps (see halving)
     terms: tuple[Term, ...] = Field(default=METHODS["rdd"], min_length=1)  # of the loss below base_steps
-    alpha: NonNegative = 1.0  # weight of IS_P2P, and of II_P2P in its place
-    beta: NonNegative = 0.1  # weight of M_P2P
+    alpha: NonNegativeFloat = 1.0  # weight of IS_P2P, and of II_P2P in its place
+    beta: NonNegativeFloat = 0.1  # weight of M_P2P
     taus: Taus = Taus()
     memory: Memory = Memory()
     lpips: Lpips = Lpips()

@@ -32,27 +32,26 @@ class DivergenceGuard:
         for name, number in numbers.items():
             if number is None:
                 continue
-            recent = self._recent.setdefault(name, deque(maxlen=MEMORY))
+            recent, reason = self._recent.setdefault(name, deque(maxlen=MEMORY)), None
             if not math.isfinite(number):
-                raise self._error(index, f"{name} is {number}")
-            if _may_explode(name, numbers) and len(recent) == MEMORY and number > EXPLODED * max(recent) > 0:
-                raise self._error(index, f"{name} is {number:.3g}, over a thousand times its recent values")
+                reason = f"{name} is {number}"
+            elif _may_explode(name, numbers) and len(recent) == MEMORY and number > EXPLODED * max(recent) > 0:
+                reason = f"{name} is {number:.3g}, over a thousand times its recent values"
+            if reason:
+                raise TrainingError(
+                    f"stage {self.stage} diverged at step {index}: {reason}; the last good state is kept: lower the "
+                    "learning rate"
+                )
             if remember:
                 recent.append(number)
         return numbers
-
-    def _error(self, index: int, reason: str) -> TrainingError:
-        return TrainingError(
-            f"stage {self.stage} diverged at step {index}: {reason}; the last good state is kept: lower the "
-            "learning rate"
-        )
 
 
 def _may_explode(name: str, numbers: Mapping[str, float | None]) -> bool:
     """Whether a rise of this value is an error.
 
-    Not that of a sum of terms, which jumps when a term joins, nor that of a gradient's norm, which may have been close
-    to zero near the end of a run.
+    Sums of terms are exempt because they jump when a term joins, and norms of gradients because they may be close to
+    zero near the end of a run.
     """
     if name == "loss":
         return not any(key.endswith("_grad_norm") for key in numbers)

@@ -13,7 +13,7 @@ import json
 import math
 import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,35 +23,7 @@ from ..drawing.grid import grid_png
 from ..errors import CorruptError
 from ..files import storage_errors, write_bytes
 
-__all__ = ["Log", "RunLog", "SilentLog", "stage_seconds"]
-
-
-class Log(Protocol):
-    """Receives the logged values; `loss` is the latest."""
-
-    loss: float | None
-
-    def write(self, index: int, values: dict[str, float | None]) -> None: ...
-
-    def draw(self, index: int, images: NDArray[np.uint8]) -> None:
-        """Write images (N, H, W, 1 or 3) as a grid."""
-        ...
-
-    def close(self) -> None: ...
-
-
-class SilentLog:
-    """The log of the ranks that do not write."""
-
-    def __init__(self) -> None:
-        self.loss: float | None = None
-
-    def write(self, index: int, values: dict[str, float | None]) -> None:
-        self.loss = values.get("loss")
-
-    def draw(self, index: int, images: NDArray[np.uint8]) -> None: ...
-
-    def close(self) -> None: ...
+__all__ = ["RunLog", "stage_seconds"]
 
 
 class RunLog:
@@ -59,7 +31,6 @@ class RunLog:
 
     def __init__(self, run: Path, stage: str, done: int, tensorboard: bool) -> None:
         self.path = run / "logs" / f"{stage}.jsonl"
-        self.loss: float | None = None
         with storage_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = []
@@ -70,7 +41,6 @@ class RunLog:
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
     def write(self, index: int, values: dict[str, float | None]) -> None:
-        self.loss = values.get("loss")
         with storage_errors(self.path), self.path.open("a") as file:
             file.write(json.dumps({"step": index, **values}) + "\n")
             seconds = self._seconds_before + time.monotonic() - self._began
@@ -81,10 +51,14 @@ class RunLog:
                     self._board.add_scalar(name, value, index)
 
     def draw(self, index: int, images: NDArray[np.uint8]) -> None:
+        """Write images (N, H, W, 1 or 3) as a grid."""
+        from PIL import Image
+
         content = grid_png(images)
         write_bytes(self.path.with_name(f"{self.path.stem}-{index:08d}.png"), content)
         if self._board is not None:
-            self._board.add_image("samples", _rgb(content), index, dataformats="HWC")
+            rgb = Image.open(io.BytesIO(content)).convert("RGB")  # TensorBoard does not show transparency
+            self._board.add_image("samples", np.asarray(rgb), index, dataformats="HWC")
 
     def close(self) -> None:
         if self._board is not None:
@@ -108,13 +82,6 @@ def _board(folder: Path, done: int) -> Any:
         raise CorruptError(f"{folder} is not a folder: move it, --tensorboard writes there")
     with storage_errors(folder):
         return SummaryWriter(str(folder), purge_step=done)
-
-
-def _rgb(png: bytes) -> NDArray[np.uint8]:
-    """Pixels (H, W, 3) of a PNG: TensorBoard does not show transparency."""
-    from PIL import Image
-
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
 
 
 def _step_of(line: str) -> float:

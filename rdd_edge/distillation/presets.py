@@ -163,13 +163,12 @@ def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
 
 def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
     """Values of `Sfddm` from the options. They are validated with the whole preset, after all settings are applied."""
-    if subsequence is None:
-        return Sfddm.model_construct(steps=1 if steps is None else steps).model_dump()
     try:
-        indices = tuple(int(word) for word in subsequence.split(","))
+        phi = None if subsequence is None else tuple(int(word) for word in subsequence.split(","))
     except ValueError:
         raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, e.g. 1,5,20") from None
-    return Sfddm.model_construct(steps=len(indices) if steps is None else steps, subsequence=indices).model_dump()
+    count = steps if steps is not None else len(phi or (1,))
+    return Sfddm.model_construct(steps=count, subsequence=phi).model_dump()
 
 
 def _set(values: dict[str, Any], setting: str) -> None:

@@ -31,11 +31,10 @@ from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from ..schema import Frozen, Sha256
 from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
-from .compute_context import ComputeContext
-from .config import ClassifierTraining, Extractor, Losses, Network, Preset, Sfddm
+from .compute_context import ComputeContext, generator
+from .config import Losses, Network, Preset, Sfddm
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
-from .rng import generator
 from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
@@ -44,7 +43,7 @@ from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
 from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
 
-__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names"]
+__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names", "superseded_stages"]
 
 RUN_FILE = "run.json"
 
@@ -83,6 +82,12 @@ def base_stage(preset: Preset) -> str:
     """The stage that runs with other losses start from."""
     below = preset.base_steps < preset.first_steps or preset.student is not None
     return f"student-{preset.base_steps}" if below and preset.sfddm is None else "teacher"
+
+
+def superseded_stages(preset: Preset, run: Path) -> tuple[str, ...]:
+    """The stages between the teacher and a finished base student, which are not read again."""
+    names, base = stage_names(preset), base_stage(preset)
+    return names[names.index("teacher") + 1 : names.index(base)] if (run / base).is_dir() else ()
 
 
 def distill(
@@ -181,15 +186,14 @@ class _Training:
     def __init__(self, preset: Preset, out: Path, data: ImageSet, context: ComputeContext) -> None:
         self.preset, self.out, self.context = preset, out, context
         self.batches = ImageBatches(data, context)
+        self.common = (self.batches, preset.seed, preset.conditional)  # arguments of every stage that trains a U-Net
         self.image_shape = data.image_shape
         self.classes = None if data.classes is None else len(data.classes)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
-        names = stage_names(self.preset)
-        teacher, base = names.index("teacher"), names.index(base_stage(self.preset))
-        has_base = (self.out / names[base]).is_dir()  # then the students above it are not needed
-        for position, name in enumerate(names):
-            if not ((self.out / name).is_dir() or (has_base and teacher < position < base)):
+        superseded = superseded_stages(self.preset, self.out)
+        for name in stage_names(self.preset):
+            if not ((self.out / name).is_dir() or name in superseded):
                 run_stage(self._stage(name), self.out, options, self.context.device)
             current().barrier()  # the next stage reads what rank 0 has written
             if name == until:
@@ -199,24 +203,18 @@ class _Training:
 
     def _stage(self, name: str) -> Stage:
         p = self.preset
-        if name == "extractor":
-            return self._classifier(name, p.extractor, p.extractor_training)
-        if name == "judge":
-            assert p.judge is not None and p.judge_training is not None
-            return self._classifier(name, p.judge, p.judge_training)
+        if name in ("extractor", "judge"):
+            shape = getattr(p, name).model_dump()
+            config = ExtractorConfig(**shape, image_shape=self.image_shape, classes=self.classes or 0)
+            return ClassifierStage(name, config, getattr(p, f"{name}_training"), self.batches, p.seed)
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
-            unet = self._new_unet(p.network, "teacher/weights")
-            return TeacherStage(unet, p.teacher, self.batches, p.seed, p.conditional)
+            return TeacherStage(self._new_unet(p.network, "teacher/weights"), p.teacher, *self.common)
         if p.sfddm:
             return self._single_fold(p.sfddm)
         steps = int(name.removeprefix("student-"))
         return self._smaller(p.student) if p.student and steps == p.first_steps else self._halving(steps)
-
-    def _classifier(self, name: str, shape: Extractor, training: ClassifierTraining) -> ClassifierStage:
-        config = ExtractorConfig(**shape.model_dump(), image_shape=self.image_shape, classes=self.classes or 0)
-        return ClassifierStage(name, config, training, self.batches, self.preset.seed)
 
     def _conversion(self, folder: Path) -> MatchStage:
         """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
@@ -224,7 +222,7 @@ class _Training:
         unet = foreign.checkpoint.load().to(self.context.device).requires_grad_(False)
         return MatchStage(
             "teacher", partial(foreign_denoiser, unet, foreign.schedule), foreign.checkpoint.load(),
-            p.conversion or p.pd, self.batches, p.seed, p.conditional, grid=None, role="teacher", method="conversion",
+            p.conversion or p.pd, *self.common, grid=None, role="teacher", method="conversion",
         )  # fmt: skip
 
     def _smaller(self, network: Network) -> MatchStage:
@@ -233,8 +231,7 @@ class _Training:
         teacher = read_checkpoint(self.out / "teacher").load().to(self.context.device).requires_grad_(False)
         return MatchStage(
             f"student-{p.first_steps}", partial(denoiser, teacher), self._new_unet(network, "student/weights"),
-            p.student_training or p.pd, self.batches, p.seed, p.conditional,
-            grid=p.first_steps, role="student", method="match",
+            p.student_training or p.pd, *self.common, grid=p.first_steps, role="student", method="match",
         )  # fmt: skip
 
     def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
@@ -246,20 +243,17 @@ class _Training:
             student = build_unet(arguments, self._seed("student/weights"))
         else:
             student = teacher.load()
-        return SfddmStage(
-            teacher.load(), student, student_times(p, sfddm), sfddm.hidden, p.distillation, self.batches, p.seed,
-            p.conditional,
-        )  # fmt: skip
+        times = student_times(p, sfddm)
+        return SfddmStage(teacher.load(), student, times, sfddm.hidden, p.distillation, *self.common)
 
     def _halving(self, steps: int) -> HalvingStage:
         """The student of `steps` steps, starting from the weights of its teacher of twice as many."""
         p = self.preset
         teacher = self.out / ("teacher" if 2 * steps == p.first_steps and p.student is None else f"student-{2 * steps}")
-        by_pd = steps >= p.base_steps
+        method, losses = ("pd", Losses(pd=1.0)) if steps >= p.base_steps else (p.method, p.losses)
         return HalvingStage(
-            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, "pd" if by_pd else p.method,
-            self._objective(Losses(pd=1.0) if by_pd else p.losses, steps), p.halving(steps), self.batches, p.seed,
-            p.conditional,
+            read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, method,
+            self._objective(losses, steps), p.halving(steps), *self.common,
         )  # fmt: skip
 
     def _objective(self, losses: Losses, steps: int) -> Objective:

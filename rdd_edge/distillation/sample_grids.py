@@ -27,7 +27,7 @@ def is_grid_step(index: int, steps: int) -> bool:
 
 
 def grid_images(stage: DiffusionStage, device: torch.device) -> NDArray[np.uint8]:
-    """Samples (COUNT, H, W, 1 or 3) of the stage's network; of other numbers of channels only the first is shown."""
+    """Samples (COUNT, H, W, 1 or 3) of the stage's network; other channel counts show only the first channel."""
     config: Any = stage.network.config
     size = config.sample_size
     height, width = (size, size) if isinstance(size, int) else size

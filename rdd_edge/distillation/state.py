@@ -14,22 +14,13 @@ from typing import Literal
 import torch
 from pydantic import Field
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import RddEdgeError
 from ..files import new_folder, read_model, sha256_of, write_model
 from ..schema import Frozen, Sha256
 
-__all__ = [
-    "SHARD_BYTES",
-    "load_latest",
-    "modules_tensors",
-    "optimizer_tensors",
-    "prefixed",
-    "restore_optimizer",
-    "save_state",
-    "select",
-]
+__all__ = ["SHARD_BYTES", "load_latest", "optimizer_tensors", "prefixed", "restore_optimizer", "save_state", "select"]
 
 KEPT = 2
 SHARD_BYTES = 1_000_000_000
@@ -60,26 +51,22 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes:
 
 
 def _shards(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[dict[str, Tensor]]:
-    """Tensors packed in order; the shapes of those that are split are added to `shapes`."""
+    """The tensors packed in order; adds the shapes of those that are split to `shapes`."""
     shard: dict[str, Tensor] = {}
     size = 0
-    for name, piece in _pieces(tensors, most, shapes):
-        if shard and size + piece.nbytes > most:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = piece.detach().cpu().contiguous()
-        size += piece.nbytes
-    yield shard
-
-
-def _pieces(tensors: dict[str, Tensor], most: int, shapes: dict[str, tuple[int, ...]]) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in tensors.items():
-        if tensor.nbytes <= most:
-            yield name, tensor
-            continue
-        shapes[name] = tuple(tensor.shape)
-        for number, piece in enumerate(torch.split(tensor.detach().reshape(-1), max(1, most // tensor.element_size()))):
-            yield f"{name}#{number}", piece
+        pieces = {name: tensor}
+        if tensor.nbytes > most:
+            shapes[name] = tuple(tensor.shape)
+            flat = torch.split(tensor.reshape(-1), max(1, most // tensor.element_size()))
+            pieces = {f"{name}#{number}": piece for number, piece in enumerate(flat)}
+        for key, piece in pieces.items():
+            if shard and size + piece.nbytes > most:
+                yield shard
+                shard, size = {}, 0
+            shard[key] = piece.detach().cpu().contiguous()
+            size += piece.nbytes
+    yield shard
 
 
 def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], list[str]] | None:
@@ -127,20 +114,11 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
 
     A fused optimizer steps through the memory of parameter and moments together, without looking at their strides.
     """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         index, key = name.split(".", 1)
-        state.setdefault(int(index), {})[key] = tensor
+        parameter = parameters[int(index)]
+        same_shape = tensor.shape == parameter.shape
+        state.setdefault(int(index), {})[key] = torch.empty_like(parameter).copy_(tensor) if same_shape else tensor
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    for parameter, entry in optimizer.state.items():
-        for key, value in entry.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.stride() != parameter.stride():
-                entry[key] = torch.empty_like(parameter).copy_(value)
-
-
-def modules_tensors(modules: dict[str, nn.Module]) -> dict[str, Tensor]:
-    """Parameters and buffers of named modules, as NAME.KEY."""
-    result: dict[str, Tensor] = {}
-    for name, module in modules.items():
-        result |= prefixed(name, dict(module.state_dict()))
-    return result

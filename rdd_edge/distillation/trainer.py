@@ -20,7 +20,7 @@ import torch
 from ..console import reporter
 from ..distributed import current
 from .guard import DivergenceGuard
-from .logs import Log, RunLog, SilentLog
+from .logs import RunLog
 from .sample_grids import grid_images, is_grid_step
 from .stages.base import DiffusionStage, Stage
 from .state import SHARD_BYTES, load_latest, save_state
@@ -57,10 +57,10 @@ def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.de
     ranks, folder = current(), run / ".state" / stage.name
     done = _resume(stage, folder)
     ranks.barrier()  # no rank writes while another still reads
-    log: Log = RunLog(run, stage.name, done, options.tensorboard) if ranks.is_main else SilentLog()
+    log = RunLog(run, stage.name, done, options.tensorboard) if ranks.is_main else None
     guard = DivergenceGuard(stage.name)
     reporter().begin(stage.name, stage.steps, done, "steps")
-    draws_grids, saved = options.tensorboard and ranks.is_main, time.monotonic()
+    loss, saved = None, time.monotonic()
     for index in range(done, stage.steps):
         logged = index % LOG_STEPS == 0 or index == stage.steps - 1
         # Several ranks agree on what to do at logged steps only: anything more often would cost synchronisation.
@@ -72,21 +72,23 @@ def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.de
         if values is not None:
             numbers = guard.check(index, values, remember=logged)
             if logged:
+                loss = numbers.get("loss")
+            if log and logged:
                 log.write(index, numbers)
-        if draws_grids and isinstance(stage, DiffusionStage) and is_grid_step(index, stage.steps):
+        if log and options.tensorboard and isinstance(stage, DiffusionStage) and is_grid_step(index, stage.steps):
             log.draw(index, grid_images(stage, device))
-        reporter().advance(index + 1, log.loss)
+        reporter().advance(index + 1, loss)
         if save:
-            if ranks.is_main:
+            if log:
                 save_state(folder, index + 1, stage.state(), options.shard_bytes)
             saved = time.monotonic()
             if late and index + 1 < stage.steps:
                 ranks.barrier()
                 raise OutOfTime(f"stopped in stage {stage.name} after {index + 1} of {stage.steps} steps")
-    if ranks.is_main:
+    if log:
         stage.finish(run / stage.name)
         shutil.rmtree(folder, ignore_errors=True)
-    log.close()
+        log.close()
     reporter().end()
 
 

@@ -48,7 +48,7 @@ BAD: dict[str, tuple[Preset, ImageSet | None, type[RddEdgeError], str]] = {
         tiny("network.groups=5"), None, UsageError, r"network cannot be built for images of 1x8x8 .*num_channels",
     ),
     "an extractor deeper than the images": (
-        tiny("extractor.widths=[1,1,1,1,1]"), None, UsageError, r"extractor cannot take images of 1x8x8 .*too small",
+        tiny("extractor.widths=[1,1,1,1,1]"), None, UsageError, r"extractor cannot be built .*1x8x8 .*too small",
     ),
     "a queue smaller than what is drawn": (
         tiny("memory.draw=31"), None, UsageError, "memory.draw is 31 and memory.capacity 30",

@@ -5,7 +5,7 @@ import torch
 from tiny import Killed, KilledAt, as_rank, tiny, train, weights
 
 from rdd_edge.diffusion.network import build_unet, denoiser
-from rdd_edge.distillation.compute_context import ComputeContext
+from rdd_edge.distillation.compute_context import ComputeContext, generator
 from rdd_edge.distillation.config import Compute
 from rdd_edge.distillation.guard import DivergenceGuard
 from rdd_edge.distillation.presets import PRESETS, resolve
@@ -106,8 +106,6 @@ def test_the_presets_networks_have_the_papers_size(name, side, millions):
 
 
 def test_noise_drawn_on_the_device_is_the_same_for_any_number_of_processes_and_leaves_other_draws_alone():
-    from rdd_edge.distillation.rng import generator
-
     def drawn(rank: int, size: int, on: bool) -> torch.Tensor:
         context = ComputeContext(torch.device("cpu"), Compute(device_noise=on))
         with as_rank(rank, size):

@@ -24,39 +24,32 @@ SOURCES = {
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
 }
-# Channels of the last convolution before each tap; the tap is the ReLU after it.
-TAPS = {"vgg": (64, 128, 256, 512, 512), "alex": (64, 192, 384, 256, 256)}
-CONVOLUTIONS = (2, 2, 3, 3, 3)  # of VGG-16 in each block, which ends with a tap
+# torchvision's `features` up to the last tap: (channels, kernel, stride, padding) of a convolution and its ReLU, or the
+# window of a max-pooling of stride 2. From Simonyan and Zisserman 2015 (configuration D) and Krizhevsky 2014.
+LAYERS: dict[str, tuple[tuple[int, int, int, int] | int, ...]] = {
+    "vgg": (
+        *[(64, 3, 1, 1)] * 2, 2, *[(128, 3, 1, 1)] * 2, 2, *[(256, 3, 1, 1)] * 3, 2, *[(512, 3, 1, 1)] * 3, 2,
+        *[(512, 3, 1, 1)] * 3,
+    ),
+    "alex": ((64, 11, 4, 2), 3, (192, 5, 1, 2), 3, (384, 3, 1, 1), (256, 3, 1, 1), (256, 3, 1, 1)),
+}  # fmt: skip
+TAPPED = {"vgg": (3, 8, 15, 22, 29), "alex": (1, 4, 7, 9, 11)}  # indices of the ReLUs whose maps are compared
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # as in the package, for images in [-1, 1]
 EPSILON = 1e-10
 LEAST, MAGNIFIED, MOST = 32, 7, 224
 
 
-def _vgg() -> nn.Sequential:
-    """torchvision's vgg16().features up to relu5_3 (Simonyan and Zisserman 2015, configuration D)."""
+def _backbone(network: str) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
-    for level, (width, count) in enumerate(zip(TAPS["vgg"], CONVOLUTIONS, strict=True)):
-        layers += [nn.MaxPool2d(2, 2)] if level else []
-        for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+    for layer in LAYERS[network]:
+        if isinstance(layer, int):
+            layers.append(nn.MaxPool2d(layer, 2))
+        else:
+            width, kernel, stride, padding = layer
+            layers += [nn.Conv2d(channels, width, kernel, stride, padding), nn.ReLU()]
             channels = width
     return nn.Sequential(*layers)
-
-
-def _alex() -> nn.Sequential:
-    """torchvision's alexnet().features up to its last ReLU (Krizhevsky 2014)."""
-    a, b, c, d, e = TAPS["alex"]
-    return nn.Sequential(
-        nn.Conv2d(3, a, 11, stride=4, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(a, b, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2),
-        nn.Conv2d(b, c, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(c, d, 3, padding=1), nn.ReLU(),
-        nn.Conv2d(d, e, 3, padding=1), nn.ReLU(),
-    )  # fmt: skip
-
-
-TAPPED = {"vgg": (3, 8, 15, 22, 29), "alex": (1, 4, 7, 9, 11)}  # indices of the ReLUs in torchvision's `features`
 
 
 class PerceptualDistance(nn.Module):
@@ -72,8 +65,9 @@ class PerceptualDistance(nn.Module):
         """network: vgg or alex.  size: as in config.Lpips."""
         super().__init__()
         self.network, self.size = network, size
-        self.features = {"vgg": _vgg, "alex": _alex}[network]()
-        self.weights = nn.ParameterList(torch.zeros(channels) for channels in TAPS[network])
+        self.features = _backbone(network)
+        widths = [int(self.features[tap - 1].out_channels) for tap in TAPPED[network]]  # type: ignore[arg-type]
+        self.weights = nn.ParameterList(torch.zeros(width) for width in widths)
         self.register_buffer("shift", torch.tensor(SHIFT).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("scale", torch.tensor(SCALE).view(1, 3, 1, 1), persistent=False)
 

@@ -13,19 +13,7 @@ from . import functional as losses
 from .lpips import PerceptualDistance
 from .pixel_queue import PixelQueue
 
-__all__ = ["Objective", "ProjectionHead"]
-
-
-class ProjectionHead(nn.Sequential):
-    """1x1 conv, BatchNorm, ReLU, 1x1 conv, all as wide as the maps; discarded after training."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, channels, 1, bias=False),  # batch norm would cancel a bias
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 1),
-        )
+__all__ = ["Objective"]
 
 
 class Objective:
@@ -40,7 +28,7 @@ class Objective:
         self.tau_cfd = taus.cfd.get(student_steps, 1.0)
         self.extractor = extractor
         self.queue: PixelQueue | None = None
-        self.head: ProjectionHead | None = None
+        self.head: nn.Module | None = None
 
     def prepare(self, channels: int, seed: int) -> None:
         """Create the queue and the head for feature maps of `channels`, if M_P2P is among the terms."""
@@ -48,7 +36,12 @@ class Objective:
             self.queue = PixelQueue(self.memory.capacity, channels, self.context)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                self.head = ProjectionHead(channels).to(self.context.device)
+                self.head = nn.Sequential(  # discarded after training
+                    nn.Conv2d(channels, channels, 1, bias=False),  # batch norm would cancel a bias
+                    nn.BatchNorm2d(channels),
+                    nn.ReLU(),
+                    nn.Conv2d(channels, channels, 1),
+                ).to(self.context.device)
 
     def compute(
         self, student: Tensor, target: Tensor, weight: Tensor, rng: torch.Generator, batch: int

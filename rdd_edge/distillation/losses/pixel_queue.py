@@ -25,7 +25,7 @@ class PixelQueue:
     def push(self, maps: Tensor, per_image: int, generator: torch.Generator) -> None:
         """Append `per_image` pixels of each teacher map, drawn at random without repetition.
 
-        maps: (N, C, h, w).  Of a map with fewer pixels all are appended.
+        maps: (N, C, h, w).  If a map has fewer pixels, all of them are appended.
         """
         pixels = unit_pixels(maps.detach())  # (N, A, C)
         n, a, c = pixels.shape
@@ -45,8 +45,7 @@ class PixelQueue:
         return {"entries": self.entries, "pushed": torch.tensor(self.pushed)}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """A state without the queue leaves it empty; it fills again."""
-        if not state:
-            return
-        self.entries.copy_(state["entries"])
-        self.pushed = int(state["pushed"])
+        """Restore the queue; it stays empty if a compacted state left it out."""
+        if state:
+            self.entries.copy_(state["entries"])
+            self.pushed = int(state["pushed"])

@@ -19,10 +19,10 @@ from ...diffusion.schedule import add_noise
 from ...distributed import current
 from ..batches import ImageBatches
 from ..collectives import all_sum
+from ..compute_context import generator
 from ..config import Training
 from ..optimizer import Optimizer
-from ..rng import generator
-from ..state import modules_tensors, prefixed, select
+from ..state import prefixed, select
 
 __all__ = ["MOST_STEPS", "Batch", "DiffusionStage", "Stage", "Values", "frozen_copy"]
 
@@ -79,9 +79,9 @@ class DiffusionStage(ABC):
     ) -> None:  # fmt: skip
         self.name, self.steps, self.training, self.data = name, training.steps, training, data
         self.seed, self.conditional, self.context = seed, conditional, data.context
-        self.networks, first = networks, next(iter(networks.values()))
+        self.networks, first = nn.ModuleDict(networks), next(iter(networks.values()))
         self.network = self.context.prepare(first).eval()  # switches dropout off: distillation runs without
-        self.optimizer = Optimizer((p for network in networks.values() for p in network.parameters()), training)
+        self.optimizer = Optimizer(self.networks.parameters(), training)
 
     @abstractmethod
     def draw_times(self, rng: torch.Generator) -> Tensor:
@@ -134,7 +134,7 @@ class DiffusionStage(ABC):
         return sample(denoiser(frozen_copy(self.network, self.weights()), label), z, steps)
 
     def state(self) -> dict[str, Tensor]:
-        return modules_tensors(self.networks) | prefixed("optimizer", self.optimizer.tensors())
+        return {**self.networks.state_dict(), **prefixed("optimizer", self.optimizer.tensors())}
 
     def load(self, state: dict[str, Tensor]) -> None:
         for name, network in self.networks.items():

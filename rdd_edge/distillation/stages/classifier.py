@@ -13,12 +13,10 @@ from ...distributed import current
 from ...metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from ..auto_augment import auto_augment
 from ..batches import ImageBatches
-from ..collectives import all_sum, sum_gradients
-from ..compute_context import ComputeContext
+from ..collectives import all_sum, sum_gradients, synchronize_batch_norm
+from ..compute_context import ComputeContext, generator
 from ..config import ClassifierTraining
-from ..rng import generator
-from ..state import modules_tensors, optimizer_tensors, prefixed, restore_optimizer, select
-from ..sync_batch_norm import synchronize_batch_norm
+from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Values
 
 __all__ = ["ClassifierStage", "augment"]
@@ -112,7 +110,7 @@ class ClassifierStage:
 
     def state(self) -> dict[str, Tensor]:
         return {
-            **modules_tensors({"model": self.model}),
+            **prefixed("model", self.model.state_dict()),
             **prefixed("best", self.best),
             **prefixed("optimizer", optimizer_tensors(self.optimizer)),
             "best_accuracy": self.best_accuracy,

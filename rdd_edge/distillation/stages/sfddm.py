@@ -12,8 +12,8 @@ from ...diffusion.network import denoiser
 from ...diffusion.subsequence import own_times, sample_subsequence
 from ..batches import ImageBatches
 from ..collectives import all_sum
+from ..compute_context import generator
 from ..config import Training
-from ..rng import generator
 from .base import Batch, DiffusionStage, Values, frozen_copy
 
 __all__ = ["SfddmStage", "with_hidden"]

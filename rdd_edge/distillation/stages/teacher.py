@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from ...diffusion.schedule import snr_weight
 from ...distributed import current
 from ..batches import ImageBatches
+from ..compute_context import generator
 from ..config import Training
 from ..losses.functional import pd_loss
-from ..rng import generator
 from ..state import prefixed, select
 from .base import Batch, DiffusionStage, Values, uniform_times
 
@@ -27,7 +27,7 @@ class TeacherStage(DiffusionStage):
     def __init__(self, unet: nn.Module, training: Training, data: ImageBatches, seed: int, conditional: bool) -> None:
         super().__init__("teacher", {"unet": unet}, training, data, seed, conditional)
         self.network.train()
-        # A U-Net has no buffers that count, so the average spans its whole state.
+        # A U-Net has no integer buffers, so its whole state is averaged.
         tensors = self.network.state_dict()
         self.ema = {name: value.clone() for name, value in tensors.items()}
         self._averaged = [self.ema[name] for name in tensors], list(tensors.values())
