@@ -45,6 +45,11 @@ class Samples(Frozen):
     floats: Count
     f32_sha256: Sha256 | None
 
+    @property
+    def noise(self) -> dict[str, int]:
+        """Seed, number and shape, which two runs of the same noise have in common."""
+        return self.model_dump(include={"seed", "count", "height", "width", "channels"})
+
 
 MEASURED = (
     "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
