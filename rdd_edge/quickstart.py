@@ -35,11 +35,17 @@ PLAN = Plan(performance=QUICK, accuracy=AccuracyPlan(samples=SAMPLES, floats=256
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
     """Run every step under the folder `out`. Finished steps stay if a later one raises."""
     start = time.monotonic()
+    from .diffusion.sampling import sample_images
+    from .distillation.run import distill
+    from .drawing.grid import save_grid
     from .evaluation.sources import evaluation_sources
+    from .reporting.report import report
 
     run, bundles, benches = out / "run", out / "bundles", out / "bench"
-    _train(run, preset)
-    _draw(run, out / "student.png")
+    console.print(f"Training a one-step student on {preset.data} in {run}")
+    with ConsoleReporter():
+        distill(preset, run)
+    save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out / "student.png")
     real, judge = evaluation_sources(run, None, None)
     _evaluate(run, preset, real, judge)
     for target, precisions in BUNDLES.items():
@@ -50,25 +56,10 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
         _bench(run if name == "server" else bundles / name, benches / name, plan)
     for name in names[1:]:
         _score(benches / name, benches / "server", real, judge)
-    _report([benches / name for name in names], out / "report.html")
+    report([benches / name for name in names], out / "report.html", baseline=benches / "server")
     console.print(f"Done in {(time.monotonic() - start) / 60:.1f} minutes.")
     console.print(f"Samples of the student: {out / 'student.png'}")
     console.print(f"Report:                 {out / 'report.html'}")
-
-
-def _train(run: Path, preset: Preset) -> None:
-    from .distillation.run import distill
-
-    console.print(f"Training a one-step student on {preset.data} in {run}")
-    with ConsoleReporter():
-        distill(preset, run)
-
-
-def _draw(run: Path, out: Path) -> None:
-    from .diffusion.sampling import sample_images
-    from .drawing.grid import save_grid
-
-    save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out)
 
 
 def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
@@ -115,9 +106,3 @@ def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
     scores = score(bench, server, real.images, judge, bench / SCORES)
     for line in scores.lines():
         console.print(f"{bench.name:<12} {line}")
-
-
-def _report(benches: list[Path], out: Path) -> None:
-    from .reporting.report import report
-
-    report(benches, out, baseline=benches[0])

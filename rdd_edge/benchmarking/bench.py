@@ -15,9 +15,8 @@ from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, write_model
 from ..targets.base import ExportSpec
 from .connection import SSH, Destination
-from .facts import Facts
 from .isolation import Request, in_child
-from .record import SERVER, RunRecord, this_machine
+from .record import SERVER, Facts, RunRecord, this_machine
 from .run import PLAN, RECORD, SAMPLES
 from .ssh import bench_over_ssh
 

@@ -102,7 +102,7 @@ def in_child(request: Request, folder: Path, stall_seconds: float = STALL_SECOND
     write_model(folder / "request.json", request)
     command = [sys.executable, "-m", "rdd_edge.benchmarking.worker", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
-    code = supervise(command, environment, folder, stall_seconds)
+    code = supervise(command, environment, folder, stall_seconds, show=request.job == "bench")
     path = folder / "outcome.json"
     if code is None or not path.is_file():
         raise ArtifactError(_death(request, folder, code, stall_seconds))
@@ -112,9 +112,12 @@ def in_child(request: Request, folder: Path, stall_seconds: float = STALL_SECOND
     return outcome
 
 
-def supervise(command: list[str], environment: dict[str, str], folder: Path, stall_seconds: float) -> int | None:
+def supervise(
+    command: list[str], environment: dict[str, str], folder: Path, stall_seconds: float, *, show: bool = True
+) -> int | None:
     """Wait for a command, its output kept in folder/output.
 
+    show: report the command's stages; those of an artifact that an export runs would replace the export's own.
     Returns the exit code, negative for a signal, or None for a command that stalled and was killed. The child holds the
     other end of a pipe as its standard input, so that it can end when this process does.
     """
@@ -133,7 +136,8 @@ def supervise(command: list[str], environment: dict[str, str], folder: Path, sta
                     now = _progress(folder)
                     if now != progress:
                         progress, since = now, time.monotonic()
-                        show_stage(*progress)
+                        if show:
+                            show_stage(*progress)
                 if time.monotonic() - since > stall_seconds:
                     return None
         finally:

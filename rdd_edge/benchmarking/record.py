@@ -15,8 +15,8 @@ from ..schema import Bytes, Count, Frozen, Instant, Milliseconds, Name, Sha256, 
 from ..targets.base import Runtime
 
 __all__ = [
-    "SERVER", "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary", "Transfers",
-    "summary", "this_machine",
+    "SERVER", "Condition", "Device", "Facts", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary",
+    "Transfers", "summary", "this_machine",
 ]  # fmt: skip
 
 SERVER = "server"  # in place of a target's name: the student itself in PyTorch
@@ -44,6 +44,11 @@ class Samples(Frozen):
     u8_sha256: Sha256
     floats: Count
     f32_sha256: Sha256 | None
+
+    @property
+    def noise(self) -> dict[str, int]:
+        """Seed, number and shape, which two runs of the same noise have in common."""
+        return self.model_dump(include={"seed", "count", "height", "width", "channels"})
 
 
 MEASURED = (
@@ -78,6 +83,25 @@ class OperatorTime(Frozen):
     kind: Text  # operator type, e.g. Conv
     milliseconds: Milliseconds  # mean per inference
     backend: Text | None  # that ran it: a provider, a delegate, cpu, cuda; None: not reported
+
+
+class Facts(Frozen):
+    """The part of a record that only the process which ran the artifact knows."""
+
+    runtime: Runtime | None
+    build_ms: Milliseconds | None
+    load_ms: Milliseconds | None
+    second_load_ms: Milliseconds | None
+    first_inference_ms: Milliseconds | None
+    latency_ms: tuple[Milliseconds, ...] | None
+    transfers: Transfers | None
+    peak_memory_bytes: Bytes | None
+    conditions: tuple[Condition, ...] | None
+    power_mode: Text | None
+    clocks_locked: bool | None
+    operators: tuple[OperatorTime, ...] | None
+    samples: Samples | None
+    missing: dict[Text, Text]
 
 
 class RunRecord(Frozen):

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from ..errors import RddEdgeError, first_line
 from ..files import storage_errors, write_bytes, write_model
 from ..portable.runner import Runner
-from ..portable.timing import run_batches
+from ..portable.timing import Work, run_batches, run_benchmark
 from ..targets import load_target
 from ..targets.base import ExportSpec
-from .facts import bench_runner
 from .isolation import Outcome, Request
-from .record import SERVER
+from .record import SERVER, Facts
 
 __all__ = ["ProgressFile", "main"]
 
@@ -68,7 +67,9 @@ def _work(folder: Path) -> Outcome:
     write_model(folder / "runtime.json", runner.runtime)
     if request.job == "bench":
         assert request.plan is not None
-        bench_runner(runner, request.spec, request.plan, folder, report)
+        work = Work.from_plan(request.spec.input_shape, request.spec.classes, request.plan.model_dump())
+        facts = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
+        write_model(folder / "facts.json", Facts.model_validate(facts))
         return Outcome(status="done")
     z = np.load(folder / "z.npy", allow_pickle=False)
     label = np.load(folder / "label.npy", allow_pickle=False) if (folder / "label.npy").is_file() else None

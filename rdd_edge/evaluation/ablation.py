@@ -64,7 +64,7 @@ class Study(Frozen):
 
     def svg(self) -> str:
         """The table as a plot, in a standalone SVG file."""
-        plot = str(curve(self.values, self.distances, self.vary, self.metric))
+        plot = curve(self.values, self.distances, self.vary, self.metric)
         opening, rest = plot.split(">", 1)
         return f'{opening} xmlns="http://www.w3.org/2000/svg">{STYLE}{rest}\n'
 

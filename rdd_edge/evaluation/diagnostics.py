@@ -83,14 +83,15 @@ def _arrangement(
     error = _mse(images, server[:count])
     if count == 0 or error < WRONG_MSE:
         return
-    best = min(_candidates(images, server), key=lambda pair: pair[0])
+    best = min(_candidates(images, server), key=lambda candidate: candidate[0])
     if best[0] > UNDONE * error and student is not None:
         few = min(8, count)
-        near = [s for s in (seed - 1, seed + 1) if 0 <= s < 2**64]
-        others = ((_mse(images[:few], student(s, few)), _seed(s, seed)) for s in near)
-        best = min([best, *others], key=lambda pair: pair[0])
+        for other in (s for s in (seed - 1, seed + 1) if 0 <= s < 2**64):
+            sentence = f"The noise is that of seed {other}; the plan asked for seed {seed}."
+            candidate = _mse(images[:few], student(other, few)), "other seed", sentence
+            best = min(best, candidate, key=lambda candidate: candidate[0])
     if best[0] <= UNDONE * error:
-        yield best[1]
+        yield Diagnosis(name=best[1], sentence=best[2])
     elif _unrelated(images, server[:count]):
         yield Diagnosis(
             name="other noise",
@@ -99,49 +100,28 @@ def _arrangement(
         )
 
 
-def _candidates(images: NDArray[np.float32], server: Images) -> Iterator[tuple[float, Diagnosis]]:
-    """(remaining mean squared error, diagnosis) of each known mistake. server may hold more images than `images`."""
+def _candidates(images: NDArray[np.float32], server: Images) -> Iterator[tuple[float, str, str]]:
+    """(remaining mean squared error, name, sentence) of each known mistake; `server` may hold more images."""
     count, _, _, channels = images.shape
     reference = server[:count]
     if channels <= 4:
         for order in permutations(range(channels)):
             if order != tuple(range(channels)):
-                yield _mse(images, reference[..., list(order)]), _channels(order)
-    yield _mse(images, reference[:, ::-1]), _mirrored("top to bottom")
-    yield _mse(images, reference[:, :, ::-1]), _mirrored("left to right")
+                names = ", ".join(map(str, order))
+                sentence = f"The channels are in the wrong order: they are the server's channels {names}."
+                yield _mse(images, reference[..., list(order)]), "swapped channels", sentence
+    yield _mse(images, reference[:, ::-1]), "mirrored", "The images are mirrored top to bottom."
+    yield _mse(images, reference[:, :, ::-1]), "mirrored", "The images are mirrored left to right."
     if reference.shape[1] == reference.shape[2]:
-        transposed = Diagnosis(name="transposed", sentence="The images' rows and columns are exchanged.")
-        yield _mse(images, reference.transpose(0, 2, 1, 3)), transposed
-    inverted = Diagnosis(name="inverted", sentence="The images are negatives: their sign is inverted.")
-    yield _mse(images, 255 - reference), inverted
+        sentence = "The images' rows and columns are exchanged."
+        yield _mse(images, reference.transpose(0, 2, 1, 3)), "transposed", sentence
+    yield _mse(images, 255 - reference), "inverted", "The images are negatives: their sign is inverted."
     for shift in (-1, 1):
         first, last = max(0, -shift), min(count, len(server) - shift)
         if last > first:
-            yield _mse(images[first:last], server[first + shift : last + shift]), _shifted(shift)
-
-
-def _channels(order: tuple[int, ...]) -> Diagnosis:
-    return Diagnosis(
-        name="swapped channels",
-        sentence=f"The channels are in the wrong order: they are the server's channels {', '.join(map(str, order))}.",
-    )
-
-
-def _mirrored(direction: str) -> Diagnosis:
-    return Diagnosis(name="mirrored", sentence=f"The images are mirrored {direction}.")
-
-
-def _shifted(shift: int) -> Diagnosis:
-    return Diagnosis(
-        name="shifted index",
-        sentence=f"The sample index is off by one: image i is the server's image i {'+' if shift > 0 else '−'} 1.",
-    )
-
-
-def _seed(actual: int, asked: int) -> Diagnosis:
-    return Diagnosis(
-        name="other seed", sentence=f"The noise is that of seed {actual}; the plan asked for seed {asked}."
-    )
+            sign = "+" if shift > 0 else "−"
+            sentence = f"The sample index is off by one: image i is the server's image i {sign} 1."
+            yield _mse(images[first:last], server[first + shift : last + shift]), "shifted index", sentence
 
 
 def _mse(a: NDArray[np.float32], b: Images) -> float:

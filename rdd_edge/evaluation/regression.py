@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarking.record import summary
-from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
+from ..benchmarking.run import SCORES, BenchRun, read_bench_run
 from ..errors import MissingError, ThresholdError, UsageError
-from ..files import read_model, sha256_of
-from .scores import Distance, Scores
+from .scores import Distance, read_scores
 
 __all__ = ["BenchComparison", "Change", "compare_runs"]
 
@@ -103,16 +102,12 @@ def _quality(old: BenchRun, new: BenchRun, limit: float | None) -> list[Change]:
 
 
 def _distance(run: BenchRun, limit: float | None) -> Distance | None:
+    scores = read_scores(run.folder)
+    if limit is None or (scores and scores.distance):
+        return scores.distance if scores else None
     path = run.folder / SCORES
-    if not path.is_file():
-        if limit is None:
-            return None
+    if scores is None:
         raise MissingError(
             f"there is no {path}: create it with rdd-edge evaluate {run.folder} --reference SERVER_BENCH --out {path}"
         )
-    scores = read_model(path, Scores)
-    if scores.record_sha256 != sha256_of(run.folder / RECORD):
-        raise UsageError(f"{path} belongs to another record than the one beside it: evaluate the run again")
-    if scores.distance is None and limit is not None:
-        raise MissingError(f"{path} has no distance: {scores.missing.get('distance', 'no reason given')}")
-    return scores.distance
+    raise MissingError(f"{path} has no distance: {scores.missing.get('distance', 'no reason given')}")

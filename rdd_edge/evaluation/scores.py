@@ -15,10 +15,10 @@ from pydantic import Field
 
 from ..benchmarking.isolation import run_artifact
 from ..benchmarking.record import SERVER
-from ..benchmarking.run import RECORD, BenchRun, read_bench_run
+from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
 from ..console import reporter
-from ..errors import RddEdgeError, UsageError
-from ..files import sha256_of, write_model
+from ..errors import CorruptError, RddEdgeError, UsageError
+from ..files import read_model, sha256_of, write_model
 from ..metrics.bootstrap import influences, paired_interval
 from ..metrics.extractors import Extractor
 from ..metrics.frechet import Statistics, frechet_distance, real_floor
@@ -29,7 +29,7 @@ from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose
 
-__all__ = ["Distance", "Psnr", "Saturation", "Scores", "Worst", "score"]
+__all__ = ["Distance", "Psnr", "Saturation", "Scores", "Worst", "read_scores", "score"]
 
 FLOOR_SEED = 0
 WORST = 8
@@ -143,6 +143,17 @@ def score(
     return scores
 
 
+def read_scores(bench: Path) -> Scores | None:
+    """The scores beside a benchmark run, if there are any. Raises CorruptError for those of another record."""
+    path = bench / SCORES
+    if not path.is_file():
+        return None
+    scores = read_model(path, Scores)
+    if scores.record_sha256 != sha256_of(bench / RECORD):
+        raise CorruptError(f"{path} belongs to another record than the one beside it: evaluate the run again")
+    return scores
+
+
 def _check_comparable(run: BenchRun, server: BenchRun) -> None:
     a, b = run.record, server.record
     if not server.is_server:
@@ -153,9 +164,8 @@ def _check_comparable(run: BenchRun, server: BenchRun) -> None:
         raise UsageError(f"{run.folder} and {server.folder} are of different checkpoints and cannot be compared")
     if a.samples is None:
         return
-    for name in ("seed", "count", "height", "width", "channels"):
-        x, y = getattr(a.samples, name), getattr(b.samples, name)
-        if x != y:
+    for name, x in a.samples.noise.items():
+        if x != (y := b.samples.noise[name]):
             raise UsageError(
                 f"{run.folder} and {server.folder} cannot be compared: the {name} of their samples is {x} and {y}"
             )
@@ -244,10 +254,7 @@ def _features(extractor: Extractor, images: NDArray[np.uint8], name: str) -> NDA
 
 
 def _saturated(images: NDArray[np.uint8]) -> float:
-    total = sum(
-        int(np.sum((part == 0) | (part == 255))) for part in np.array_split(images, max(1, len(images) // 4096))
-    )
-    return total / images.size
+    return (np.count_nonzero(images == 0) + np.count_nonzero(images == 255)) / images.size
 
 
 def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None:

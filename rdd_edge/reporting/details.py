@@ -1,15 +1,30 @@
-"""How a benchmark run came about, in words: the device, its state, and the command that repeats the run."""
+"""Details of a benchmark run: the device and its state, the command that repeats it, and the time by operator."""
 
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import median
 
-from ..benchmarking.record import Condition
+from ..benchmarking.record import Condition, OperatorTime
 from ..benchmarking.run import BenchRun
 from .table import milliseconds
 
-__all__ = ["command", "facts"]
+__all__ = ["KindTime", "by_kind", "command", "facts"]
+
+SHOWN = 10  # kinds of operators
+
+
+@dataclass(frozen=True)
+class KindTime:
+    """All operators of one kind that one backend ran; or, as the last row, all kinds that are not listed."""
+
+    kind: str
+    backend: str | None
+    count: int  # of operators
+    milliseconds: float  # per inference, of all of them
+    fraction: float  # of the time of all operators, 0 … 1
 
 
 def facts(run: BenchRun) -> list[tuple[str, str]]:
@@ -58,10 +73,7 @@ def _transfers(run: BenchRun) -> str | None:
     transfers = run.record.transfers
     if transfers is None or not transfers.to_device_ms:
         return None
-    to_device, from_device = (
-        milliseconds(median(transfers.to_device_ms)),
-        milliseconds(median(transfers.from_device_ms)),
-    )
+    to_device, from_device = (milliseconds(median(ms)) for ms in (transfers.to_device_ms, transfers.from_device_ms))
     return f"{to_device} to the device, {from_device} back (medians, not included in the latency)"
 
 
@@ -75,3 +87,16 @@ def _condition(c: Condition) -> str:
         (c.throttled or None, "throttled"),
     ]
     return f"{c.when}: " + ", ".join(text.format(value) for value, text in values if value is not None)
+
+
+def by_kind(operators: Sequence[OperatorTime], shown: int = SHOWN) -> list[KindTime]:
+    """Kinds in the order of their time, the slowest first; those beyond `shown` are summed in a last row."""
+    groups: dict[tuple[str, str | None], list[float]] = {}
+    for operator in operators:
+        groups.setdefault((operator.kind, operator.backend), []).append(operator.milliseconds)
+    ordered = sorted(groups.items(), key=lambda group: -sum(group[1]))
+    if len(ordered) > shown + 1:
+        rest = [time for _, times in ordered[shown:] for time in times]
+        ordered = [*ordered[:shown], ((f"{len(ordered) - shown} other kinds", None), rest)]
+    total = sum(operator.milliseconds for operator in operators) or 1.0
+    return [KindTime(*group, len(times), sum(times), sum(times) / total) for group, times in ordered]

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..benchmarking.record import Summary, summary
-from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
-from ..errors import CorruptError, UsageError
-from ..evaluation.scores import Distance, Scores
+from ..benchmarking.run import RECORD, BenchRun, read_bench_run
+from ..errors import UsageError
+from ..evaluation.scores import Distance, Scores, read_scores
 from ..files import read_model, sha256_of
 
 __all__ = ["Entry", "read_entries", "reference_of"]
@@ -27,41 +27,34 @@ class Entry:
     def distance(self) -> Distance | None:
         return self.scores.distance if self.scores else None
 
+    def relative_to(self, baseline: Entry | None) -> float | None:
+        """The median latency divided by the baseline's."""
+        return self.stats.median / baseline.stats.median if self.stats and baseline and baseline.stats else None
+
 
 def read_entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:
     """Read benchmark runs and their scores, the server first, then by target and precision.
 
     scores: files of scores of these runs, in place of the scores.json in their folders.
     """
-    by_record: dict[str, tuple[Path, Scores]] = {}
-    for path in scores:
-        given = read_model(path, Scores)
-        by_record[given.record_sha256] = path, given
+    given = {one.record_sha256: (path, one) for path in scores for one in [read_model(path, Scores)]}
     entries = []
     for folder in benches:
-        run, record_sha256 = read_bench_run(folder), sha256_of(folder / RECORD)
-        _, found = by_record.pop(record_sha256, (None, None))
-        if found is None and (folder / SCORES).is_file():
-            found = read_model(folder / SCORES, Scores)
-            if found.record_sha256 != record_sha256:
-                raise CorruptError(
-                    f"{folder / SCORES} belongs to another record than the one beside it: evaluate the run again"
-                )
-        entries.append(Entry(run, found, summary(run.record)))
-    if by_record:
-        path, _ = next(iter(by_record.values()))
+        run = read_bench_run(folder)
+        _, found = given.pop(sha256_of(folder / RECORD), (None, None))
+        entries.append(Entry(run, found or read_scores(folder), summary(run.record)))
+    if given:
+        path, _ = next(iter(given.values()))
         raise UsageError(f"{path} belongs to none of the benchmark runs: evaluate them again, or add its run")
     return sorted(entries, key=lambda e: (not e.run.is_server, e.run.record.target, e.run.record.precision))
 
 
-def reference_of(entry: Entry, runs: Sequence[BenchRun]) -> BenchRun | None:
-    """The server's run of the same student from the same noise, if it is among `runs`."""
-    record = entry.run.record
-    for other in runs:
-        if not other.is_server or entry.run.is_server or record.samples is None or other.record.samples is None:
-            continue
-        keys = ("seed", "count", "height", "width", "channels")
-        same = all(getattr(record.samples, key) == getattr(other.record.samples, key) for key in keys)
-        if same and record.checkpoint_sha256 == other.record.checkpoint_sha256:
-            return other
-    return None
+def reference_of(run: BenchRun, servers: Sequence[BenchRun]) -> BenchRun | None:
+    """The server's run of the same student from the same noise, if it is among `servers`."""
+
+    def student_and_noise(one: BenchRun) -> tuple[str, dict[str, int] | None]:
+        return one.record.checkpoint_sha256, one.record.samples.noise if one.record.samples else None
+
+    if run.is_server or run.record.samples is None:
+        return None
+    return next((server for server in servers if student_and_noise(server) == student_and_noise(run)), None)

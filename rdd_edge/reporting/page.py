@@ -2,83 +2,76 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ..benchmarking.run import BenchRun
 from ..dependencies import import_or_explain
-from .details import command, facts
+from ..drawing.charts import Point, Scale, frontier, histogram, number, over_time, strip
+from ..drawing.grid import difference, grid_png
+from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
+from .details import by_kind, command, facts
 from .entries import Entry, reference_of
-from .figures import Figures, figures, overview
 from .table import COLUMNS, Cell, Notes, cells, distance_text
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
 
 __all__ = ["page"]
 
+SHOWN = 16  # samples of each run
+WORST = 8  # samples that differ most from the server's
+
 
 @dataclass(frozen=True)
-class Section:
-    """One run on the page."""
+class Picture:
+    """A PNG as a data URI. columns: images in a row; None: as many as there are rows."""
 
-    entry: Entry
-    anchor: str
-    figures: Figures
-    facts: list[tuple[str, str]]  # (name, value)
-    reasons: list[tuple[str, str]]  # (field that is missing, reason)
-    command: str
-    plan: str
+    uri: str
+    caption: str
+    alt: str
+    columns: int | None
 
 
-def page(entries: list[Entry], baseline: BenchRun | None) -> str:
+def page(entries: list[Entry], baseline: Entry | None) -> str:
     """The page's HTML."""
+    jinja2 = import_or_explain("jinja2", "a report", "report")
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(str(Path(__file__).parent / "templates")),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     notes = Notes()
-    runs = [*(entry.run for entry in entries), *([baseline] if baseline else [])]
+    servers = [e.run for e in (*entries, *([baseline] if baseline else [])) if e.run.is_server]
     hidden = {"runtime", *([] if baseline else ["relative"])}
-    sections = [
-        Section(
-            entry=entry,
-            anchor=f"run-{i}",
-            figures=figures(entry.run, reference_of(entry, runs)),
-            facts=facts(entry.run),
-            reasons=sorted(entry.run.record.missing.items()),
-            command=command(entry.run),
-            plan=entry.run.plan.model_dump_json(indent=2),
-        )
-        for i, entry in enumerate(entries, 1)
-    ]
     distances = [entry.distance for entry in entries if entry.distance]
     metrics = {distance.metric for distance in distances}
     metric = metrics.pop() if len(metrics) == 1 else None
-    html: str = _environment().get_template("report.html.jinja").render(
-        columns=[column for column in COLUMNS if column.name not in hidden],
-        table=[_narrow(cells(entry.run, entry.scores, entry.stats, baseline, notes)) for entry in entries],
-        sections=sections,
-        notes=notes.texts,
-        frontier=_frontier(entries, metric) if metric else None,
-        metric=metric,
-        floor=distance_text(distances[0].floor) if distances else None,
-        overview=overview([(e.run.title, e.run.record.latency_ms or ()) for e in entries]),
-        baseline=baseline,
-        checkpoints=sorted({e.run.record.checkpoint_sha256 for e in entries}),
-        one_seed=len({e.run.record.samples.seed for e in entries if e.run.record.samples}) == 1,
-        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
-    )  # fmt: skip
-    return html
-
-
-def _frontier(entries: list[Entry], metric: str) -> Markup | None:
-    from ..drawing.charts import Point, frontier
-
     points = [
         Point(entry.stats.median, entry.distance.artifact, entry.run.title, entry.run.is_server)
         for entry in entries
         if entry.stats and entry.distance
     ]
-    return frontier(points, metric) if len(points) > 1 else None
+    html: str = environment.get_template("report.html.jinja").render(
+        columns=[column for column in COLUMNS if column.name not in hidden],
+        table=[_narrow(cells(entry, baseline, notes)) for entry in entries],
+        sections=[_section(entry, reference_of(entry.run, servers)) for entry in entries],
+        notes=notes.texts,
+        frontier=frontier(points, metric) if metric and len(points) > 1 else None,
+        metric=metric,
+        floor=distance_text(distances[0].floor) if distances else None,
+        overview=_overview([(e.run.title, e.run.record.latency_ms) for e in entries if e.run.record.latency_ms]),
+        baseline=baseline.run if baseline else None,
+        checkpoints=sorted({e.run.record.checkpoint_sha256 for e in entries}),
+        one_seed=len({e.run.record.samples.seed for e in entries if e.run.record.samples}) == 1,
+        made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    )  # fmt: skip
+    return html
 
 
 def _narrow(row: dict[str, Cell]) -> dict[str, Cell]:
@@ -87,12 +80,69 @@ def _narrow(row: dict[str, Cell]) -> dict[str, Cell]:
     return row if runtime.note else {**row, "precision": replace(row["precision"], extra=runtime.value)}
 
 
-def _environment() -> Any:
-    jinja2 = import_or_explain("jinja2", "a report", "report")
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(str(Path(__file__).parent / "templates")),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:
+    """What the template shows of one run. server: the server's run from the same noise."""
+    run, times, images = entry.run, entry.run.record.latency_ms, entry.run.images()
+    return {
+        "run": run,
+        "scores": entry.scores,
+        "histogram": histogram(times) if times else None,
+        "over_time": over_time(times) if times else None,
+        "pictures": _pictures(images[:SHOWN], server) if len(images) else [],
+        "worst": _worst(images, server.images()) if server and len(images) else None,
+        "without_reference": len(images) > 0 and server is None and not run.is_server,
+        "kinds": by_kind(run.record.operators or ()),
+        "facts": facts(run),
+        "missing": sorted(run.record.missing.items()),
+        "command": command(run),
+        "plan": run.plan.model_dump_json(indent=2),
+    }
+
+
+def _overview(
+    runs: Sequence[tuple[str, Sequence[float]]],
+) -> tuple[list[tuple[str, str, float]], list[tuple[str, float]]] | None:
+    """The latencies in ms of all runs on one logarithmic axis; None where there are none.
+
+    Returns (title, strip, median in ms) of each run, and (label, percent from the left) of each tick.
+    """
+    if not runs:
+        return None
+    low = min(float(np.percentile(times, 1)) for _, times in runs)
+    high = max(float(np.percentile(times, 99)) for _, times in runs)
+    scale = Scale(low / 1.1, high * 1.1, 0.0, 1000.0, log=True)
+    rows = [(title, strip(times, scale), float(np.median(times))) for title, times in runs]
+    return rows, [(number(tick), scale(tick) / 10.0) for tick in scale.ticks()]
+
+
+def _pictures(images: NDArray[np.uint8], server: BenchRun | None) -> list[Picture]:
+    if server is None:
+        return [_picture(images, "Samples", "grid of samples")]
+    reference = server.images()[: len(images)]
+    amplified, factor = difference(images, reference)
+    caption = f"Difference × {factor}" if amplified.any() else "No difference"
+    return [
+        _picture(reference, "Server", "samples of the server"),
+        _picture(images, "Artifact", "samples of the artifact from the same noise"),
+        _picture(amplified, caption, "absolute difference, amplified"),
+    ]
+
+
+def _worst(images: NDArray[np.uint8], reference: NDArray[np.uint8]) -> Picture | None:
+    """The images with the lowest PSNR as rows of server, artifact and difference."""
+    values = psnr_per_image(images, reference, 255.0)
+    order = [int(i) for i in np.argsort(values, kind="stable")[:WORST] if values[i] < IDENTICAL_DB]
+    if not order:
+        return None
+    a, b = images[order], reference[order]
+    amplified, factor = difference(a, b)
+    decibels = ", ".join(f"{values[i]:.1f}" for i in order)
+    caption = f"Rows: server, artifact, difference × {factor}. PSNR of the 8-bit images: {decibels} dB"
+    alt = "the images that differ most from the server's"
+    return _picture(np.concatenate([b, a, amplified]), caption, alt, len(order))
+
+
+def _picture(images: NDArray[np.uint8], caption: str, alt: str, columns: int | None = None) -> Picture:
+    shown = images if images.shape[3] in (1, 3) else images[..., :1]  # of other images the first channel
+    data = base64.b64encode(grid_png(shown, columns)).decode()
+    return Picture(f"data:image/png;base64,{data}", caption, alt, columns)

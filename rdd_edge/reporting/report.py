@@ -9,20 +9,21 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from ..benchmarking.record import summary
-from ..benchmarking.run import BenchRun, read_bench_run
+from ..benchmarking.run import read_bench_run
 from ..errors import UsageError
 from ..files import write_bytes
+from .details import by_kind, facts
 from .entries import Entry, read_entries
-from .markdown import markdown
-from .operators import by_kind
 from .page import page
+from .table import COLUMNS, Cell, Notes, cells
 
 __all__ = ["Format", "report"]
 
 Format = Literal["html", "md", "json"]
+SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
 
 
 def report(
@@ -43,33 +44,59 @@ def report(
     if out.is_dir():
         raise UsageError(f"{out} is a folder: --out is the file to write")
     entries = read_entries(benches, scores)
-    base = read_bench_run(baseline) if baseline else None
-    if base and not summary(base.record):
-        raise UsageError(f"the baseline {baseline} has no latencies: {base.record.missing['latency_ms']}")
-    writers = {"html": page, "md": markdown, "json": _json}
-    form = form or _form(out)
-    if form not in writers:
-        raise UsageError(f"there is no report format {form!r}: choose from {', '.join(writers)}")
-    write_bytes(out, writers[form](entries, base).encode())
+    base = None
+    if baseline is not None:
+        run = read_bench_run(baseline)
+        base = Entry(run, None, summary(run.record))
+        if base.stats is None:
+            raise UsageError(f"the baseline {baseline} has no latencies: {run.record.missing['latency_ms']}")
+    writers = {"html": page, "md": _markdown, "json": _json}
+    chosen = form or SUFFIXES.get(out.suffix.lower())
+    if chosen is None:
+        raise UsageError(f"{out} has none of the suffixes {', '.join(SUFFIXES)}: rename it, or give --format")
+    if chosen not in writers:
+        raise UsageError(f"there is no report format {chosen!r}: choose from {', '.join(writers)}")
+    write_bytes(out, writers[chosen](entries, base).encode())
 
 
-def _form(out: Path) -> Format:
-    suffixes: dict[str, Format] = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
-    if out.suffix.lower() not in suffixes:
-        raise UsageError(f"{out} has none of the suffixes {', '.join(suffixes)}: rename it, or give --format")
-    return suffixes[out.suffix.lower()]
+def _markdown(entries: list[Entry], baseline: Entry | None) -> str:
+    """For a pull request or a README: the table, its notes, and where each run was made."""
+    notes = Notes()
+    columns = [column for column in COLUMNS if baseline or column.name != "relative"]
+    lines = ["| " + " | ".join(f"{c.title} {c.unit}".strip() for c in columns) + " |"]
+    lines.append("|" + "|".join("---" if c.text else "---:" for c in columns) + "|")
+    for entry in entries:
+        row = cells(entry, baseline, notes)
+        lines.append("| " + " | ".join(_cell(row[c.name]) for c in columns) + " |")
+    lines += ["", *(f"{i}. {_escaped(text)}" for i, text in enumerate(notes.texts, 1))] if notes.texts else []
+    for entry in entries:
+        for diagnosis in entry.scores.diagnoses if entry.scores else ():
+            title, name = _escaped(entry.run.title), _escaped(diagnosis.name)
+            lines += ["", f"**{title}: {name}.** {_escaped(diagnosis.sentence)}"]
+    for entry in entries:
+        details = "; ".join(f"{name}: {value}" for name, value in facts(entry.run))
+        lines += ["", f"**{_escaped(entry.run.title)}** – {_escaped(details)}"]
+    return "\n".join(lines) + "\n"
 
 
-def _json(entries: list[Entry], baseline: BenchRun | None) -> str:
+def _cell(cell: Cell) -> str:
+    return _escaped(cell.value) + (f" [{cell.note}]" if cell.note else "")
+
+
+def _escaped(text: str) -> str:
+    """Text on one line in which neither Markdown nor the HTML inside it sees markup."""
+    return " ".join(text.translate({ord(c): f"&#{ord(c)};" for c in "\\`*_[]<>|#~&"}).split())
+
+
+def _json(entries: list[Entry], baseline: Entry | None) -> str:
     """For scripts: records, statistics and scores, unrounded, without samples and individual times."""
-    base = summary(baseline.record) if baseline else None
-    rows: list[dict[str, Any]] = [
+    rows = [
         {
             "folder": str(entry.run.folder),
             "record": entry.run.record.model_dump(mode="json", exclude={"latency_ms", "transfers", "operators"}),
             "latency": entry.stats.model_dump() if entry.stats else None,
             "operators_by_kind": [asdict(kind) for kind in by_kind(entry.run.record.operators or ())],
-            "relative_to_baseline": entry.stats.median / base.median if entry.stats and base else None,
+            "relative_to_baseline": entry.relative_to(baseline),
             "scores": entry.scores.model_dump(mode="json") if entry.scores else None,
         }
         for entry in entries

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-from ..benchmarking.record import Summary, summary
-from ..benchmarking.run import BenchRun
-from ..evaluation.scores import Distance, Psnr, Scores
+from ..evaluation.scores import Distance
 from ..metrics.psnr import IDENTICAL_DB
+from .entries import Entry
 
 __all__ = ["COLUMNS", "Cell", "Column", "Notes", "cells", "distance_text", "megabytes", "milliseconds"]
 
@@ -88,70 +89,48 @@ def megabytes(value: int) -> str:
     return f"{value / 1e6:.1f} MB" if value < 1e8 else f"{value / 1e6:.0f} MB"
 
 
-def cells(
-    run: BenchRun, scores: Scores | None, stats: Summary | None, baseline: BenchRun | None, notes: Notes
-) -> dict[str, Cell]:
+def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]:
     """The row of one run, by column name."""
-    r = run.record
+    r = entry.run.record
 
-    def time(name: str) -> Cell:
-        value = getattr(r, name)
-        return Cell(milliseconds(value), value) if value is not None else notes.dash(r.missing[name])
+    def cell(name: str, value: float | None, shown: Callable[[Any], str]) -> Cell:
+        """The value, or a dash with the reason that the record gives for the field `name`."""
+        return notes.dash(r.missing.get(name, "not recorded")) if value is None else Cell(shown(value), value)
 
-    def latency(name: str) -> Cell:
-        if stats is None:
-            return notes.dash(r.missing["latency_ms"])
-        return Cell(milliseconds(getattr(stats, name)), getattr(stats, name))
-
-    peak = r.peak_memory_bytes
+    median, p90 = (entry.stats.median, entry.stats.p90) if entry.stats else (None, None)
     return {
         "target": Cell(r.target, r.target),
         "precision": Cell(r.precision, r.precision),
         "runtime": Cell(r.runtime.name, r.runtime.name) if r.runtime else notes.dash(r.missing["runtime"]),
-        "size": Cell(megabytes(r.artifact_bytes), r.artifact_bytes)
-        if r.artifact_bytes is not None
-        else notes.dash(r.missing.get("artifact_bytes", "the size was not recorded")),
-        "load": time("load_ms"),
-        "first": time("first_inference_ms"),
-        "median": latency("median"),
-        "p90": latency("p90"),
-        "relative": _relative(stats, baseline, r.missing.get("latency_ms", ""), notes),
-        "memory": Cell(megabytes(peak), peak) if peak is not None else notes.dash(r.missing["peak_memory_bytes"]),
-        **_quality(run, scores, notes),
+        "size": cell("artifact_bytes", r.artifact_bytes, megabytes),
+        "load": cell("load_ms", r.load_ms, milliseconds),
+        "first": cell("first_inference_ms", r.first_inference_ms, milliseconds),
+        "median": cell("latency_ms", median, milliseconds),
+        "p90": cell("latency_ms", p90, milliseconds),
+        "relative": cell("latency_ms", entry.relative_to(baseline), "{:.2f}×".format) if baseline else Cell(""),
+        "memory": cell("peak_memory_bytes", r.peak_memory_bytes, megabytes),
+        **_quality(entry, notes),
     }
 
 
-def _relative(stats: Summary | None, baseline: BenchRun | None, reason: str, notes: Notes) -> Cell:
-    base = summary(baseline.record) if baseline else None
-    if base is None:
-        return Cell("")
-    if stats is None:
-        return notes.dash(reason)
-    ratio = stats.median / base.median
-    return Cell(f"{ratio:.2f}×", ratio)
-
-
-def _quality(run: BenchRun, scores: Scores | None, notes: Notes) -> dict[str, Cell]:
-    names = ("psnr", "worst", "distance", "rise")
+def _quality(entry: Entry, notes: Notes) -> dict[str, Cell]:
+    scores, d = entry.scores, entry.distance
     if scores is None:
-        why = run.record.missing["samples"] if run.record.samples is None else NOT_SCORED
-        return {name: notes.dash(why) for name in names}
+        why = NOT_SCORED if entry.run.record.samples else entry.run.record.missing["samples"]
+        return {name: notes.dash(why) for name in ("psnr", "worst", "distance", "rise")}
     psnr = scores.psnr_float or scores.psnr_uint8
-    d = scores.distance
-    why = scores.missing.get("distance", "not evaluated")
     if psnr is None:
         median = worst = notes.dash(scores.missing.get("psnr_uint8", "not evaluated"))
     else:
-        median, worst = _decibels(psnr, psnr.median_db), _decibels(psnr, psnr.worst_percent_db)
-    return {
-        "psnr": median,
-        "worst": worst,
-        "distance": Cell(distance_text(d.artifact), d.artifact) if d else notes.dash(why),
-        "rise": _rise(d) if d else notes.dash(why),
-    }
+        median, worst = _decibels(psnr.median_db), _decibels(psnr.worst_percent_db)
+    if d is None:
+        distance = rise = notes.dash(scores.missing.get("distance", "not evaluated"))
+    else:
+        distance, rise = Cell(distance_text(d.artifact), d.artifact), _rise(d)
+    return {"psnr": median, "worst": worst, "distance": distance, "rise": rise}
 
 
-def _decibels(psnr: Psnr, value: float) -> Cell:
+def _decibels(value: float) -> Cell:
     return Cell("identical" if value >= IDENTICAL_DB else f"{value:.1f} dB", value)
 
 

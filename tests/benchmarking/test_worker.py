@@ -101,3 +101,11 @@ def test_supervise_reports_each_stage(tmp_path: Path) -> None:
 def test_every_error_name_maps_back() -> None:
     assert _error_class("UsageError") is UsageError
     assert _error_class("print") is ArtifactError
+
+
+@pytest.mark.usefixtures("fake_target")
+def test_stages_of_an_artifact_that_an_export_runs_are_not_shown(tmp_path: Path) -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        run(tmp_path, "fine")
+    assert recorder.stages == []

@@ -8,7 +8,7 @@ import pytest
 from records import write_run, write_scores
 
 from rdd_edge.benchmarking.record import RunRecord
-from rdd_edge.errors import MissingError, ThresholdError, UsageError
+from rdd_edge.errors import CorruptError, MissingError, ThresholdError, UsageError
 from rdd_edge.evaluation.regression import compare_runs
 from rdd_edge.files import read_model, write_model
 
@@ -56,7 +56,7 @@ def test_what_does_not_compare_is_a_sentence(tmp_path: Path) -> None:
     assert len(compare_runs(a, b, 0.05, None).changes) == 2
     write_run(b, median_ms=9.0)
     (b / "scores.json").write_bytes((a / "scores.json").read_bytes())
-    with pytest.raises(UsageError, match="belongs to another record"):
+    with pytest.raises(CorruptError, match="belongs to another record"):
         compare_runs(a, b, None, None)
 
 

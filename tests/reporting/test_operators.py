@@ -11,7 +11,7 @@ from tanh_onnx import write_tanh_bundle
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.record import OperatorTime
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
-from rdd_edge.reporting.operators import KindTime, by_kind
+from rdd_edge.reporting.details import KindTime, by_kind
 from rdd_edge.targets.jetson.harness.onnx_runtime import nodes
 
 PLAN = Plan(

@@ -20,7 +20,7 @@ from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, MissingError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
 from rdd_edge.files import read_model, write_model
-from rdd_edge.reporting.operators import by_kind
+from rdd_edge.reporting.details import by_kind
 from rdd_edge.reporting.report import report
 from rdd_edge.targets.base import Runtime
 
