@@ -68,11 +68,15 @@ class BenchmarkTest {
         val stages = told.map { it.substringBefore(' ') }.fold(listOf<String>()) { all, it ->
             if (all.lastOrNull() == it) all else all + it
         }
-        val expected = listOf("check", "verify", "load", "first", "load", "warmup", "time", "samples", "check", "publish")
+        val expected =
+            listOf("check", "verify", "load", "first", "load", "warmup", "time", "samples", "check", "publish")
         assertEquals(expected, stages)
         assertEquals("verify 5", told.last { it.startsWith("verify") })
         assertEquals(200.0, outcome.test.psnrDb)
-        assertEquals(setOf("plan.json", "record.json", "samples.f32", "samples.u8", "selftest.json"), out.list()!!.toSet())
+        assertEquals(
+            setOf("plan.json", "record.json", "samples.f32", "samples.u8", "selftest.json"),
+            out.list()!!.toSet(),
+        )
         assertEquals(emptyList<String>(), leftovers())
     }
 
@@ -82,7 +86,12 @@ class BenchmarkTest {
         val outcome = finished(Benchmark(TanhRuntime(), FakeDevice()).run(folder, null, out))
         val record = document("record.json")
         assertEquals(sha256(File(folder, "manifest.json").readBytes()), record.text("bundle_sha256"))
-        assertEquals(listOf("2", "2", "device", "4"), listOf("threads", "batch", "where", "artifact_bytes").map { record.text(it) })
+        assertEquals(
+            listOf("2", "2", "device", "4"),
+            listOf("threads", "batch", "where", "artifact_bytes").map {
+                record.text(it)
+            },
+        )
         val latency = record.getValue("latency_ms").jsonArray.map { it.jsonPrimitive.double }
         assertEquals(6, latency.size)
         assertEquals(latency.sorted().let { (it[2] + it[3]) / 2 }, outcome.medianMs)
@@ -284,7 +293,12 @@ class BenchmarkTest {
             val failed = assertInstanceOf(Outcome.Failed::class.java, outcome)
             assertEquals(Pair(ErrorKind.STORAGE, true), Pair(failed.error.kind, failed.written))
             assertEquals("the disk is full: $run was not written", failed.error.sentence)
-            assertEquals(listOf("out/error.json"), disk.walk().filter { it.isFile }.map { it.relativeTo(disk).path }.toList())
+            assertEquals(
+                listOf("out/error.json"),
+                disk.walk().filter {
+                    it.isFile
+                }.map { it.relativeTo(disk).path }.toList(),
+            )
         } finally {
             ProcessBuilder("umount", disk.path).start().waitFor()
         }

@@ -10,6 +10,7 @@ fun main(arguments: Array<String>) {
     val benchmark = Benchmark(TanhRuntime(), FakeDevice(), options)
     when (val outcome = benchmark.run(File(bundle), File(plan).takeIf { plan != "-" }, File(out))) {
         is Outcome.Finished -> println("${outcome.test.psnrDb} dB, ${outcome.medianMs} ms")
+
         is Outcome.Failed -> {
             System.err.println(outcome.error.sentence)
             exitProcess(1)

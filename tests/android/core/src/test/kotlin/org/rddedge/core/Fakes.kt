@@ -62,7 +62,11 @@ fun writeBundle(
     val x = FloatArray(z.size) { i ->
         tanh(z[i].toDouble()).toFloat() * (classes?.let { ((i / size) % it / 10.0).toFloat() } ?: 1f)
     }
-    val files = mutableMapOf("model.fake" to "fine".toByteArray(), "parity/z.f32" to bytes(z), "parity/x.f32" to bytes(x))
+    val files = mutableMapOf(
+        "model.fake" to "fine".toByteArray(),
+        "parity/z.f32" to bytes(z),
+        "parity/x.f32" to bytes(x),
+    )
     if (classes != null) {
         val labels = ByteBuffer.allocate(8 * samples).order(ByteOrder.LITTLE_ENDIAN)
         for (i in 0 until samples) labels.putLong((i % classes).toLong())
