@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "rdd-edge-harness"
-include(":core")
+include(":app", ":core")
