@@ -125,6 +125,17 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `the last batch is filled up with its last sample`() {
+        val seen = mutableListOf<List<Long>>()
+        val runtime = object : TanhRuntime() {
+            override fun run(z: FloatArray, labels: LongArray?) = super.run(z, labels).also { seen += labels!!.toList() }
+        }
+        finished(Benchmark(runtime, FakeDevice()).run(bundle(batch = 4, classes = 3), null, out))
+        assertEquals(listOf(listOf(0L, 1L, 2L, 0L), listOf(1L, 1L, 1L, 1L)), seen.take(2)) // 5 parity images
+        assertEquals(listOf(2L, 0L, 1L, 1L), seen.last()) // 11 samples
+    }
+
+    @Test
     fun `it runs at least as many times and as long as the plan says`() {
         val slow = TanhRuntime { Thread.sleep(10) }
         val plan = planFile(plan(runs = 3, samples = 0, seconds = 0.3))
