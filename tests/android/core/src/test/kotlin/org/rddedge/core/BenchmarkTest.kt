@@ -128,7 +128,10 @@ class BenchmarkTest {
     fun `the last batch is filled up with its last sample`() {
         val seen = mutableListOf<List<Long>>()
         val runtime = object : TanhRuntime() {
-            override fun run(z: FloatArray, labels: LongArray?) = super.run(z, labels).also { seen += labels!!.toList() }
+            override fun run(z: FloatArray, labels: LongArray?): FloatArray {
+                seen += labels!!.toList()
+                return super.run(z, labels)
+            }
         }
         finished(Benchmark(runtime, FakeDevice()).run(bundle(batch = 4, classes = 3), null, out))
         assertEquals(listOf(listOf(0L, 1L, 2L, 0L), listOf(1L, 1L, 1L, 1L)), seen.take(2)) // 5 parity images
