@@ -3,20 +3,22 @@
 #   make test           lint, types and tests
 #   make test-slow      the tests that take minutes each
 #   make docs           the documentation, in site/; warnings are errors
+#   make test-android   compile and test the Android harness; needs JDK 17 and Maven
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
+ANDROID := tests/android
 # PyTorch's own index has its CPU builds; PyPI's Linux wheel brings gigabytes of CUDA. On a GPU workstation:
 # make install TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install tools quickstart test test-slow lint docs clean
+.PHONY: help install tools quickstart test test-slow test-android lint docs clean
 
 help:
-	@sed -n '2,5s/^#   //p' Makefile
+	@sed -n '2,6s/^#   //p' Makefile
 
 install: $(VENV)/installed
 
@@ -51,6 +53,15 @@ $(VENV)/docs-installed: pyproject.toml
 
 docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Gradle needs Google's repository for Android's plugin; the same sources are built here by Maven, from Maven Central.
+test-android: install
+	@if ! command -v mvn >/dev/null || ! java -version 2>&1 | grep -q 'version "17'; then \
+	    echo "the Android harness was not tested: it needs JDK 17 and Maven, as in Debian's openjdk-17-jdk-headless, maven"; \
+	else \
+	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
+	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py; \
+	fi
 
 clean:
 	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

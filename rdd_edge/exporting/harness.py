@@ -14,11 +14,14 @@ SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library a
 
 
 def add_harness(target: str, bundle: Path) -> None:
-    """Copy the target's harness to bundle/harness, if it has one."""
+    """Copy the harness to bundle/harness, if the target has one that runs from there: one with a bench.py.
+
+    An app's sources are no such harness, since one installation runs any bundle.
+    """
     without_bytecode = shutil.ignore_patterns("__pycache__")
     for folder in targets.__path__:
         source = Path(folder) / target / "harness"
-        if source.is_dir():
+        if (source / "bench.py").is_file():
             shutil.copytree(source, bundle / "harness", ignore=without_bytecode)
             package = bundle / "harness" / PACKAGE.name
             package.mkdir()

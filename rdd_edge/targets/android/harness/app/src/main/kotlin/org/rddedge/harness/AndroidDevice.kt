@@ -1,0 +1,90 @@
+package org.rddedge.harness
+
+import android.app.ActivityManager
+import android.content.Context
+import android.content.Intent
+import android.content.IntentFilter
+import android.os.BatteryManager
+import android.os.Build
+import android.os.PowerManager
+import org.rddedge.core.Condition
+import org.rddedge.core.Device
+import org.rddedge.core.DeviceInfo
+import java.io.File
+import kotlin.math.abs
+
+/** What Android tells of this device; null for what this version or this model does not. */
+class AndroidDevice(private val context: Context) : Device {
+    private val power get() = context.getSystemService(Context.POWER_SERVICE) as PowerManager
+    private val battery get() = context.getSystemService(Context.BATTERY_SERVICE) as BatteryManager
+
+    /** Whether this is an emulator, whose times say nothing about a phone. */
+    val isEmulator: Boolean get() = Build.HARDWARE in listOf("ranchu", "goldfish", "cutf_cvm")
+
+    /** Whether the system can hold a clock that it does not have to lower again after minutes. */
+    val hasSustainedMode: Boolean
+        get() = Build.VERSION.SDK_INT >= Build.VERSION_CODES.N && power.isSustainedPerformanceModeSupported
+
+    override fun info() = DeviceInfo(
+        name = "${Build.MANUFACTURER} ${Build.MODEL}",
+        system = "Android ${Build.VERSION.RELEASE} (API ${Build.VERSION.SDK_INT})",
+        machine = Build.SUPPORTED_ABIS.first().replace("arm64-v8a", "aarch64"),
+        processor = processor(),
+        cores = Runtime.getRuntime().availableProcessors(),
+        memoryBytes = memoryBytes(),
+    )
+
+    override fun condition(): Condition {
+        val state = context.registerReceiver(null, IntentFilter(Intent.ACTION_BATTERY_CHANGED))
+        return Condition(
+            temperatureC = state?.tenths(BatteryManager.EXTRA_TEMPERATURE), // of the battery: apps see no other
+            clockMhz = clockMhz(),
+            powerW = state?.let(::watts),
+            throttled = throttled(),
+        )
+    }
+
+    /** VmHWM: Java's heap, the native library, artifact and buffers. */
+    override fun peakMemoryBytes(): Long? {
+        val line = File("/proc/self/status").readLines().firstOrNull { it.startsWith("VmHWM:") }
+        return line?.filter { it.isDigit() }?.toLongOrNull()?.times(1024)
+    }
+
+    override fun powerMode(): String? = if (hasSustainedMode) "sustained performance" else null
+
+    private fun processor(): String? {
+        val model = if (Build.VERSION.SDK_INT >= 31) "${Build.SOC_MANUFACTURER} ${Build.SOC_MODEL}" else Build.HARDWARE
+        return model.takeIf { it.isNotBlank() && Build.UNKNOWN !in it }
+    }
+
+    private fun memoryBytes(): Long {
+        val manager = context.getSystemService(Context.ACTIVITY_SERVICE) as ActivityManager
+        return ActivityManager.MemoryInfo().also(manager::getMemoryInfo).totalMem
+    }
+
+    /** Of the fastest core, where the vendor lets apps read it. */
+    private fun clockMhz(): Double? {
+        val cores = File("/sys/devices/system/cpu").listFiles { file -> file.name.matches(Regex("cpu[0-9]+")) }
+        val clocks = cores.orEmpty().mapNotNull { core ->
+            runCatching { File(core, "cpufreq/scaling_cur_freq").readText().trim().toDouble() / 1000 }.getOrNull()
+        }
+        return clocks.maxOrNull()
+    }
+
+    /** What is drawn from the battery, which is the whole device's; null while a charger feeds it. */
+    private fun watts(state: Intent): Double? {
+        val microamperes = battery.getLongProperty(BatteryManager.BATTERY_PROPERTY_CURRENT_NOW)
+        val millivolts = state.getIntExtra(BatteryManager.EXTRA_VOLTAGE, 0)
+        val unknown = microamperes == 0L || microamperes == Long.MIN_VALUE || millivolts <= 0
+        if (unknown || state.getIntExtra(BatteryManager.EXTRA_PLUGGED, 0) != 0) return null
+        return abs(microamperes.toDouble()) * millivolts / 1e9
+    }
+
+    private fun throttled(): Boolean? {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
+        return power.currentThermalStatus != PowerManager.THERMAL_STATUS_NONE
+    }
+
+    private fun Intent.tenths(key: String): Double? =
+        getIntExtra(key, Int.MIN_VALUE).takeIf { it != Int.MIN_VALUE }?.let { it / 10.0 }
+}

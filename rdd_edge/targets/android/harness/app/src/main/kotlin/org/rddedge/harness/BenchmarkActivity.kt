@@ -1,0 +1,163 @@
+package org.rddedge.harness
+
+import android.app.Activity
+import android.content.Intent
+import android.graphics.Bitmap
+import android.graphics.Color
+import android.os.Bundle
+import android.util.Log
+import android.view.WindowManager
+import android.widget.Button
+import android.widget.ImageView
+import android.widget.LinearLayout
+import android.widget.ScrollView
+import android.widget.TextView
+import org.rddedge.core.Benchmark
+import org.rddedge.core.Options
+import org.rddedge.core.Outcome
+import org.rddedge.core.Runtime
+import java.io.File
+import java.util.Locale
+import kotlin.concurrent.thread
+import org.rddedge.core.Bundle as ModelBundle
+
+private const val TAG = "rdd-edge" // of the lines in the log by which a driver follows a run
+private const val COLUMNS = 8
+
+/**
+ * Runs one bundle in the foreground and shows its images and median. Extras of the intent, paths below this app's
+ * external files folder: bundle, plan (none: the bundle's own), out, bundle_sha256, min_psnr_db and stall_seconds
+ * (floats). Without extras it lists the bundles to be tapped.
+ */
+open class BenchmarkActivity : Activity() {
+    private lateinit var text: TextView
+    private lateinit var page: LinearLayout
+    private var benchmark: Benchmark? = null
+    private var lastLine = 0L
+
+    private val root: File get() = checkNotNull(getExternalFilesDir(null)) { "there is no external storage" }
+
+    /** The runtime that executes the artifact. */
+    protected open fun runtime(): Runtime = ExecuTorchRuntime()
+
+    override fun onCreate(savedInstanceState: Bundle?) {
+        super.onCreate(savedInstanceState)
+        window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
+        text = TextView(this).apply { textSize = 18f }
+        page = LinearLayout(this).apply {
+            orientation = LinearLayout.VERTICAL
+            setPadding(48, 96, 48, 48)
+            addView(text)
+        }
+        setContentView(ScrollView(this).apply { addView(page) })
+        start(intent)
+    }
+
+    override fun onNewIntent(intent: Intent) {
+        super.onNewIntent(intent)
+        if (benchmark == null) start(intent) else Log.e(TAG, "error UsageError a run is under way")
+    }
+
+    override fun onDestroy() {
+        benchmark?.cancel()
+        super.onDestroy()
+    }
+
+    private fun start(intent: Intent) {
+        val bundle = intent.getStringExtra("bundle")?.let(::inside)
+        val out = intent.getStringExtra("out")?.let(::inside)
+        val plan = intent.getStringExtra("plan")?.let(::inside)
+        if (intent.hasExtra("bundle") && bundle != null && out != null && (plan != null || !intent.hasExtra("plan"))) {
+            run(bundle, plan, out, intent)
+        } else if (intent.hasExtra("bundle")) {
+            finished("error UsageError bundle, plan and out have to be paths below $root")
+        } else {
+            offerBundles()
+        }
+    }
+
+    /** A path below [root], or null for any other. */
+    private fun inside(path: String): File? =
+        File(root, path).canonicalFile.takeIf { it.path.startsWith("${root.canonicalPath}/") }
+
+    private fun offerBundles() {
+        val bundles = File(root, "bundles").listFiles { file -> file.isDirectory }.orEmpty().sorted()
+        text.text = if (bundles.isEmpty()) "Push a bundle to ${File(root, "bundles")}." else "Tap a bundle to run it."
+        for (bundle in bundles) {
+            val button = Button(this).apply { text = bundle.name }
+            button.setOnClickListener {
+                if (benchmark == null) run(bundle, null, File(root, "runs/${bundle.name}"), Intent())
+            }
+            page.addView(button)
+        }
+    }
+
+    private fun run(bundle: File, plan: File?, out: File, extras: Intent) {
+        val device = AndroidDevice(this)
+        if (device.hasSustainedMode) window.setSustainedPerformanceMode(true)
+        val options = Options(
+            bundleSha256 = extras.getStringExtra("bundle_sha256"),
+            minPsnrDb = extras.getFloatExtra("min_psnr_db", Float.NaN).takeIf { it.isFinite() }?.toDouble(),
+            stallSeconds = extras.getFloatExtra("stall_seconds", 600f).toDouble(),
+            where = if (device.isEmulator) "simulator" else "device",
+        )
+        val benchmark = Benchmark(runtime(), device, options, ::progress).also { benchmark = it }
+        text.text = bundle.name
+        thread(name = "harness") {
+            val outcome = benchmark.run(bundle, plan, out)
+            val grid = (outcome as? Outcome.Finished)?.let { grid(it.bundle, File(it.folder, "samples.u8")) }
+            runOnUiThread { show(outcome, grid) }
+        }
+    }
+
+    /** On the screen and in the log, at most twice a second and at each new stage. */
+    private fun progress(stage: String, done: Int) {
+        val now = System.nanoTime()
+        if (done > 0 && now - lastLine < 500_000_000) return
+        lastLine = now
+        Log.i(TAG, "$stage $done")
+        runOnUiThread { text.text = if (done == 0) "$stage …" else "$stage: $done" }
+    }
+
+    private fun show(outcome: Outcome, grid: Bitmap?) {
+        benchmark = null
+        when (outcome) {
+            is Outcome.Failed -> finished("error ${outcome.error.kind.wireName} ${outcome.error.sentence}")
+
+            is Outcome.Finished -> {
+                val (median, psnr) = outcome.medianMs to outcome.test.psnrDb
+                finished("done %.3f ms median, %.1f dB from the student".format(Locale.ROOT, median, psnr))
+            }
+        }
+        if (grid == null) return
+        val image = ImageView(this).apply {
+            setImageBitmap(grid)
+            adjustViewBounds = true
+        }
+        page.addView(image, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 1000))
+    }
+
+    private fun finished(line: String) {
+        Log.i(TAG, line)
+        text.text = line
+    }
+
+    /** The first images of a run, or null where it has none. */
+    private fun grid(bundle: ModelBundle, file: File): Bitmap? {
+        val (_, channels, height, width) = bundle.manifest.shape
+        val size = bundle.manifest.imageSize
+        val count = minOf(COLUMNS * COLUMNS, (file.length() / size).toInt())
+        if (count == 0 || channels !in listOf(1, 3)) return null
+        val bytes = ByteArray(count * size)
+        file.inputStream().use { stream -> java.io.DataInputStream(stream).readFully(bytes) }
+        val rows = (count + COLUMNS - 1) / COLUMNS
+        val bitmap = Bitmap.createBitmap(COLUMNS * width, rows * height, Bitmap.Config.ARGB_8888)
+        for (pixel in 0 until count * height * width) {
+            val (image, at) = pixel / (height * width) to pixel % (height * width)
+            val (red, green, blue) = List(3) { bytes[pixel * channels + minOf(it, channels - 1)].toInt() and 0xFF }
+            val (x, y) = image % COLUMNS * width + at % width to image / COLUMNS * height + at / width
+            bitmap.setPixel(x, y, Color.rgb(red, green, blue))
+        }
+        return bitmap
+    }
+}

@@ -1,0 +1,41 @@
+package org.rddedge.harness
+
+import org.pytorch.executorch.EValue
+import org.pytorch.executorch.Module
+import org.pytorch.executorch.Tensor
+import org.rddedge.core.Bundle
+import org.rddedge.core.Manifest
+import org.rddedge.core.Runtime
+import org.rddedge.core.RuntimeInfo
+
+/** A `.pte` file in ExecuTorch with XNNPACK. */
+class ExecuTorchRuntime : Runtime {
+    private var module: Module? = null
+    private lateinit var manifest: Manifest
+
+    override fun describe() = RuntimeInfo("executorch", BuildConfig.EXECUTORCH_VERSION, "xnnpack")
+
+    /** Loads the program and its method, which the library would otherwise put off until the first run. */
+    override fun load(bundle: Bundle, threads: Int) {
+        close() // a second load must not find the first in memory
+        manifest = bundle.manifest
+        module = Module.load(bundle.artifact.path, Module.LOAD_MODE_MMAP, threads).apply { loadMethod("forward") }
+    }
+
+    override fun run(z: FloatArray, labels: LongArray?): FloatArray {
+        val shape = manifest.shape.map { it.toLong() }.toLongArray()
+        val inputs = listOfNotNull(Tensor.fromBlob(z, shape), labels?.let(::tensor)).map { EValue.from(it) }
+        return checkNotNull(module).forward(*inputs.toTypedArray()).single().toTensor().dataAsFloatArray
+    }
+
+    override fun close() {
+        module?.destroy()
+        module = null
+    }
+
+    private fun tensor(labels: LongArray): Tensor {
+        val shape = longArrayOf(labels.size.toLong())
+        if (manifest.labelType == "int64") return Tensor.fromBlob(labels, shape)
+        return Tensor.fromBlob(IntArray(labels.size) { labels[it].toInt() }, shape)
+    }
+}

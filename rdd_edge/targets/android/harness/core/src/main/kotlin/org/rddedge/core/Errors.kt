@@ -1,0 +1,43 @@
+package org.rddedge.core
+
+import java.io.File
+import java.io.IOException
+
+/** What kind of failure `error.json` reports; [wireName] is the Python exception that stands for it. */
+enum class ErrorKind(val wireName: String) {
+    USAGE("UsageError"), // an argument is wrong
+    MISSING("MissingError"), // a file or folder is not there or cannot be read
+    CORRUPT("CorruptError"), // a file is truncated, foreign, or not what its hash says
+    ARTIFACT("ArtifactError"), // the runtime cannot load or run the artifact, or this device's noise differs
+    STORAGE("StorageError"), // the disk is full or a path cannot be written
+    THRESHOLD("ThresholdError"), // the artifact's images on this device are too far from the student's
+    DEVICE("DeviceError"), // the run was cancelled, or the device failed in another way
+}
+
+/** A failure that a person is told of, in one printable sentence. */
+class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = null) : Exception(cause) {
+    val sentence: String = printable(text)
+    override val message: String get() = sentence
+}
+
+/** Python's `str.isprintable`; characters beyond the basic plane, which are pairs here, count as not printable. */
+internal fun isPrintable(c: Char): Boolean = c == ' ' || c.category.code[0] !in "CZ"
+
+/** [text] as a record may hold it: one line of at most 1,000 printable characters. */
+fun printable(text: String): String {
+    val line = text.trim().take(1000).map { if (it.isWhitespace()) ' ' else it }
+    return line.joinToString("") { if (isPrintable(it)) "$it" else "?" }
+}
+
+/** The first line of what somebody else's exception says, or its class where it says nothing. */
+internal fun reason(error: Throwable): String =
+    error.message.orEmpty().trim().lineSequence().first().take(300).ifEmpty { error.javaClass.simpleName }
+
+internal fun corrupt(sentence: String): Nothing = throw HarnessException(ErrorKind.CORRUPT, sentence)
+
+internal fun storageError(path: File, error: IOException): HarnessException {
+    val why = reason(error)
+    val full = "ENOSPC" in why || "No space left" in why
+    val sentence = if (full) "the disk is full: $path was not written" else "cannot write $path: $why"
+    return HarnessException(ErrorKind.STORAGE, sentence, error)
+}

@@ -1,0 +1,49 @@
+package org.rddedge.harness
+
+import org.junit.jupiter.api.Assertions.assertEquals
+import org.junit.jupiter.api.Assertions.assertInstanceOf
+import org.junit.jupiter.api.Assertions.assertThrows
+import org.junit.jupiter.api.Assertions.assertTrue
+import org.junit.jupiter.api.Test
+import org.junit.jupiter.api.io.TempDir
+import org.pytorch.executorch.Module
+import org.rddedge.core.Benchmark
+import org.rddedge.core.Bundle
+import org.rddedge.core.FakeDevice
+import org.rddedge.core.Options
+import org.rddedge.core.Outcome
+import org.rddedge.core.writeBundle
+import java.io.File
+
+/** ExecuTorch's classes as the app calls them: shapes, label types, threads, and nothing left loaded. */
+class ExecuTorchRuntimeTest {
+    @TempDir
+    lateinit var temporary: File
+
+    @Test
+    fun `a whole run agrees with the student and leaves nothing loaded`() {
+        val folder = writeBundle(File(temporary, "bundle"), batch = 2)
+        val benchmark = Benchmark(ExecuTorchRuntime(), FakeDevice(), Options(minPsnrDb = 80.0))
+        val outcome = benchmark.run(folder, null, File(temporary, "out"))
+        assertInstanceOf(Outcome.Finished::class.java, outcome, "$outcome")
+        assertEquals(Pair(0, 2), Pair(Module.open, Module.lastThreads))
+        val record = File(temporary, "out/record.json").readText()
+        assertTrue("\"version\": \"0-fake\"" in record && "\"backend\": \"xnnpack\"" in record)
+    }
+
+    @Test
+    fun `labels go in as a second tensor of the type of the manifest`() {
+        for (type in listOf("int32", "int64")) {
+            val folder = writeBundle(File(temporary, type), batch = 2, classes = 10) {
+                kotlinx.serialization.json.Json.parseToJsonElement("$it".replace("int64", type))
+            }
+            val runtime = ExecuTorchRuntime()
+            runtime.load(Bundle.read(folder), 1)
+            val x = runtime.run(FloatArray(2 * 72), longArrayOf(3, 7))
+            assertEquals(listOf(3f, 7f), listOf(x.first(), x.last()))
+            runtime.close()
+            runtime.close()
+            assertThrows(IllegalStateException::class.java) { runtime.run(FloatArray(2 * 72), null) }
+        }
+    }
+}
