@@ -17,6 +17,7 @@ from .targets import load_target, target_names
 __all__ = ["Row", "doctor"]
 
 PACKAGE = "rdd-edge"
+EMULATION = "for verify --arch arm64"
 Group = Literal["machine", "stages", "targets", "tools"]
 
 
@@ -96,6 +97,8 @@ def _tools() -> list[Row]:
         ("ssh", ("ssh", "-V"), "for Jetson boards: apt-get install openssh-client"),
         ("trtexec", ("trtexec", "--help"), "comes with TensorRT on the board: /usr/src/tensorrt/bin/trtexec"),
         ("Xcode", ("xcodebuild", "-version"), "for iPhones and iPads: a Mac with Xcode"),
+        ("ARM compiler", ("aarch64-linux-gnu-g++", "--version"), f"{EMULATION}: apt-get install g++-aarch64-linux-gnu"),
+        ("ARM emulator", ("qemu-aarch64-static", "--version"), f"{EMULATION}: apt-get install qemu-user-static"),
     ]
     return [_tool(name, command, advice) for name, command, advice in tools]
 
@@ -106,7 +109,7 @@ def _tool(name: str, command: tuple[str, ...], advice: str) -> Row:
     if program is None and not beside.is_file():
         return Row("tools", name, False, advice)
     text = _output(program or str(beside), *command[1:]) or ""
-    version = re.search(r"[Vv]?\d+(\.\d+)+\S*", text)
+    version = re.search(r"[Vv]?\d+(\.\d+)+[^\s)]*", text)
     return Row(
         "tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {program or beside}"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,10 +112,10 @@ class Target(Protocol):
 
     name: str
     precisions: tuple[str, ...]
-    backends: dict[str, tuple[str, ...]]  # by name, the precisions in it; the first backend and precision are defaults
+    backends: ClassVar[dict[str, tuple[str, ...]]]  # by name, its precisions; the first of each are defaults
     quantized: tuple[str, ...]  # those of the precisions that go through `quantize`
-    parity_db: dict[str, float]  # by precision: the least median PSNR to the student
-    rewrites: dict[str, tuple[str, ...]]  # by precision: the passes in export/rewrites that its backend runs best with
+    parity_db: ClassVar[dict[str, float]]  # by precision: the least median PSNR to the student
+    rewrites: ClassVar[dict[str, tuple[str, ...]]]  # by precision: the passes that its backend runs best with
 
     def require(self) -> None:
         """Raise DependencyError, naming the extra, when its converter is not installed."""
@@ -147,3 +147,10 @@ class Target(Protocol):
     def cannot_run(self, precision: str) -> str:
         """Why `runner` is None on this machine: one clause for a record's `missing`."""
         ...
+
+    def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
+        """Runners on the kernels of another architecture, by CPU model; `cpus` empty: the target's own choice of them.
+
+        Their run() takes any number of whole batches at once. None: this target has no emulation of `arch`.
+        """
+        return None

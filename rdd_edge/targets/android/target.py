@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, Target, installed
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -18,7 +18,7 @@ FOR_VULKAN = ("simplify", "fold_time", "attention")
 FOR_XNNPACK = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")
 
 
-class AndroidTarget:
+class AndroidTarget(Target):
     """ExecuTorch with XNNPACK, on a phone's CPU.
 
     fp32   one type throughout.
@@ -81,3 +81,11 @@ class AndroidTarget:
         if precision in self.backends["vulkan"]:
             return "executorch's wheel has no Vulkan backend: an Android device has"
         return "executorch's runtime is in its wheel on every machine that exports for Android"
+
+    def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
+        """XNNPACK's kernels for ARM under qemu's user-mode emulation."""
+        if arch != "arm64" or spec.precision in self.backends["vulkan"]:
+            return None
+        from .arm64 import emulated_runners
+
+        return emulated_runners(artifact, spec, cpus)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, Target
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["IosTarget"]
 
 
-class IosTarget:
+class IosTarget(Target):
     """Core ML packages.
 
     fp32          for a comparison: the Neural Engine computes in float16 only.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ...dependencies import import_or_explain
-from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, installed
+from ..base import Artifact, CalibrationSet, ExportSpec, Quantized, Runner, Target, installed
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["JetsonTarget"]
 
 
-class JetsonTarget:
+class JetsonTarget(Target):
     """ONNX opset 20, strongly typed: precision lives in the file, as TensorRT 11 demands and 10 allows.
 
     fp32  one type throughout.
