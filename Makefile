@@ -2,6 +2,7 @@
 #   make quickstart     train, export, bench and report on digits; runs/quickstart/report.html
 #   make test           lint, types and tests
 #   make test-slow      the tests that take minutes each
+#   make test-arm64     Android bundles on ARM's kernels, under emulation
 
 PYTHON ?= python3
 VENV := .venv
@@ -12,10 +13,10 @@ OUT ?= runs/quickstart
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install tools quickstart test test-slow lint clean
+.PHONY: help install tools quickstart test test-slow test-arm64 lint clean
 
 help:
-	@sed -n '2,4s/^#   //p' Makefile
+	@sed -n '2,5s/^#   //p' Makefile
 
 install: $(VENV)/installed
 
@@ -37,10 +38,14 @@ tools:
 	@sh tests/tools.sh
 
 test: lint tools
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not arm64"
 
 test-slow: install
 	$(BIN)/pytest -q -m slow
+
+test-arm64: install
+	@sh tests/tools.sh arm64
+	$(BIN)/pytest -q -rP tests/targets/test_arm64.py
 
 clean:
 	rm -rf $(VENV) runs .mypy_cache .pytest_cache .ruff_cache

@@ -91,8 +91,10 @@ int main(int argc, char** argv) {
   for (size_t batch = 0; batch < z.size() / batch_bytes; ++batch) {
     auto z_tensor = from_blob(z.data() + batch * batch_bytes, shape, ScalarType::Float);
     std::vector<EValue> inputs{EValue(z_tensor)};
+    executorch::extension::TensorPtr label_tensor; // outlives the call, since an EValue does not own it
     if (argc == 10) {
-      inputs.emplace_back(from_blob(label.data() + batch * label_bytes, {shape[0]}, ScalarType::Long));
+      label_tensor = from_blob(label.data() + batch * label_bytes, {shape[0]}, ScalarType::Long);
+      inputs.emplace_back(label_tensor);
     }
     auto result = module.forward(inputs);
     if (!result.ok()) {

@@ -128,7 +128,7 @@ class ProcessRunner(Runner):
 
 
 def _last_line(output: str) -> str:
-    """The last thing that was said; ExecuTorch's log lines begin with a letter and the time."""
+    """ExecuTorch's first logged error, which is the cause of those after it, or else what was said last."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in said if not re.match(r"[DI] \d\d:\d\d", line)]
-    return (errors or said or ["no reason given"])[-1][:300]
+    errors = [line for line in said if re.match(r"[EF] \d\d:\d\d", line)]
+    return (errors[:1] or said[-1:] or ["no reason given"])[0][:300]

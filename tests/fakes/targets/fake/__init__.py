@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rdd_edge.errors import ArtifactError
-from rdd_edge.targets.base import ExportSpec, Runtime
+from rdd_edge.targets.base import ExportSpec, Runtime, Target
 
 
 class FakeRunner:
@@ -50,7 +50,7 @@ class FakeRunner:
         return x if label is None else x * (label / 10.0).astype(np.float32)[:, None, None, None]
 
 
-class FakeTarget:
+class FakeTarget(Target):
     name = "fake"
     precisions = ("fp32",)
     quantized = ()
