@@ -88,10 +88,11 @@ def test_the_program_gives_what_the_python_runtime_gives(bundles: dict[str, Path
 def test_a_zeroed_channel_is_caught(
     bundles: dict[str, Path], tmp_path: Path, tiny_conditional_checkpoint: Path
 ) -> None:
-    """The weights of one output channel of the first convolution, in the bytes of the .pte."""
+    """The weights of one output channel of a convolution, in the bytes of the .pte, where they are (H, W, C)."""
     from rdd_edge.diffusion.checkpoint import read_checkpoint
 
-    channel = read_checkpoint(tiny_conditional_checkpoint).load().conv_in.weight[3].detach().numpy().tobytes()
+    convolution = read_checkpoint(tiny_conditional_checkpoint).load().down_blocks[0].resnets[0].conv1
+    channel = convolution.weight[3].detach().permute(1, 2, 0).contiguous().numpy().tobytes()
 
     def zero(content: bytes) -> bytes:
         assert content.count(channel) == 1
