@@ -109,7 +109,7 @@ class ProcessRunner(Runner):
     def _error(self, code: int | None, output: str) -> Exception:
         """The sentence for a process that did not end well."""
         where = f"on {self._cpu}"
-        reason = _last_line(output)
+        reason = _reason(output)
         if code is None:
             return ArtifactError(f"{self._artifact} made no progress {where} for {STALL_SECONDS:g} s: it was ended")
         if code < 0:
@@ -127,7 +127,7 @@ class ProcessRunner(Runner):
         return ArtifactError(f"{self._artifact} does not run {where} (exit code {code}): {reason}")
 
 
-def _last_line(output: str) -> str:
+def _reason(output: str) -> str:
     """ExecuTorch's first logged error, which is the cause of those after it, or else what was said last."""
     said = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in said if re.match(r"[EF] \d\d:\d\d", line)]
