@@ -4,6 +4,7 @@
 #   make test-slow      the tests that take minutes each
 #   make docs           the documentation, in site/; warnings are errors
 #   make test-android   compile and test the Android harness; needs JDK 17 and Maven
+#   make test-arm64     Android bundles on ARM's kernels, under emulation
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,10 +16,10 @@ ANDROID := tests/android
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install tools quickstart test test-slow test-android lint docs clean
+.PHONY: help install tools quickstart test test-slow test-android test-arm64 lint docs clean
 
 help:
-	@sed -n '2,6s/^#   //p' Makefile
+	@sed -n '2,7s/^#   //p' Makefile
 
 install: $(VENV)/installed
 
@@ -40,7 +41,7 @@ tools:
 	@sh tests/tools.sh
 
 test: lint tools
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not arm64"
 
 test-slow: install
 	$(BIN)/pytest -q -m slow
@@ -62,6 +63,10 @@ test-android: install
 	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
 	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py; \
 	fi
+
+test-arm64: install
+	@sh tests/tools.sh arm64
+	$(BIN)/pytest -q -rP tests/targets/test_arm64.py
 
 clean:
 	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

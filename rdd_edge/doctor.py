@@ -17,6 +17,7 @@ from .targets import load_target, target_names
 __all__ = ["Row", "doctor"]
 
 PACKAGE = "rdd-edge"
+EMULATION = "for verify --arch arm64"
 Group = Literal["machine", "stages", "targets", "tools"]
 
 
@@ -98,6 +99,8 @@ def _tools() -> list[Row]:
         ("ssh", ("ssh", "-V"), "for Jetson boards: apt-get install openssh-client"),
         ("trtexec", ("trtexec", "--help"), "part of TensorRT on Jetson boards: /usr/src/tensorrt/bin/trtexec"),
         ("Xcode", ("xcodebuild", "-version"), "for iPhones and iPads: a Mac with Xcode"),
+        ("ARM compiler", ("aarch64-linux-gnu-g++", "--version"), f"{EMULATION}: apt-get install g++-aarch64-linux-gnu"),
+        ("ARM emulator", ("qemu-aarch64-static", "--version"), f"{EMULATION}: apt-get install qemu-user-static"),
     ]
     return [_tool(name, command, advice) for name, command, advice in tools]
 
@@ -108,7 +111,7 @@ def _tool(name: str, command: tuple[str, ...], advice: str) -> Row:
     if program is None and not jetpack.is_file():
         return Row("tools", name, False, advice)
     text = _output(program or str(jetpack), *command[1:]) or ""
-    version = re.search(r"[Vv]?\d+(\.\d+)+\S*", text)
+    version = re.search(r"[Vv]?\d+(\.\d+)+[^\s)]*", text)
     return Row(
         "tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {program or jetpack}"
     )

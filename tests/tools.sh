@@ -1,15 +1,22 @@
 #!/bin/sh
-# Programs that some tests drive: an OpenSSH server on the loopback address, and a browser for the page.
+# Programs that some tests drive: an OpenSSH server on the loopback address, and a browser for the page; with the
+# argument arm64, the cross compiler and the emulator of `make test-arm64` in their place.
 set -u
 PATH="$PATH:/usr/sbin"
 packages=""
 need() { # program package
     command -v "$1" >/dev/null || packages="$packages $2"
 }
-need sshd openssh-server
-need ssh openssh-client
-need ps procps
-command -v google-chrome >/dev/null || need chromium "chromium fonts-dejavu-core"
+if [ "${1:-}" = arm64 ]; then
+    need aarch64-linux-gnu-g++ "g++-aarch64-linux-gnu"
+    need qemu-aarch64-static qemu-user-static
+    need g++ g++
+else
+    need sshd openssh-server
+    need ssh openssh-client
+    need ps procps
+    command -v google-chrome >/dev/null || need chromium "chromium fonts-dejavu-core"
+fi
 [ -n "$packages" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     export DEBIAN_FRONTEND=noninteractive

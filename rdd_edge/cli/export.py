@@ -8,6 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer import Argument, Option
 
+from ..errors import UsageError
 from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
 
 __all__ = ["COMMANDS"]
@@ -54,8 +55,35 @@ def export(
         )  # fmt: skip
 
 
-def verify(bundle: Annotated[Path, Argument(help="Bundle to check.")]) -> None:
-    """Check a bundle: its hashes, its images against the student's, and its runtime's rules."""
+def verify(
+    bundle: Annotated[Path, Argument(help="Bundle to check.")],
+    arch: Annotated[
+        str | None,
+        Option(help="Processor to emulate: arm64 for an Android bundle."),
+    ] = None,
+    cpu: Annotated[
+        list[str] | None,
+        Option(
+            help="With --arch, CPU model to emulate, e.g. cortex-a76; may be repeated.  Default: one of each kind.",
+        ),
+    ] = None,
+    n: Annotated[
+        int | None,
+        Option("--n", "-n", min=1, help="With --arch, number of images.  Default: all."),
+    ] = None,
+) -> None:
+    """Check a bundle: its hashes, its images against the student's, and its runtime's rules.
+
+    \b
+    Examples:
+      rdd-edge verify bundles/android-int8
+      rdd-edge verify bundles/android-int8 --arch arm64 --cpu cortex-a53 --cpu cortex-a76
+    """
+    if arch is not None:
+        _verify_emulated(bundle, arch, cpu or [], n)
+        return
+    if cpu or n is not None:
+        raise UsageError("--cpu and --n are for an emulated processor: give --arch as well, such as --arch arm64")
     from ..benchmarking.verify import verify_bundle
 
     found = verify_bundle(bundle)
@@ -69,6 +97,18 @@ def verify(bundle: Annotated[Path, Argument(help="Bundle to check.")]) -> None:
         )
     for tensor, magnitude in found.largest.items():
         typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
+
+
+def _verify_emulated(bundle: Path, arch: str, cpus: list[str], n: int | None) -> None:
+    from ..benchmarking.emulation import verify_emulated
+    from ..console import ConsoleReporter
+
+    with ConsoleReporter("verify:"):
+        for found in verify_emulated(bundle, arch, cpus, n):
+            typer.echo(
+                f"{found.target} {found.precision} on {found.arch} {found.cpu}, emulated: {found.psnr_db:.1f} dB "
+                f"median, {found.worst_psnr_db:.1f} dB worst; at least {found.threshold_db:g} dB required"
+            )
 
 
 def pack(

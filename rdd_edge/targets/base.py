@@ -146,6 +146,13 @@ class Target(ABC):
         """Why this machine does not run artifacts of a precision: one clause for a record's `missing`."""
         return f"needs {self.runtime_package}: pip install 'rdd-edge[{self.name}]'"
 
+    def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
+        """Runners on the kernels of another architecture, by CPU model; `cpus` empty: the target's own choice of them.
+
+        Their run() takes any number of whole batches at once. None: this target has no emulation of `arch`.
+        """
+        return None
+
     def _submodule(self, name: str) -> Any:
         package = type(self).__module__.rpartition(".")[0]
         return importlib.import_module(f"{package}.{name}")

@@ -51,3 +51,11 @@ class AndroidTarget(Target):
         if self.precision(precision).backend == VULKAN:
             return "executorch's wheel has no Vulkan backend: run it on an Android device"
         return super().cannot_run(precision)
+
+    def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
+        """XNNPACK's kernels for ARM under qemu's user-mode emulation."""
+        if arch != "arm64" or self.precision(spec.precision).backend == VULKAN:
+            return None
+        from .arm64 import emulated_runners
+
+        return emulated_runners(artifact, spec, cpus)

@@ -1,0 +1,44 @@
+"""The compilers and the emulator, found on the PATH or named in a sentence."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from ....errors import DependencyError
+
+__all__ = ["SYSROOT", "cross_compiler", "emulator", "native_compiler", "version_line"]
+
+SYSROOT = Path("/usr/aarch64-linux-gnu")  # ARM's C and C++ libraries, where Debian's cross compiler has them
+INSTALL = "apt-get install g++-aarch64-linux-gnu qemu-user-static"
+
+
+def cross_compiler() -> str:
+    """Path of the C++ compiler for ARM. Raises DependencyError."""
+    found = shutil.which("aarch64-linux-gnu-g++")
+    if found is None or not SYSROOT.is_dir():
+        raise DependencyError(f"running an artifact on arm64 needs aarch64-linux-gnu-g++: {INSTALL}")
+    return found
+
+
+def emulator() -> str:
+    """Path of qemu's user-mode emulator for ARM. Raises DependencyError."""
+    found = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    if found is None:
+        raise DependencyError(f"running an artifact on arm64 needs qemu-aarch64-static: {INSTALL}")
+    return found
+
+
+def native_compiler() -> str:
+    """Path of this machine's own C++ compiler. Raises DependencyError."""
+    found = shutil.which("g++")
+    if found is None:
+        raise DependencyError("building the runner for this machine needs g++: apt-get install g++")
+    return found
+
+
+def version_line(program: str) -> str:
+    """The first line that `program --version` prints."""
+    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return (done.stdout.splitlines() or [""])[0]
