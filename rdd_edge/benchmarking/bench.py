@@ -115,7 +115,7 @@ def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
 def _run(request: Request, plan: Plan, source: dict[str, object], out: Path) -> RunRecord:
     """Execute the request in a child and write the run. source: the record's fields about the bundle or checkpoint."""
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    with new_folder(out.resolve()) as folder:
+    with new_folder(out.absolute()) as folder:
         work = folder / "work"
         work.mkdir()
         outcome = in_child(request, work)

@@ -72,7 +72,7 @@ def bench_over_ssh(
     except RddEdgeError:
         connection.try_call(["rm", "-rf", remote_run])
         raise
-    with new_folder(out.resolve()) as folder:
+    with new_folder(out.absolute()) as folder:
         unpack(archive, folder, most, destination)
         return _check(folder, bundle, plan, destination)
 
