@@ -74,7 +74,7 @@ def test_parity_of_every_precision_on_every_model(bundles: dict[str, Path], prec
 @native
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_the_program_gives_what_the_python_runtime_gives(bundles: dict[str, Path], precision: str) -> None:
-    from rdd_edge.benchmarking.worker import run_artifact
+    from rdd_edge.benchmarking.isolation import run_artifact
 
     bundle = read_bundle(bundles[precision])
     z, label, _ = bundle.parity_vectors()
