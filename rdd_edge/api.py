@@ -219,7 +219,7 @@ def evaluate(
 
         trained = read_bench_run(Path(reference)).record.checkpoint
         real, network = evaluation_sources(Path(trained) if trained else None, data, extractor)
-        return score(Path(path), Path(reference), real.images, network, destination)
+        return score(Path(path), Path(reference), real, network, destination)
     if (Path(path) / "record.json").is_file():
         raise UsageError(f"{path} is a benchmark run: give the server's run on the same noise as the reference")
     from .diffusion.checkpoint import read_checkpoint

@@ -103,6 +103,6 @@ def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
 
     if read_bench_run(bench).record.samples is None:
         return
-    scores = score(bench, server, real.images, judge, bench / SCORES)
+    scores = score(bench, server, real, judge, bench / SCORES)
     for line in scores.lines():
         console.print(f"{bench.name:<12} {line}")

@@ -9,6 +9,7 @@ import numpy as np
 
 from rdd_edge.benchmarking.record import MEASURED, Condition, Device, OperatorTime, RunRecord, Samples, Transfers
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.data.images import ImageSet, content_sha256
 from rdd_edge.evaluation.diagnostics import Diagnosis
 from rdd_edge.evaluation.scores import Distance, Psnr, Saturation, Scores, Worst
 from rdd_edge.files import sha256_of, write_bytes, write_model
@@ -27,7 +28,8 @@ OPERATORS = (
     OperatorTime(name="add", kind="Add", milliseconds=0.1, backend=None),
 )
 
-REAL = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+PIXELS = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
+REAL = ImageSet("noise", PIXELS, None, None, content_sha256(PIXELS, None, None))
 
 
 class Means:

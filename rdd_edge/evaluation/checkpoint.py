@@ -20,7 +20,7 @@ from ..metrics.extractors import Extractor
 from ..metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 from ..metrics.inception import Inception, metric_name
 from ..metrics.inception_score import InceptionScore, InceptionScoreAccumulator, gather_score
-from ..metrics.reference import reference_with_floor
+from ..metrics.reference import reference_statistics
 from ..schema import Frozen, Sha256, UInt64
 
 __all__ = ["Evaluation", "Row", "evaluate", "require_samples"]
@@ -99,7 +99,7 @@ def evaluate(
             f"{student.folder} makes images of shape {student.image_shape} (channels, height, width) and {real.name} "
             f"has {real.image_shape}: choose other --data"
         )
-    truth, floor = reference_with_floor(real, extractor)
+    truth, floor = reference_statistics(real, extractor)
     rows, caution = [], truth.caution()
     for n in counts:
         images = sample_images(student, count, n, seed, sampler)

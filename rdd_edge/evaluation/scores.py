@@ -17,13 +17,15 @@ from ..benchmarking.isolation import run_artifact
 from ..benchmarking.record import SERVER
 from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
 from ..console import reporter
+from ..data import ImageSet
 from ..errors import CorruptError, RddEdgeError, UsageError
 from ..files import read_model, sha256_of, write_model
 from ..metrics.bootstrap import influences, paired_interval
 from ..metrics.extractors import Extractor
-from ..metrics.frechet import Statistics, frechet_distance, real_floor
+from ..metrics.frechet import Statistics, frechet_distance
 from ..metrics.inception import metric_name
 from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
+from ..metrics.reference import reference_statistics
 from ..portable.noise import labels, normals, to_uint8
 from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from ..targets.base import ExportSpec
@@ -31,7 +33,6 @@ from .diagnostics import Diagnosis, diagnose
 
 __all__ = ["Distance", "Psnr", "Saturation", "Scores", "Worst", "read_scores", "score"]
 
-FLOOR_SEED = 0
 WORST = 8
 
 Measure = Annotated[float, Field(ge=0, le=1e12)]
@@ -113,16 +114,10 @@ class Scores(Frozen):
         return lines + [f"{name}: {diagnosis.name}: {diagnosis.sentence}" for diagnosis in self.diagnoses]
 
 
-def score(
-    bench: Path,
-    reference: Path,
-    real: NDArray[np.uint8],
-    extractor: Extractor,
-    out: Path | None = None,
-) -> Scores:
+def score(bench: Path, reference: Path, real: ImageSet, extractor: Extractor, out: Path | None = None) -> Scores:
     """Score a benchmark run against the server's on the same noise.
 
-    bench, reference: folders of the two runs.  real: images (N, H, W, C).  out: JSON file for the scores.
+    bench, reference: folders of the two runs.  out: JSON file for the scores.
     Raises UsageError where the two cannot be compared, MissingError and CorruptError as read_bench_run does.
     """
     run, server = read_bench_run(bench), read_bench_run(reference)
@@ -171,21 +166,16 @@ def _check_comparable(run: BenchRun, server: BenchRun) -> None:
             )
 
 
-def _quality(
-    run: BenchRun,
-    server: BenchRun,
-    real: NDArray[np.uint8],
-    extractor: Extractor,
-) -> dict[str, object]:
+def _quality(run: BenchRun, server: BenchRun, real: ImageSet, extractor: Extractor) -> dict[str, object]:
     """The fields of Scores that need images."""
     measured = ("psnr_float", "psnr_uint8", "distance", "saturation")
     if run.record.samples is None:
         nulls: dict[str, object] = dict.fromkeys(measured)
         return nulls | {"diagnoses": (), "missing": dict.fromkeys(measured, run.record.missing["samples"])}
     images, reference = run.images(), server.images()
-    if images.shape[1:] != real.shape[1:]:
+    if images.shape[1:] != real.images.shape[1:]:
         raise UsageError(
-            f"samples have shape {images.shape[1:]} (H, W, C) and real images {real.shape[1:]}: choose other --data"
+            f"samples have shape {images.shape[1:]} (H, W, C) and {real.name} {real.images.shape[1:]}: choose other --data"
         )
     missing = {}
     floats = min(len(run.floats()), len(server.floats()))
@@ -197,7 +187,9 @@ def _quality(
         "psnr_float": _psnr(run.floats()[:floats], server.floats()[:floats], 2.0) if floats else None,
         "psnr_uint8": _psnr(images, reference, 255.0),
         "distance": None if "distance" in missing else _distance(images, reference, real, extractor),
-        "saturation": Saturation(artifact=_saturated(images), server=_saturated(reference), real=_saturated(real)),
+        "saturation": Saturation(
+            artifact=_saturated(images), server=_saturated(reference), real=_saturated(real.images)
+        ),
         "diagnoses": diagnose(images, run.floats(), reference, _student(server), run.record.samples.seed),
         "missing": missing,
     }
@@ -216,14 +208,9 @@ def _psnr(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> Psnr:
 
 
 def _distance(
-    images: NDArray[np.uint8],
-    reference: NDArray[np.uint8],
-    real: NDArray[np.uint8],
-    extractor: Extractor,
+    images: NDArray[np.uint8], reference: NDArray[np.uint8], real: ImageSet, extractor: Extractor
 ) -> Distance:
-    real_features = _features(extractor, real, "real")
-    truth, floor = Statistics.of(real_features), real_floor(real_features, FLOOR_SEED)
-    del real_features  # 400 MB for 50,000 images and 2,048 features, and not needed below
+    truth, floor = reference_statistics(real, extractor)
     x, y = _features(extractor, images, "artifact"), _features(extractor, reference, "server")
     a, b = Statistics.of(x), Statistics.of(y)
     artifact, server = frechet_distance(a, truth), frechet_distance(b, truth)
@@ -231,7 +218,7 @@ def _distance(
     return Distance(
         metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
-        real_images=len(real),
+        real_images=len(real.images),
         artifact=artifact,
         server=server,
         floor=floor,

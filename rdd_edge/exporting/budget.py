@@ -113,7 +113,7 @@ class FdBudget:
 
     def against(self, student: Images) -> Callable[[Images], float]:
         """fd / (fd of the student) - 1."""
-        real = reference_statistics(self.real, self.extractor)
+        real, _ = reference_statistics(self.real, self.extractor)
 
         def distance(x: Images) -> float:
             return frechet_distance(image_statistics(to_uint8(x), self.extractor), real)

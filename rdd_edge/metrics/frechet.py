@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "real_floor", "span"]
+__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "span"]
 
 JOINED_ROWS = 4096
 
@@ -158,13 +158,3 @@ def span(cov: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.floa
     values, vectors = np.linalg.eigh(cov)
     keep = values > max(values[-1], 0.0) * len(values) * np.finfo(np.float64).eps
     return np.sqrt(values[keep]), vectors[:, keep]
-
-
-def real_floor(features: Features, seed: int) -> float:
-    """Distance of a random half of real features (N, D) to the other half, a lower bound for models of this data.
-
-    Raises DataError for fewer than four.
-    """
-    order = np.random.default_rng(seed).permutation(len(features))
-    half = len(features) // 2
-    return frechet_distance(Statistics.of(features[order[:half]]), Statistics.of(features[order[half:]]))

@@ -52,12 +52,6 @@ class InceptionScoreAccumulator:
             rows = split == part
             self._sums[part] += [rows.sum(), negentropy[rows].sum(), *p[rows].sum(axis=0)]
 
-    def merge(self, other: InceptionScoreAccumulator) -> None:
-        """Add the samples of another accumulator of the same count and splits."""
-        if not np.array_equal(self._edges, other._edges):
-            raise UsageError("Inception scores of different counts or splits cannot be merged")
-        self.add_state(other.state())
-
     def state(self) -> NDArray[np.float64]:
         """The sums as one vector (splits · (2 + classes)), for other processes; empty before the first sample."""
         return self._sums.ravel()

@@ -10,16 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..console import reporter
 from ..data import ImageSet
 from ..data.cache import cache_root
-from ..data.images import shuffled
 from ..distributed import current, everywhere
-from ..errors import UsageError
 from ..files import write_bytes
 from .extractors import Extractor
 from .frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
-
-__all__ = ["image_statistics", "reference_statistics", "reference_with_floor"]
 
 FLOOR_SEED = 0
 
@@ -31,31 +28,12 @@ def image_statistics(images: NDArray[np.uint8], extractor: Extractor) -> Statist
     return StatisticsAccumulator().add_all(extractor.batches(images)).result()
 
 
-def reference_statistics(data: ImageSet, extractor: Extractor, count: int | None = None) -> Statistics:
-    """Statistics of a data set, or of `count` images of it, chosen at random but always the same.
+def reference_statistics(data: ImageSet, extractor: Extractor) -> tuple[Statistics, float]:
+    """Statistics of a data set, and the Fréchet distance of a random half of it to the other half.
 
-    Cached under the hashes of the data set and of the extractor's weights and the count. A broken entry is replaced.
-    """
-    total = len(data.images)
-    size = total if count is None else count
-    if not 2 <= size <= total:
-        raise UsageError(f"{data.name} has {total} images: reference statistics need 2 … {total} of them, not {size}")
-    key = hashlib.sha256(repr((data.sha256, extractor.sha256, size)).encode()).hexdigest()
-    path = cache_root() / "statistics" / f"{key}.npz"
-    found = _read(path)
-    if found is None:
-        images = data.images if size == total else data.images[np.sort(shuffled(total, 0)[:size])]
-        found = image_statistics(images, extractor)
-        _write(path, found)
-    return found
-
-
-def reference_with_floor(data: ImageSet, extractor: Extractor) -> tuple[Statistics, float]:
-    """Statistics of a data set, and the distance of a random half of it to the other half (see `real_floor`).
-
-    In memory independent of the data's size, and cached like `reference_statistics`. Under torchrun the ranks divide
-    the work; each returns the whole result, and rank 0 caches it.
-    Raises DataError for fewer than four images.
+    In memory independent of the data's size, and cached under the hashes of the data and of the extractor's weights; a
+    broken entry is replaced. Under torchrun the ranks divide the work; each returns the whole result, and rank 0 caches
+    it. Raises DataError for fewer than four images.
     """
     key = hashlib.sha256(repr((data.sha256, extractor.sha256, "halves", FLOOR_SEED)).encode()).hexdigest()
     paths = [cache_root() / "statistics" / f"{key}-{half}.npz" for half in (0, 1)]
@@ -77,11 +55,14 @@ def _halves(data: ImageSet, extractor: Extractor) -> list[Statistics]:
     parts = [StatisticsAccumulator(), StatisticsAccumulator()]
     rows = current().blocks(len(first))
     done = rows.start
+    reporter().begin("features of the real images", len(rows), unit="images")
     for batch in extractor.batches(data.images[rows.start : rows.stop]):
         mine = first[done : done + len(batch)]
         parts[0].add(batch[mine])
         parts[1].add(batch[~mine])
         done += len(batch)
+        reporter().advance(done - rows.start)
+    reporter().end()
     return [gather_statistics(part).result() for part in parts]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
 from rdd_edge.files import read_model
-from rdd_edge.metrics.frechet import Statistics, frechet_distance, real_floor
+from rdd_edge.metrics.frechet import Statistics, frechet_distance
 from rdd_edge.metrics.psnr import IDENTICAL_DB, psnr_per_image
 
 PLAN = Plan(
@@ -50,14 +51,17 @@ def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server:
     mine, theirs = read_bench_run(artifact), read_bench_run(server)
     of = {
         key: Statistics.of(np.concatenate(list(Means().batches(images))))
-        for key, images in {"mine": mine.images(), "theirs": theirs.images(), "real": REAL}.items()
+        for key, images in {"mine": mine.images(), "theirs": theirs.images(), "real": REAL.images}.items()
     }
     d = scores.distance
     assert d is not None
     assert d.metric == "fd_quarters"
     assert d.artifact == pytest.approx(frechet_distance(of["mine"], of["real"]), rel=1e-9)
     assert d.server == pytest.approx(frechet_distance(of["theirs"], of["real"]), rel=1e-9)
-    assert d.floor == pytest.approx(real_floor(np.concatenate(list(Means().batches(REAL))), 0), rel=1e-9)
+    order = np.random.default_rng(0).permutation(60)
+    features = np.concatenate(list(Means().batches(REAL.images)))
+    halves = (Statistics.of(features[half]) for half in (order[:30], order[30:]))
+    assert d.floor == pytest.approx(frechet_distance(*halves), rel=1e-9)
     assert d.rise_low is not None
     assert d.rise_high is not None
     assert d.rise_low < d.rise == d.artifact - d.server < d.rise_high
@@ -74,7 +78,7 @@ def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server:
     assert scores.psnr_uint8 is not None
     assert scores.psnr_uint8.images == 40
     assert scores.saturation is not None
-    assert scores.saturation.real == pytest.approx(np.mean((REAL == 0) | (REAL == 255)))
+    assert scores.saturation.real == pytest.approx(np.mean((REAL.images == 0) | (REAL.images == 255)))
     assert [diagnosis.name for diagnosis in scores.diagnoses] == ["other noise"]  # it is not the student
     expected = {"real": (20, 40, 60), "artifact": (14, 27, 40), "server": (14, 27, 40)}
     counts = [(f"features of the {images} images", n) for images, counts in expected.items() for n in counts]
@@ -137,7 +141,7 @@ def test_what_does_not_compare_is_refused(
     with pytest.raises(UsageError, match="the reference has to be one of --device server"):
         score(server, artifact, REAL, Means())
     with pytest.raises(UsageError, match="other --data"):
-        score(artifact, server, REAL[:, :4], Means())
+        score(artifact, server, replace(REAL, images=REAL.images[:, :4]), Means())
     bench(make_bundle(name="other"), "host", tmp_path / "foreign", PLAN)
     with pytest.raises(UsageError, match="of different checkpoints"):
         score(tmp_path / "foreign", server, REAL, Means())

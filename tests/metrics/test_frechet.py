@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rdd_edge.errors import DataError, UsageError
 from rdd_edge.metrics import frechet
-from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance, real_floor
+from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance
 
 
 def features(seed: int, count: int = 500, size: int = 12, offset: float = 0.0) -> NDArray[np.float64]:
@@ -106,14 +106,6 @@ def test_distance_of_singular_covariances() -> None:
         assert_allclose(frechet_distance(first, second), expected, rtol=1e-6, atol=1e-6)
     constant = Statistics.of(np.ones((5, 40)))
     assert_allclose(frechet_distance(constant, a), np.square(1 - a.mean).sum() + np.trace(a.cov))
-
-
-def test_floor_is_small_and_repeats() -> None:
-    x = features(3, count=2000)
-    floor = real_floor(x, seed=1)
-    assert floor == real_floor(x, seed=1)
-    assert floor != real_floor(x, seed=2)
-    assert 0 < floor < 0.02 * np.trace(np.cov(x, rowvar=False))
 
 
 def test_few_samples_are_said() -> None:
