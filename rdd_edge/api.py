@@ -334,7 +334,7 @@ def report(
 
 
 def deadline_after(minutes: float | None) -> float:
-    """The moment on time.monotonic's clock that is so many minutes away; None: never."""
+    """`minutes` from now on the clock of time.monotonic; infinity for None."""
     return math.inf if minutes is None else time.monotonic() + 60 * minutes
 
 
@@ -351,7 +351,7 @@ def _budget(
     from .exporting.budget import FdBudget, PsnrBudget
 
     if min_psnr is not None and max_fd_rise is not None:
-        raise UsageError("--min-psnr and --max-fd-rise are two budgets for one search: give one of them")
+        raise UsageError("--min-psnr and --max-fd-rise cannot be combined: give one of them")
     if max_fd_rise is None:
         if data is not None or extractor is not None:
             raise UsageError("--data and --extractor are for the Fréchet distance of --max-fd-rise")

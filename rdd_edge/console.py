@@ -67,7 +67,7 @@ def reporting_to(new: Reporter) -> Iterator[None]:
 
 
 def show_stage(stage: str, done: int) -> None:
-    """Report a stage and a count that another process or machine has told: begin the stage if it is a new one."""
+    """Report progress that another process or machine has sent: begin the stage if it is a new one."""
     current = reporter()
     if current.stage != stage:
         current.begin(stage)

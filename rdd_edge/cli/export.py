@@ -57,20 +57,12 @@ def export(
 
 def verify(
     bundle: Annotated[Path, Argument(help="Bundle to check.")],
-    arch: Annotated[
-        str | None,
-        Option(help="Processor to emulate: arm64 for an Android bundle."),
-    ] = None,
+    arch: Annotated[str | None, Option(help="Processor to emulate: arm64 for an Android bundle.")] = None,
     cpu: Annotated[
         list[str] | None,
-        Option(
-            help="With --arch, CPU model to emulate, e.g. cortex-a76; may be repeated.  Default: one of each kind.",
-        ),
+        Option(help="With --arch, CPU model to emulate, e.g. cortex-a76; may be repeated.  Default: one of each kind."),
     ] = None,
-    n: Annotated[
-        int | None,
-        Option("--n", "-n", min=1, help="With --arch, number of images.  Default: all."),
-    ] = None,
+    n: Annotated[int | None, Option("--n", "-n", min=1, help="With --arch, number of images.  Default: all.")] = None,
 ) -> None:
     """Check a bundle: its hashes, its images against the student's, and its runtime's rules.
 
@@ -139,7 +131,10 @@ def pack(
     with ConsoleReporter():
         found = run_pack(run, name, out, cast("Any", dtype), n, seed, data, extractor or ())
     for evaluation in found:
-        typer.echo(f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (real against real {evaluation.floor:.3f})")
+        typer.echo(
+            f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (half of the real images against the other half: "
+            f"{evaluation.floor:.3f})"
+        )
     typer.echo(f"{out}: {(out / WEIGHTS).stat().st_size / 1e6:.1f} MB, {out / CARD_FILE}")
 
 

@@ -175,7 +175,8 @@ def _quality(run: BenchRun, server: BenchRun, real: ImageSet, extractor: Extract
     images, reference = run.images(), server.images()
     if images.shape[1:] != real.images.shape[1:]:
         raise UsageError(
-            f"samples have shape {images.shape[1:]} (H, W, C) and {real.name} {real.images.shape[1:]}: choose other --data"
+            f"the samples have shape {images.shape[1:]} (H, W, C) and the images of {real.name} "
+            f"{real.images.shape[1:]}: choose other --data"
         )
     missing = {}
     floats = min(len(run.floats()), len(server.floats()))

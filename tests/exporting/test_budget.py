@@ -65,7 +65,7 @@ def test_fd_rise_is_the_distance_beside_the_students() -> None:
 @pytest.mark.parametrize(
     ("min_psnr", "max_fd_rise", "data", "sentence"),
     [
-        (40.0, 0.02, None, "two budgets for one search"),
+        (40.0, 0.02, None, "cannot be combined"),
         (40.0, None, "digits", "--data and --extractor are for the Fréchet distance"),
     ],
 )
