@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,17 @@ class BenchRun:
     def title(self) -> str:
         """Target and precision, as a heading."""
         return f"{self.record.target} {self.record.precision}"
+
+    @property
+    def place(self) -> str:
+        """Where it ran: the device's name, or "host" or "simulator" for a machine in the device's stead."""
+        r = self.record
+        return shorten(r.device.name, 24, placeholder="…") if r.where == "device" else r.where
+
+    @property
+    def label(self) -> str:
+        """The title with the place, for figures of several runs: a host's time says nothing about the device's."""
+        return f"{self.title} ({self.place})"
 
     @property
     def is_server(self) -> bool:

@@ -169,15 +169,25 @@ def compare(
 
 
 def compare_bench(
-    before: Annotated[Path, Argument(help="Benchmark run to compare with.")],
-    after: Annotated[Path, Argument(help="New benchmark run.")],
+    before: Annotated[Path, Argument(help="Benchmark run to compare with, or a folder of repetitions of one.")],
+    after: Annotated[Path, Argument(help="New benchmark run, or a folder of repetitions of one.")],
     max_slower: Annotated[str | None, Option(help="Largest allowed rise of the median latency, e.g. 5%.")] = None,
     max_fd_rise: Annotated[str | None, Option(help="Largest allowed rise of the Fréchet distance, e.g. 2%.")] = None,
+    any_conditions: Annotated[
+        bool, Option("--any-conditions", help="Compare times measured under different conditions, too.")
+    ] = False,
 ) -> None:
-    """Compare two benchmark runs; exit with an error on a regression."""
+    """Compare two benchmark runs; exit with an error on a regression.
+
+    With repetitions, a figure has regressed only if every new run is above every old one as well.
+    """
     from ..evaluation.regression import compare_runs
 
-    found = compare_runs(before, after, parse_fraction(max_slower), parse_fraction(max_fd_rise))
+    found = compare_runs(
+        before, after, parse_fraction(max_slower), parse_fraction(max_fd_rise), any_conditions=any_conditions
+    )
+    for note in found.notes:
+        typer.echo(f"different conditions: {note}")
     for change in found.changes:
         typer.echo(str(change))
     found.check()

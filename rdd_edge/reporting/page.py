@@ -18,7 +18,7 @@ from ..drawing.grid import difference, grid_png
 from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
 from .details import by_kind, command, facts
 from .entries import Entry, reference_of
-from .table import COLUMNS, Cell, Notes, cells, distance_text
+from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, distance_text, measured_on_host
 
 __all__ = ["page"]
 
@@ -48,12 +48,12 @@ def page(entries: list[Entry], baseline: Entry | None) -> str:
     )
     notes = Notes()
     servers = [e.run for e in (*entries, *([baseline] if baseline else [])) if e.run.is_server]
-    hidden = {"runtime", *([] if baseline else ["relative"])}
+    hidden = {"place", "runtime", *([] if baseline else ["relative"])}
     distances = [entry.distance for entry in entries if entry.distance]
     metrics = {distance.metric for distance in distances}
     metric = metrics.pop() if len(metrics) == 1 else None
     points = [
-        Point(entry.stats.median, entry.distance.artifact, entry.run.title, entry.run.is_server)
+        Point(entry.stats.median, entry.distance.artifact, entry.run.label, entry.run.is_server)
         for entry in entries
         if entry.stats and entry.distance
     ]
@@ -65,8 +65,9 @@ def page(entries: list[Entry], baseline: Entry | None) -> str:
         frontier=frontier(points, metric) if metric and len(points) > 1 else None,
         metric=metric,
         floor=distance_text(distances[0].floor) if distances else None,
-        overview=_overview([(e.run.title, e.run.record.latency_ms) for e in entries if e.run.record.latency_ms]),
+        overview=_overview([(e.run.label, e.run.record.latency_ms) for e in entries if e.run.record.latency_ms]),
         baseline=baseline.run if baseline else None,
+        host_note=HOST_NOTE if any(measured_on_host(entry) for entry in entries) else None,
         checkpoints=sorted({e.run.record.checkpoint_sha256 for e in entries}),
         one_seed=len({e.run.record.samples.seed for e in entries if e.run.record.samples}) == 1,
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
@@ -75,9 +76,10 @@ def page(entries: list[Entry], baseline: Entry | None) -> str:
 
 
 def _narrow(row: dict[str, Cell]) -> dict[str, Cell]:
-    """The row with its runtime below its precision, so that the table fits a window 1100 pixels wide."""
-    runtime = row["runtime"]
-    return row if runtime.note else {**row, "precision": replace(row["precision"], extra=runtime.value)}
+    """The row with its place below its target and its runtime below its precision, for a window 1100 pixels wide."""
+    place, runtime = f"on {row['place'].value}", None if row["runtime"].note else row["runtime"].value
+    target, precision = replace(row["target"], extra=place), replace(row["precision"], extra=runtime)
+    return {**row, "target": target, "precision": precision}
 
 
 def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:

@@ -18,7 +18,7 @@ from ..files import write_bytes
 from .details import by_kind, facts
 from .entries import Entry, read_entries
 from .page import page
-from .table import COLUMNS, Cell, Notes, cells
+from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, measured_on_host
 
 __all__ = ["Format", "report"]
 
@@ -69,13 +69,14 @@ def _markdown(entries: list[Entry], baseline: Entry | None) -> str:
         row = cells(entry, baseline, notes)
         lines.append("| " + " | ".join(_cell(row[c.name]) for c in columns) + " |")
     lines += ["", *(f"{i}. {_escaped(text)}" for i, text in enumerate(notes.texts, 1))] if notes.texts else []
+    lines += ["", HOST_NOTE] if any(measured_on_host(entry) for entry in entries) else []
     for entry in entries:
         for diagnosis in entry.scores.diagnoses if entry.scores else ():
-            title, name = _escaped(entry.run.title), _escaped(diagnosis.name)
+            title, name = _escaped(entry.run.label), _escaped(diagnosis.name)
             lines += ["", f"**{title}: {name}.** {_escaped(diagnosis.sentence)}"]
     for entry in entries:
         details = "; ".join(f"{name}: {value}" for name, value in facts(entry.run))
-        lines += ["", f"**{_escaped(entry.run.title)}** – {_escaped(details)}"]
+        lines += ["", f"**{_escaped(entry.run.label)}** – {_escaped(details)}"]
     return "\n".join(lines) + "\n"
 
 

@@ -16,6 +16,12 @@ DASH = "–"
 NOT_SCORED = "Not evaluated: use rdd-edge evaluate BENCH --reference SERVER_BENCH --out BENCH/scores.json"
 
 
+HOST_NOTE = (
+    "Times on a host are those of the machine that ran the benchmark in the device's stead: they say nothing about the "
+    "speed of the device."
+)
+
+
 @dataclass(frozen=True)
 class Column:
     """Title and unit as the table shows them. text: left-aligned."""
@@ -29,6 +35,7 @@ class Column:
 COLUMNS = [
     Column("target", "Target", text=True),
     Column("precision", "Precision", text=True),
+    Column("place", "Ran on", text=True),
     Column("runtime", "Runtime", text=True),
     Column("size", "Size"),
     Column("load", "Load"),
@@ -89,6 +96,11 @@ def megabytes(value: int) -> str:
     return f"{value / 1e6:.1f} MB" if value < 1e8 else f"{value / 1e6:.0f} MB"
 
 
+def measured_on_host(entry: Entry) -> bool:
+    """Whether the entry has times of an artifact that did not run on a device of its target."""
+    return entry.stats is not None and entry.run.record.where != "device" and not entry.run.is_server
+
+
 def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]:
     """The row of one run, by column name."""
     r = entry.run.record
@@ -101,6 +113,7 @@ def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]
     return {
         "target": Cell(r.target, r.target),
         "precision": Cell(r.precision, r.precision),
+        "place": Cell(entry.run.place, entry.run.place),
         "runtime": Cell(r.runtime.name, r.runtime.name) if r.runtime else notes.dash(r.missing["runtime"]),
         "size": cell("artifact_bytes", r.artifact_bytes, megabytes),
         "load": cell("load_ms", r.load_ms, milliseconds),

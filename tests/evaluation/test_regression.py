@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from records import write_run, write_scores
 
-from rdd_edge.benchmarking.record import RunRecord
+from rdd_edge.benchmarking.record import RunRecord, Runtime
 from rdd_edge.errors import CorruptError, MissingError, ThresholdError, UsageError
 from rdd_edge.evaluation.regression import compare_runs
 from rdd_edge.files import read_model, write_model
@@ -65,6 +65,57 @@ def test_times_in_other_power_modes_do_not_compare(tmp_path: Path) -> None:
     record = read_model(b / "record.json", RunRecord)
     write_model(b / "record.json", record.model_copy(update={"power_mode": "15W"}))
     (b / "scores.json").unlink()
-    with pytest.raises(UsageError, match="different power modes or with different clock settings: MAXN and 15W"):
+    for limit in (0.05, None):
+        with pytest.raises(UsageError, match="cannot be compared: power mode MAXN and 15W. .* --any-conditions"):
+            compare_runs(a, b, limit, None)
+    found = compare_runs(a, b, 0.05, None, any_conditions=True)
+    assert found.notes == ("power mode MAXN and 15W",)
+    assert found.changes
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "note"),
+    [
+        ("threads", 3, "threads 2 and 3"),
+        ("batch", 4, "batch 1 and 4"),
+        ("where", "device", "measured on host, a core and box, a core"),
+        ("runtime", Runtime(name="other", version="2", backend="gpu"), "runtime fakert 7.0 cpu and other 2 gpu"),
+    ],
+)
+def test_unequal_conditions_are_named(tmp_path: Path, name: str, value: object, note: str) -> None:
+    a, b = pair(tmp_path)
+    record = read_model(b / "record.json", RunRecord)
+    write_model(b / "record.json", record.model_copy(update={name: value}))
+    (b / "scores.json").unlink()
+    with pytest.raises(UsageError, match=note):
         compare_runs(a, b, 0.05, None)
-    assert compare_runs(a, b, None, None).changes
+
+
+def test_distances_of_runs_on_different_machines_compare(tmp_path: Path) -> None:
+    a, server = write_run(tmp_path / "a"), write_run(tmp_path / "server", "server")
+    b = write_run(tmp_path / "b")
+    record = read_model(b / "record.json", RunRecord)
+    write_model(b / "record.json", record.model_copy(update={"threads": 7}))
+    for run in (a, b):
+        write_scores(run, server, distance=2.0)
+    found = compare_runs(a, b, None, 0.02)
+    found.check()
+    assert found.notes
+
+
+def side(folder: Path, *medians: float) -> Path:
+    for i, median_ms in enumerate(medians):
+        write_run(folder / f"{i}", median_ms=median_ms)
+    return folder
+
+
+def test_repetitions_decide_by_their_spread(tmp_path: Path) -> None:
+    old = side(tmp_path / "old", 4.0, 4.6, 4.1)
+    noisy, slower = side(tmp_path / "noisy", 4.5, 4.8, 4.7), side(tmp_path / "slower", 5.0, 5.2, 5.1)
+    found = compare_runs(old, noisy, 0.05, None)
+    found.check()
+    assert "4.1 [4 … 4.6] → 4.7 [4.5 … 4.8] ms (+14.6%, 5.0% allowed): within the spread" in str(found.changes[0])
+    with pytest.raises(ThresholdError, match="median"):
+        compare_runs(old, slower, 0.05, None).check()
+    with pytest.raises(MissingError, match="is not a benchmark run"):
+        compare_runs(old, tmp_path / "absent", 0.05, None)

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from rdd_edge.evaluation.scores import Scores, score
 from rdd_edge.files import read_model, write_model
 from rdd_edge.reporting.details import by_kind
 from rdd_edge.reporting.report import report
+from rdd_edge.reporting.table import HOST_NOTE
 from rdd_edge.targets.base import Runtime
 
 PLAN = Plan(
@@ -111,6 +113,28 @@ def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> N
     assert re.search(r"Difference × \d+", page)
 
 
+def test_every_figure_says_where_it_was_measured(tmp_path: Path, runs: list[Path]) -> None:
+    """Of one bundle on the host and on a device: table, overview, chart and Markdown tell them apart."""
+    board = write_run(tmp_path / "board", "jetson", median_ms=3.0)
+    record = read_model(board / "record.json", RunRecord)
+    device = record.device.model_copy(update={"name": "Orin Nano"})
+    write_model(board / "record.json", record.model_copy(update={"where": "device", "device": device}))
+    write_scores(board, runs[0])
+    report([*runs[:2], board], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    assert "fake fp32 (host)</div>" in page.replace("fine", "fake")  # the overview
+    assert "jetson fp32 (Orin Nano)</div>" in page
+    assert "<small>on Orin Nano</small>" in page
+    assert "jetson fp32 (Orin Nano)</text>" in page  # the chart
+    assert HOST_NOTE in unescape(page)
+    report([*runs[:2], board], tmp_path / "report.md")
+    text = (tmp_path / "report.md").read_text()
+    assert "| jetson | fp32 | Orin Nano |" in text
+    assert HOST_NOTE in text
+    report([runs[0], board], tmp_path / "device.html")
+    assert HOST_NOTE not in unescape((tmp_path / "device.html").read_text())  # the server is no target's stand-in
+
+
 def test_the_page_says_where_the_time_goes(tmp_path: Path, runs: list[Path]) -> None:
     report(runs, tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
@@ -153,7 +177,7 @@ def test_strings_of_a_record_are_text_and_nothing_else(tmp_path: Path, runs: lis
 def test_markdown_is_a_table_with_notes(tmp_path: Path, runs: list[Path]) -> None:
     report(runs, tmp_path / "report.md", baseline=runs[0])
     lines = (tmp_path / "report.md").read_text().splitlines()
-    assert lines[0].startswith("| Target | Precision | Runtime | Size |")
+    assert lines[0].startswith("| Target | Precision | Ran on | Runtime | Size |")
     assert all(line.count("|") == lines[0].count("|") for line in lines[:5])
     assert "| 1.00× |" in lines[2] + lines[3] + lines[4]
     assert "1. Fakert runs on fake machines only." in lines
