@@ -84,8 +84,12 @@ def run(arguments: argparse.Namespace, work: Path) -> None:
         if not artifact.is_file():
             with silenced():
                 builders[name](artifact)
-        counts[name] = [counter.count(artifact, shape, cpu, arguments.images) for cpu in cpus]
-        print(f"{name}: {', '.join(f'{count:,}' for count in counts[name])}", file=sys.stderr)
+        try:
+            counts[name] = [counter.count(artifact, shape, cpu, arguments.images) for cpu in cpus]
+            print(f"{name}: {', '.join(f'{count:,}' for count in counts[name])}", file=sys.stderr)
+        except DoesNotRun as error:
+            counts[name] = []
+            print(f"{name} does not run: {error}", file=sys.stderr)
     show(counts, cpus)
 
 
@@ -94,12 +98,9 @@ def show(counts: dict[str, list[int]], cpus: list[str]) -> None:
     print("| way |" + "".join(f" {cpu}, M | of the recipe's |" for cpu in cpus))
     print("|---|" + "---:|---:|" * len(cpus))
     for name, row in counts.items():
-        recipe = counts.get(f"recipe {name.split()[1]}")
-        ratios = [
-            "–" if recipe is None else f"{count / base:.3f}" for count, base in zip(row, recipe or row, strict=True)
-        ]
-        cells = "".join(f" {count / 1e6:,.2f} | {ratio} |" for count, ratio in zip(row, ratios, strict=True))
-        print(f"| {name} |{cells}")
+        base = counts.get(f"recipe {name.split()[1]}") or row
+        cells = [f" {count / 1e6:,.2f} | {count / other:.3f} |" for count, other in zip(row, base, strict=False)]
+        print(f"| {name} |{''.join(cells or [' does not run | – |'] * len(cpus))}")
 
 
 def ways(checkpoint: Path) -> dict[str, Build]:
@@ -147,6 +148,10 @@ def lower_with(
         path.write_bytes(artifact.path.read_bytes())
 
 
+class DoesNotRun(Exception):
+    """ExecuTorch refuses an artifact that it has itself lowered, as it may without our rewrites."""
+
+
 class Counter:
     """Runs runner.cpp for ARM under qemu with the counting plugin."""
 
@@ -160,7 +165,7 @@ class Counter:
         """Instructions of the last image of `shape` (1, C, H, W).
 
         The first image is not counted, and the second resolves symbols, about a thousand instructions more. Raises
-        SystemExit where those after it differ.
+        SystemExit where those after it differ, DoesNotRun where there is no count.
         """
         z, x = self._work / "z.f32", self._work / "x.f32"
         normals(0, range(images), shape[1:]).astype("<f4").tofile(z)
@@ -173,7 +178,7 @@ class Counter:
         )
         counts = [int(line) for line in re.findall(r"^instructions (\d+)$", done.stderr, re.MULTILINE)]
         if done.returncode or len(counts) != images:
-            raise SystemExit(f"{artifact.name} on {cpu}: exit code {done.returncode}, {done.stderr.strip()[-300:]}")
+            raise DoesNotRun(f"{artifact.name} on {cpu}: exit code {done.returncode}, {done.stderr.strip()[-300:]}")
         per_image = np.diff(counts).tolist()
         if len(set(per_image[1:])) > 1:
             raise SystemExit(f"{artifact.name} on {cpu}: the images take {per_image} instructions")

@@ -66,7 +66,7 @@ def test_times_in_other_power_modes_do_not_compare(tmp_path: Path) -> None:
     write_model(b / "record.json", record.model_copy(update={"power_mode": "15W"}))
     (b / "scores.json").unlink()
     for limit in (0.05, None):
-        with pytest.raises(UsageError, match="cannot be compared: power mode MAXN and 15W. .* --any-conditions"):
+        with pytest.raises(UsageError, match=r"cannot be compared: power mode MAXN and 15W\. .* --any-conditions"):
             compare_runs(a, b, limit, None)
     found = compare_runs(a, b, 0.05, None, any_conditions=True)
     assert found.notes == ("power mode MAXN and 15W",)

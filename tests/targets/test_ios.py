@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 import torch
-from networks import small_unet
+from networks import loud, small_unet
 
-from rdd_edge.errors import ExportError, UsageError
+from rdd_edge.errors import ArtifactError, ExportError, UsageError
+from rdd_edge.exporting.program import export_program
+from rdd_edge.exporting.rewrites import apply_rewrites
+from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.targets import load_target
+from rdd_edge.targets.ios.convert import convert
 from rdd_edge.targets.ios.evaluator import Evaluator, read_package
 from rdd_edge.targets.ios.runner import EvaluatorRunner
 
@@ -68,14 +72,40 @@ def test_label_of_a_conditional_network(make_case: Callable[..., Any], lowered: 
     assert parity(case, path, "fp16") >= 45.0
 
 
-def test_norms_are_float32_islands(lowered: Callable[..., Path]) -> None:
-    types = types_of(lowered("fp16"))
-    for operator in ("square", "reduce_mean", "sqrt", "sub", "real_div"):
-        assert types[operator, "FLOAT32"] > 0
-        assert types[operator, "FLOAT16"] == 0
-    for operator in ("conv", "linear", "matmul", "silu", "softmax"):
-        assert types[operator, "FLOAT16"] > 0
-        assert types[operator, "FLOAT32"] == 0
+def test_the_whole_network_is_float16_with_four_dimensions(lowered: Callable[..., Path]) -> None:
+    for precision in ("fp16", "w8", "w6", "w4"):
+        types = types_of(lowered(precision))
+        assert [operator for operator, declared in types if declared == "FLOAT32"] == ["cast"]
+        assert types["cast", "FLOAT32"] == types["cast", "FLOAT16"] == 1  # x and z
+        assert TARGET.broken_rules(lowered(precision), precision) == ()
+
+
+def test_large_activations_stay_in_range(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    """Squares of such activations overflow float16; scaled normalisations compute what float32 does."""
+    case = make_case(("fold_time",))
+    rewrites = TARGET.precision("fp16").rewrites
+    program = apply_rewrites(export_program(loud(small_unet(), 300.0), case.shape, None), rewrites)
+    spec, z = case.spec("fp16"), case.z[:1]
+    with torch.no_grad():
+        expected = program.module()(torch.from_numpy(z)).numpy()
+    found = EvaluatorRunner(TARGET.lower(program, spec, tmp_path / "scaled").path, 1).run(z, None)
+    assert psnr_per_image(found, expected, 2.0)[0] >= 55.0
+    convert(program, spec).save(str(tmp_path / "naive.mlpackage"))
+    with pytest.raises(ArtifactError, match="overflows float16"):
+        EvaluatorRunner(tmp_path / "naive.mlpackage", 1).run(z, None)
+
+
+def test_rules_name_what_the_neural_engine_does_not_take(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    """A normalisation in float32, and one that coremltools makes of the operator itself, in five dimensions."""
+    case = make_case(("fold_time",))
+    spec = case.spec("fp16")
+    path = TARGET.lower(case.program, spec, tmp_path).path
+    broken = TARGET.broken_rules(path, "fp16")
+    assert all("has 5 dimensions" in clause for clause in broken)
+    assert broken
+    fp32 = TARGET.lower(case.program, case.spec("fp32"), tmp_path).path
+    assert any("(conv) is float32" in clause for clause in TARGET.broken_rules(fp32, "fp16"))
+    assert TARGET.broken_rules(fp32, "fp32") == ()
 
 
 def test_time_is_folded(make_case: Callable[..., Any], lowered: Callable[..., Path], tmp_path: Path) -> None:

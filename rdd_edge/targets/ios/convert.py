@@ -1,4 +1,4 @@
-"""An exported program as an ML program, with float32 islands where float16 would overflow."""
+"""An exported program as an ML program, float16 throughout unless the precision is fp32."""
 
 from __future__ import annotations
 
@@ -13,17 +13,13 @@ from .silence import import_coremltools, no_bars
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["convert", "may_be_half"]
-
-# Core ML has no group normalisation: it becomes mean, sub, square, mean, add of epsilon, sqrt, divide. `square` leaves
-# float16 once |x - mean| > 255, which a phone shows as a black image.
-_STATISTICS = frozenset({"reduce_mean", "reduce_sum", "reduce_sum_square", "square", "pow", "sqrt", "rsqrt", "sub"})
+__all__ = ["convert"]
 
 
 def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
     """A coremltools MLModel: z float32 [, label int32] → x float32, iOS 17. Raises ExportError."""
     ct = import_coremltools()
-    precision = ct.precision.FLOAT32 if spec.precision == "fp32" else ct.transform.FP16ComputePrecision(may_be_half)
+    precision = ct.precision.FLOAT32 if spec.precision == "fp32" else ct.precision.FLOAT16
     inputs = [ct.TensorType(name="z", shape=spec.input_shape, dtype=np.float32)]
     if spec.classes is not None:
         inputs.append(ct.TensorType(name="label", shape=spec.input_shape[:1], dtype=np.int32))
@@ -41,24 +37,3 @@ def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
     except (NotImplementedError, RuntimeError, ValueError, KeyError, AssertionError) as error:
         reason = first_line(error)
         raise ExportError(f"the ios target cannot take this model: {reason}") from None
-
-
-def may_be_half(op: Any) -> bool:
-    """Whether an operation of the MIL graph is safe in float16: not one between a norm's input and its output."""
-    if op.op_type in _STATISTICS:
-        return False
-    if op.op_type == "add":  # the variance plus epsilon
-        return not (_made_by(op, "reduce_mean", "mul") and _adds_epsilon(op))
-    if op.op_type in ("real_div", "mul"):  # by the standard deviation, or by its inverse
-        return not _made_by(op, "sqrt", "rsqrt")
-    return True
-
-
-def _made_by(op: Any, *kinds: str) -> bool:
-    """Whether an operand of a binary operation is the result of one of these."""
-    return any(value.op is not None and value.op.op_type in kinds for value in (op.x, op.y))
-
-
-def _adds_epsilon(op: Any) -> bool:
-    constants = [value.val for value in (op.x, op.y) if value.val is not None]
-    return any(np.size(value) == 1 and abs(float(np.ravel(value)[0])) < 1e-2 for value in constants)

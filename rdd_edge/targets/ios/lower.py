@@ -11,6 +11,7 @@ from ...files import storage_errors
 from ..base import Artifact, ExportSpec, Quantized
 from .compress import compress
 from .convert import convert
+from .half import in_half_range
 from .silence import no_bars
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ __all__ = ["lower"]
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
     """model.mlpackage in the folder `out`. Raises ExportError."""
-    model = convert(program.program if isinstance(program, Quantized) else program, spec)
+    exported = program.program if isinstance(program, Quantized) else program
+    model = convert(exported if spec.precision == "fp32" else in_half_range(exported, spec), spec)
     if spec.precision not in ("fp32", "fp16"):
         model = compress(model, spec.precision)
     path = out / "model.mlpackage"

@@ -38,7 +38,7 @@ def quantize(
     check_keep(keep, [layer.name for layer in every])
     chosen = [layer for layer in every if layer.name not in keep]
     inputs = list(dict.fromkeys(_input(layer) for layer in chosen))
-    clip = clips(partial(_observe, gm, inputs), calibration, spec.input_shape[0])
+    clip = clips(partial(observe, gm, inputs), calibration, spec.input_shape[0])
     for node in inputs:
         readers = [layer.node for layer in chosen if _input(layer) is node]
         _insert(gm, node, readers, clip[node.name] / LEVELS)
@@ -71,9 +71,10 @@ class _Watch(Interpreter):
         return value
 
 
-def _observe(
+def observe(
     gm: GraphModule, nodes: list[Node], z: NDArray[np.float32], label: NDArray[np.int64] | None
 ) -> list[tuple[str, NDArray[np.float32]]]:
+    """(name, value) of each of the nodes when the graph runs on z (N, C, H, W) and labels (N,)."""
     watch = _Watch(gm, nodes)
     with torch.no_grad():
         watch.run(*(torch.from_numpy(value) for value in (z, label) if value is not None))

@@ -11,13 +11,13 @@ from ..base import ExportSpec, Precision, Target
 
 __all__ = ["IosTarget"]
 
-REWRITES = ("fold_time",)
+REWRITES = ("fold_time", "group_norm")
 
 
 class IosTarget(Target):
     """Core ML packages.
 
-    fp16          weights and activations float16, the statistics of group normalization in float32.
+    fp16          weights and activations float16, group normalisation scaled to stay in its range.
     fp32          for comparison: the Neural Engine computes in float16 only.
     w8, w6, w4    fp16 with smaller weights: int8 per channel, or a table of 64 or 16 values per tensor.
     int8          w8 with the inputs of convolutions and linears in int8 too; faster on A17 Pro, M4 or later.
@@ -39,6 +39,12 @@ class IosTarget(Target):
         from .runner import CoreMLRunner, EvaluatorRunner
 
         return CoreMLRunner(artifact) if sys.platform == "darwin" else EvaluatorRunner(artifact, threads)
+
+    def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...]:
+        """The operators of a float16 package that the Neural Engine does not take."""
+        from .rules import broken_rules
+
+        return broken_rules(artifact, precision)
 
     def runtime_here(self) -> str:
         if sys.platform == "darwin":

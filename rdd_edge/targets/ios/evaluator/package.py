@@ -37,6 +37,7 @@ class Operation:
     type: str
     inputs: dict[str, tuple[Name | Constant, ...]]
     outputs: tuple[tuple[str, str], ...]  # name, declared type
+    ranks: tuple[int, ...]  # number of dimensions of each output
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class _Reader:
         inputs = {name: tuple(self._binding(b) for b in argument.arguments) for name, argument in op.inputs.items()}
         # `const` and the iOS 17 forms of compressed weights keep theirs in attributes instead.
         inputs |= {name: (self._constant(value),) for name, value in op.attributes.items() if name != "name"}
-        return Operation(op.type, inputs, tuple((value.name, self.type_name(value.type)) for value in op.outputs))
+        outputs = tuple((value.name, self.type_name(value.type)) for value in op.outputs)
+        return Operation(op.type, inputs, outputs, tuple(int(value.type.tensorType.rank) for value in op.outputs))
 
     def _binding(self, binding: Any) -> Name | Constant:
         if binding.WhichOneof("binding") == "name":
