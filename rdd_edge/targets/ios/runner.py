@@ -64,9 +64,9 @@ class EvaluatorRunner(Runner):
         self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
 
     def load(self) -> None:
-        from .evaluator import Evaluator, read_package
+        from .evaluator import Evaluator
 
-        self._evaluator = Evaluator(read_package(self._artifact))
+        self._evaluator = Evaluator(self._artifact)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""
