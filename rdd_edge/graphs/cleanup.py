@@ -6,9 +6,16 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-__all__ = ["export_again", "remove_dead", "simplify"]
+__all__ = ["export_again", "graph_of", "remove_dead", "simplify"]
 
 aten = torch.ops.aten
+
+
+def graph_of(program: ExportedProgram) -> GraphModule:
+    """The program as a module to edit, which `export_again` turns back into a program."""
+    gm = program.module(check_guards=False)
+    assert isinstance(gm, GraphModule)
+    return gm
 
 
 def simplify(gm: GraphModule) -> None:

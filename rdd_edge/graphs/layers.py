@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from ..errors import UsageError
 from .nodes import constant, is_constant, layer_name
 
-__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "check_keep", "layer_names", "layers", "total_macs"]
+__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "layers", "total_macs", "without"]
 
 aten = torch.ops.aten
 CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)
@@ -55,20 +53,12 @@ def _macs(gm: GraphModule, node: Node) -> int:
     return math.prod(values.meta["val"].shape) * per_value  # type: ignore[union-attr]
 
 
-def layer_names(program: ExportedProgram) -> dict[str, str]:
-    """Node name → layer name ("down_blocks.0.resnets.0.conv1") of every product with a constant weight."""
-    average = f".{AVERAGING}"
-    signature = program.graph_signature
-    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    weights.update(signature.inputs_to_lifted_tensor_constants)
-    return {
-        node.name: weights[node.args[1].name].rpartition(".")[0].removeprefix("unet.")
-        for node in program.graph.nodes
-        if node.target in PRODUCTS and not weights.get(getattr(node.args[1], "name", ""), average).endswith(average)
-    }
+def without(every: list[Layer], keep: tuple[str, ...]) -> tuple[list[Layer], float]:
+    """The layers but those named in `keep`, and their fraction of the multiplications of all.
 
-
-def check_keep(keep: tuple[str, ...], names: Collection[str]) -> None:
-    """Raise UsageError for a layer to keep that the program does not have."""
-    if unknown := sorted(set(keep) - set(names)):
-        raise UsageError(f"there is no convolution or linear named {unknown[0]} to keep in higher precision")
+    Raises UsageError for a name that no layer has.
+    """
+    if unknown := sorted(set(keep) - {layer.name for layer in every}):
+        raise UsageError(f"there is no convolution or linear layer named {unknown[0]} to keep in higher precision")
+    chosen = [layer for layer in every if layer.name not in keep]
+    return chosen, sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in every), 1)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -51,6 +52,14 @@ class CalibrationSet:
     z: NDArray[np.float32]  # (samples, C, H, W)
     label: NDArray[np.int64] | None  # (samples,)
     seed: int
+
+    def batches(self, size: int) -> Iterator[tuple[NDArray[Any], ...]]:
+        """The inputs, z [, label], of each whole batch. Raises UsageError for fewer samples than one batch."""
+        if len(self.z) < size:
+            raise UsageError(f"a calibration set of {len(self.z)} samples is smaller than one batch of {size}")
+        inputs = (self.z,) if self.label is None else (self.z, self.label)
+        for start in range(0, len(self.z) - size + 1, size):
+            yield tuple(array[start : start + size] for array in inputs)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.fx import GraphModule, Node
 
-from ...graphs.cleanup import export_again
+from ...graphs.cleanup import export_again, graph_of
 from ...graphs.nodes import add_constant, constant
 from ..ranges import HALF_MAX
 
@@ -25,8 +25,7 @@ aten = torch.ops.aten
 
 def to_half(program: ExportedProgram) -> ExportedProgram:
     """The program with float16 weights and activations. Weights are clamped to ±65504."""
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
+    gm = graph_of(program)
     wide = _wide(gm)
     for node in list(gm.graph.nodes):
         if node.op == "get_attr" and constant(gm, node).dtype == torch.float32:
