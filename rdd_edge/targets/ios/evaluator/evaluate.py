@@ -36,6 +36,8 @@ class Evaluator:
     def __init__(self, path: Path) -> None:
         self._path, self.function = path, read_package(path)
         self._steps = [op for op in self.function.operations if not op.op_type.startswith("const")]
+        computed = [*self.function.inputs.values(), *(var for op in self._steps for var in op.outputs)]
+        self._types = {var: _type(var) for var in computed}
         read = {var for op in self._steps for var in op.get_flattened_inputs()}
         constants = (var for var in read if var.op and var.op.op_type.startswith("const"))
         self.constants: dict[Any, Any] = {var: _constant(var) for var in constants}  # by coremltools' Var
@@ -48,14 +50,16 @@ class Evaluator:
         expected, outputs = self.function.inputs, self.function.outputs
         if inputs.keys() != expected.keys():
             raise ArtifactError(f"{self._path} takes the inputs {', '.join(expected)}, not {', '.join(inputs)}")
-        known = self.constants | {expected[name]: _round(value, expected[name]) for name, value in inputs.items()}
+        known = dict(self.constants)
+        for name, value in inputs.items():
+            known[expected[name]] = _round(value, self._types[expected[name]])
         largest: dict[str, float] = {}
         with torch.no_grad():
             for op in self._steps:
                 for var, value in zip(op.outputs, self._compute(op, known), strict=True):
-                    if _type(var) == "fp16":
+                    if self._types[var] == "fp16":
                         largest[var.name] = magnitude(value.numpy())
-                    known[var] = _round(value, var)
+                    known[var] = _round(value, self._types[var])
                     if watch is not None:
                         watch(var.name, known[var])
                 for var in set(op.get_flattened_inputs()):
@@ -81,18 +85,18 @@ def _constant(var: Any) -> Tensor | str:
     if isinstance(value, str):
         return value
     array = np.array(value)
-    return _round(torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" else array), var)
+    return _round(torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" else array), _type(var))
 
 
 def _type(var: Any) -> str:
+    """coremltools' name of a result's declared type."""
     from coremltools.converters.mil.mil.types import builtin_to_string
 
     return str(builtin_to_string(var.dtype))
 
 
-def _round(value: Tensor, var: Any) -> Tensor:
-    """Values rounded to the declared type of `var`, kept in float32 or int64."""
-    declared = _type(var)
+def _round(value: Tensor, declared: str) -> Tensor:
+    """Values rounded to the declared type, kept in float32 or int64."""
     if declared == "fp16":
         return value.half().float()
     if declared in _INTEGERS:
