@@ -1,4 +1,4 @@
-"""Multiplications of the convolutions and linear layers of an exported graph, for one run at its batch size."""
+"""The convolutions and linear layers of an exported graph, with their multiplications in one inference."""
 
 from __future__ import annotations
 
@@ -9,44 +9,43 @@ import torch
 from torch.fx import GraphModule, Node
 
 from ..errors import UsageError
-from .nodes import constant, is_constant, layer_name
+from .nodes import constant, is_constant
 
 __all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "layers", "total_macs", "without"]
 
 aten = torch.ops.aten
-CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)
 TRANSPOSED = (aten.conv_transpose2d.input,)
-PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, aten.linear.default)
-AVERAGING = "average"  # the weight of a product that is part of a normalisation: no layer of the network
+PRODUCTS = (aten.conv2d.default, aten.convolution.default, *TRANSPOSED, aten.linear.default)
+AVERAGING = "average"  # the weight of a product that is part of a normalization, not a layer of the network
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or linear layer: its name in the network, its node, and its multiplications."""
+    """One convolution or linear layer."""
 
-    name: str
+    name: str  # in the network: "down_blocks.0.resnets.0.conv1"
     node: Node
     macs: int
 
 
 def layers(gm: GraphModule) -> list[Layer]:
     """The convolutions and linear layers with constant weights, in the order in which they run."""
-    found = [node for node in gm.graph.nodes if node.target in PRODUCTS and is_layer_weight(node.args[1])]
-    return [Layer(layer_name(node.args[1]), node, _macs(gm, node)) for node in found]
-
-
-def is_layer_weight(weight: object) -> bool:
-    """Whether an argument is the constant weight of a layer."""
-    return is_constant(weight) and not str(weight.target).endswith(f".{AVERAGING}")  # type: ignore[attr-defined]
+    found = []
+    for node in gm.graph.nodes:
+        if node.target in PRODUCTS and is_constant(node.args[1]):
+            name, _, weight = str(node.args[1].target).rpartition(".")
+            if weight != AVERAGING:
+                found.append(Layer(name.removeprefix("unet."), node, _macs(gm, node)))
+    return found
 
 
 def total_macs(gm: GraphModule) -> int:
-    """Multiplications of all of them together; border effects of padding are not subtracted."""
+    """Multiplications of all layers; those with the zeros of a padding are included."""
     return sum(layer.macs for layer in layers(gm))
 
 
 def _macs(gm: GraphModule, node: Node) -> int:
-    """Each output value needs weight.numel() / C_out products; in a transposed one, each input value numel() / C_in."""
+    """numel() / C_out for each output value; for a transposed convolution, numel() / C_in for each input value."""
     weight = constant(gm, node.args[1])
     per_value = weight.numel() // weight.shape[0]
     values = node.args[0] if node.target in TRANSPOSED else node
@@ -54,7 +53,7 @@ def _macs(gm: GraphModule, node: Node) -> int:
 
 
 def without(every: list[Layer], keep: tuple[str, ...]) -> tuple[list[Layer], float]:
-    """The layers but those named in `keep`, and their fraction of the multiplications of all.
+    """The layers except those named in `keep`, and their fraction of all multiplications.
 
     Raises UsageError for a name that no layer has.
     """

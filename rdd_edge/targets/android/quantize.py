@@ -1,8 +1,8 @@
-"""Int8 by PT2E: the products in int8, nothing else, because rounding sums and normalisations too ruins a U-Net.
+"""Int8 by PT2E for convolutions and linear layers only: rounding sums and normalizations as well ruins a U-Net.
 
-Each convolution and linear gets int8 weights, one scale per output channel, and int8 input and output, one scale and
-zero point per tensor; XNNPACK then multiplies in int8. Every layer is annotated by its node: the stock quantizer's
-filters by module type silently miss most layers of an exported graph.
+Each layer gets int8 weights with one scale per output channel, and int8 input and output with one scale and zero point
+per tensor; XNNPACK then multiplies in int8. Layers are annotated by node, because the filters by module type of
+ExecuTorch's own quantizer silently miss most layers of an exported graph.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ __all__ = ["OBSERVERS", "LayerQuantizer", "int8_names", "quantize"]
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
-EPSILON = 2**-12  # the least scale XNNPACK's requantization takes without loss
-# Where activations are clipped: nowhere, at a running mean of each batch's range, or where the squared error of a
-# histogram is least. On a student of digits, with 256 calibration samples: a PSNR of 45.5, 38.7 and 46.8 dB, median,
-# 37.9, 27.4 and 38.6 dB for the worst image; with 8 samples 45.2, 35.8 and 45.8 (benchmarks/observers.py RUN).
+EPSILON = 2**-12  # the smallest scale that XNNPACK requantizes without loss
+# Where activations are clipped: nowhere, at the running mean of the batches' ranges, or where the squared error of a
+# histogram is least. On a digits student with 256 calibration samples, the median PSNR was 45.5, 38.7 and 46.8 dB, and
+# that of the worst image 37.9, 27.4 and 38.6 dB; with 8 samples 45.2, 35.8 and 45.8 dB (benchmarks/observers.py RUN).
 OBSERVERS = {"range": MinMaxObserver, "running": MovingAverageMinMaxObserver, "histogram": HistogramObserver}
 
 
@@ -51,10 +51,9 @@ def quantize(
     keep: tuple[str, ...],
     observer: str = "histogram",
 ) -> Quantized:
-    """The program with every convolution and linear but those of `keep` in int8.
+    """The program with every convolution and linear layer except those of `keep` in int8.
 
-    calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
-    Raises UsageError for a layer that the program does not have, ExportError where less is int8 than was asked.
+    Arguments and errors are those of Target.quantize. Raises ExportError where the conversion skips a layer.
     """
     gm = graph_of(program)
     every = layers(gm)
@@ -119,7 +118,7 @@ def _int8(low: int, scheme: Any, observer: Any, axis: int | None = None) -> Any:
 
 
 def int8_names(converted: GraphModule) -> set[str]:
-    """Names of the product nodes that are int8: input and weight are dequantized, and every user quantizes again."""
+    """Names of the layer nodes in int8: input and weight are dequantized, and every user quantizes the output."""
     return {
         node.name
         for node in converted.graph.nodes

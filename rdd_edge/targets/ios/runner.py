@@ -1,4 +1,4 @@
-"""Core ML on a Mac, and an evaluator of the saved package elsewhere."""
+"""Core ML on a Mac; elsewhere an evaluator of the saved package."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CoreMLRunner(Runner):
 
 
 class EvaluatorRunner(Runner):
-    """Evaluates the saved package with float16 rounding: for its images, not for a phone's speed."""
+    """Evaluates the saved package with float16 rounding. Its images are valid, its times are not."""
 
     timed = False
 

@@ -21,7 +21,7 @@ __all__ = [
     "to_proto",
 ]  # fmt: skip
 
-OPSET = 20  # 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
+OPSET = 20  # opset 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 PRODUCTS = tuple(_CHANNEL_AXIS)
 _SCOPES = "pkg.torch.onnx.name_scopes"
@@ -43,7 +43,7 @@ def convert(program: ExportedProgram) -> ir.Model:
         cause: BaseException = error
         while cause.__cause__ is not None:  # the exporter wraps it in pages of advice
             cause = cause.__cause__
-        raise ExportError(f"the jetson target cannot take this model: {first_line(cause)}") from None
+        raise ExportError(f"the jetson target cannot convert this model: {first_line(cause)}") from None
     return tidy(exported.model)
 
 
@@ -59,7 +59,7 @@ def tidy(model: ir.Model) -> ir.Model:
 
 
 def to_proto(model: ir.Model) -> Any:
-    """A ModelProto without the exporter's metadata, which contains paths of this machine."""
+    """A ModelProto without the exporter's metadata, which contains local paths."""
     common.TopologicalSortPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     model.producer_name, model.producer_version = "rdd-edge", None

@@ -22,7 +22,7 @@ _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
 
 def to_half(model: ir.Model, keep_float32: Collection[str]) -> ir.Model:
-    """Change the model in place. Raises ExportError where a weight has no float16 value."""
+    """Change the model in place. Raises ExportError where a weight overflows float16."""
     in_float32 = [node for node in model.graph if node.op_type in keep_float32]
     in_float16 = [node for node in model.graph if node.op_type not in keep_float32]
     for node in in_float16:
@@ -71,7 +71,7 @@ def _constants_to_half(model: ir.Model, node: ir.Node) -> None:
 
 
 def _cast_uses(value: ir.Value, to: ir.DataType) -> ir.Node:
-    """A cast of `value` that every node that reads it now reads instead."""
+    """A cast of `value`, not in the graph yet, that replaces it as the input of every node."""
     uses = list(value.uses())
     cast = _cast(value, to)
     for use in uses:

@@ -1,7 +1,7 @@
 """ExecuTorch's C++ SDK for ARM: the headers and shared libraries in its aarch64 wheel.
 
-The wheel is of the version that is installed here, is checked against a pinned SHA-256, and needs no torch. It is kept
-in the cache folder below arm64/.
+The wheel has the version that is installed here, is checked against a pinned SHA-256, and does not need torch. It is
+unpacked below arm64/ in the cache folder.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def native_sdk() -> Path:
 
 
 def arm64_sdk() -> Path:
-    """The SDK for ARM, downloaded the first time: a folder with include/ and lib/.
+    """The SDK for ARM, downloaded on first use: a folder with include/ and lib/.
 
-    Raises DependencyError where the wheel cannot be had, CorruptError where it is not the one whose hash is pinned.
+    Raises DependencyError where the wheel cannot be downloaded, CorruptError where its hash is not the pinned one.
     """
     installed = executorch_version()
     if installed not in WHEEL_SHA256:
@@ -84,9 +84,9 @@ def _download(wanted: str, folder: Path) -> Path:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by make(a folder beside it) where it does not exist yet, and never seen half full.
+    """`folder`, which is created atomically on first use: `make` fills a temporary folder that is then renamed.
 
-    Of several processes that make it at once, the first one's stays.
+    When several processes create it at once, the first one wins.
     """
     if folder.is_dir():
         return folder
