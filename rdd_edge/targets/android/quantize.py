@@ -53,7 +53,8 @@ def quantize(
 ) -> Quantized:
     """The program with every convolution and linear layer except those of `keep` in int8.
 
-    Arguments and errors are those of Target.quantize. Raises ExportError where the conversion skips a layer.
+    Arguments and errors are those of Target.quantize.  observer: a key of OBSERVERS.
+    Raises ExportError where the conversion skips a layer.
     """
     gm = graph_of(program)
     every = layers(gm)
@@ -66,8 +67,8 @@ def quantize(
     found = int8_names(converted)
     for layer in every:
         if (layer in chosen) != (layer.node.name in found):
-            state = "did not become int8" if layer in chosen else "became int8"
-            raise ExportError(f"the layer {layer.name} {state} in the conversion: report this with the network")
+            state = "was not quantized" if layer in chosen else "was quantized against `keep`"
+            raise ExportError(f"the layer {layer.name} {state}: this is a bug, report it with the network")
     return Quantized(export_again(converted, program), fraction, keep)
 
 

@@ -58,14 +58,13 @@ def to_half(model: ir.Model, keep_float32: Collection[str]) -> ir.Model:
 def _constants_to_half(model: ir.Model, node: ir.Node) -> None:
     for index, value in enumerate(node.inputs):
         array = constant(value)
-        if value is None or array is None or array.dtype != np.float32:
-            continue
-        if index in _ALWAYS_FLOAT32.get(node.op_type, ()):
+        required = index in _ALWAYS_FLOAT32.get(node.op_type, ())
+        if required or value is None or array is None or array.dtype != np.float32:
             continue
         name = f"{value.name}_fp16"
         if name not in model.graph.initializers:
             if (largest := magnitude(array)) > HALF_MAX:
-                raise ExportError(f"{value.name} reaches {largest:g}, above float16's {HALF_MAX:g}: export it as fp32")
+                raise ExportError(f"{value.name} reaches {largest:g}, over float16's {HALF_MAX:g}: export it as fp32")
             add_initializer(model, name, array.astype(np.float16))
         node.replace_input_with(index, model.graph.initializers[name])
 

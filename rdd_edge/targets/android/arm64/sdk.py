@@ -6,7 +6,6 @@ unpacked below arm64/ in the cache folder.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+
 from ....data.cache import cache_root
 from ....errors import CorruptError, DependencyError
-from ....files import sha256_of, storage_errors
+from ....files import new_folder, sha256_of, storage_errors
 
 __all__ = ["arm64_sdk", "executorch_version", "made_once", "native_sdk"]
 
@@ -84,21 +85,12 @@ def _download(wanted: str, folder: Path) -> Path:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, which is created atomically on first use: `make` fills a temporary folder that is then renamed.
-
-    When several processes create it at once, the first one wins.
-    """
-    if folder.is_dir():
-        return folder
-    with storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-            beside = Path(name) / folder.name
-            beside.mkdir()
-            make(beside)
-            try:
-                os.rename(beside, folder)
-            except OSError:  # another process was faster
+    """`folder`, which `make` fills on first use. Another process that needs it at the same time waits."""
+    if not folder.is_dir():
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not folder.is_dir():
-                    raise
+                    with new_folder(folder) as beside:
+                        make(beside)
     return folder

@@ -103,7 +103,7 @@ def gelu(x: Tensor, mode: str) -> Tensor:
 def upsample_nearest(x: Tensor, scale_factor_height: Tensor, scale_factor_width: Tensor) -> Tensor:
     height, width = int(scale_factor_height), int(scale_factor_width)
     if (height, width) != (float(scale_factor_height), float(scale_factor_width)):
-        raise ArtifactError("the package upsamples by a factor that is not whole, which the evaluator does not support")
+        raise ArtifactError("the package upsamples by a fractional factor, which the evaluator does not support")
     return x.repeat_interleave(height, -2).repeat_interleave(width, -1)
 
 
@@ -127,7 +127,7 @@ def slice_by_index(
             index.append(int(begin[d]))
             continue
         if steps[d] < 1:
-            raise ArtifactError("the package slices backwards, which the evaluator does not support")
+            raise ArtifactError("the package slices with a negative stride, which the evaluator does not support")
         start, stop = None if from_start[d] else int(begin[d]), None if to_end[d] else int(end[d])
         index.append(slice(start, stop, int(steps[d])))
     return x[tuple(index)]
@@ -137,7 +137,7 @@ def gather(
     x: Tensor, indices: Tensor, axis: Tensor, batch_dims: Tensor | int = 0, validate_indices: Tensor | None = None
 ) -> Tensor:
     if batch_dims:
-        raise ArtifactError("the package gathers within a batch, which the evaluator does not support")
+        raise ArtifactError("the package gathers with batch dimensions, which the evaluator does not support")
     dim = int(axis)
     flat = torch.index_select(x, dim, torch.where(indices < 0, indices + x.shape[dim], indices).reshape(-1))
     return flat.reshape([*x.shape[:dim], *indices.shape, *x.shape[dim + 1 :]])
@@ -154,7 +154,7 @@ def split(
 
 def concat(values: list[Tensor], axis: Tensor, interleave: Tensor) -> Tensor:
     if interleave:
-        raise ArtifactError("the package concatenates interleaved, which the evaluator does not support")
+        raise ArtifactError("the package concatenates with interleaving, which the evaluator does not support")
     return torch.cat(values, int(axis))
 
 

@@ -105,7 +105,7 @@ class Tegra(Sensors):
             output, reason = _output(command)
             modes[name] = None if output is None else read(output)
             if modes[name] is None:
-                missing[name] = reason or f"the output of {' '.join(command)} does not contain it"
+                missing[name] = reason or f"{' '.join(command)} does not report it"
         return modes, missing
 
     def close(self) -> None:
@@ -142,5 +142,5 @@ def _output(command: Sequence[str]) -> tuple[str | None, str | None]:
         return None, f"{command[0]} did not run: {type(error).__name__}"
     if done.returncode:
         reason = " ".join((done.stderr or done.stdout).split())[:200]
-        return None, f"{' '.join(command)} failed, as it does without root: {reason or done.returncode}"
+        return None, f"{' '.join(command)} failed, maybe for lack of root: {reason or done.returncode}"
     return done.stdout, None
