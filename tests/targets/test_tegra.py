@@ -164,7 +164,7 @@ def test_modes_of_a_board(programs: Path) -> None:
     found, missing = watch.modes()
     watch.close()
     assert found == {"power_mode": "MAXN", "clocks_locked": None}
-    assert missing == {"clocks_locked": "jetson_clocks --show failed, maybe for lack of root: Please run it as root"}
+    assert missing == {"clocks_locked": "jetson_clocks --show failed (it may need root): Please run it as root"}
 
 
 def test_what_is_absent_is_null_with_the_reason() -> None:

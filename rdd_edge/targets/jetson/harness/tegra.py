@@ -142,5 +142,5 @@ def _output(command: Sequence[str]) -> tuple[str | None, str | None]:
         return None, f"{command[0]} did not run: {type(error).__name__}"
     if done.returncode:
         reason = " ".join((done.stderr or done.stdout).split())[:200]
-        return None, f"{' '.join(command)} failed, maybe for lack of root: {reason or done.returncode}"
+        return None, f"{' '.join(command)} failed (it may need root): {reason or done.returncode}"
     return done.stdout, None
