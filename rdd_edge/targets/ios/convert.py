@@ -1,4 +1,4 @@
-"""An exported program as an ML program, with float32 islands where float16 would overflow."""
+"""Conversion of an exported program to an ML program, in float32 where float16 would overflow."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["convert", "may_be_half"]
 
-# Core ML has no group normalisation: it becomes mean, sub, square, mean, add of epsilon, sqrt, divide. `square` leaves
-# float16 once |x - mean| > 255, which a phone shows as a black image.
+# Core ML has no group normalization: it becomes mean, sub, square, mean, add of epsilon, sqrt, divide. `square`
+# overflows float16 when |x - mean| > 255, and a phone would show a black image.
 _STATISTICS = frozenset({"reduce_mean", "reduce_sum", "reduce_sum_square", "square", "pow", "sqrt", "rsqrt", "sub"})
 
 
@@ -39,12 +39,11 @@ def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
                 skip_model_load=True,
             )
     except (NotImplementedError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-        reason = first_line(error)
-        raise ExportError(f"the ios target cannot take this model: {reason}") from None
+        raise ExportError(f"the ios target cannot convert this model: {first_line(error)}") from None
 
 
 def may_be_half(op: Any) -> bool:
-    """Whether an operation of the MIL graph is safe in float16: not one between a norm's input and its output."""
+    """Whether an operation of the MIL graph is safe in float16, as those inside a normalization are not."""
     if op.op_type in _STATISTICS:
         return False
     if op.op_type == "add":  # the variance plus epsilon
@@ -55,7 +54,7 @@ def may_be_half(op: Any) -> bool:
 
 
 def _made_by(op: Any, *kinds: str) -> bool:
-    """Whether an operand of a binary operation is the result of one of these."""
+    """Whether an operand of a binary operation is the result of an operation of these types."""
     return any(value.op is not None and value.op.op_type in kinds for value in (op.x, op.y))
 
 

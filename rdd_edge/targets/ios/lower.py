@@ -1,4 +1,4 @@
-"""Write the `.mlpackage` of a precision."""
+"""Writes model.mlpackage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["lower"]
 
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-    """model.mlpackage in the folder `out`. Raises ExportError."""
+    """Write model.mlpackage into the folder `out`. Raises ExportError."""
     model = convert(program.program if isinstance(program, Quantized) else program, spec)
     if spec.precision not in ("fp32", "fp16"):
         model = compress(model, spec.precision)
@@ -33,7 +33,7 @@ def _save(model: Any, path: Path) -> None:
     with storage_errors(path), no_bars():
         path.parent.mkdir(parents=True, exist_ok=True)
         model.save(str(path))
-        # Left by coremltools for ExecuTorch's debugger; Core ML does not read it, and a bundle hashes what it holds.
+        # Written by coremltools for ExecuTorch's debugger; Core ML does not read it.
         (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         for file in path.rglob("*"):
             if file.is_file():
