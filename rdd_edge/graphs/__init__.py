@@ -1,1 +1,1 @@
-"""What the targets and the exporter share about exported graphs."""
+"""Functions on exported graphs that the targets and the exporter share."""

@@ -1,4 +1,4 @@
-"""Operators that compute nothing: dropout in evaluation, division by one, conversions to the type a tensor has."""
+"""Removal of operators that compute nothing: dropout in evaluation, division by one, conversions to the same type."""
 
 from __future__ import annotations
 
@@ -6,13 +6,20 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-__all__ = ["export_again", "remove_dead", "simplify"]
+__all__ = ["export_again", "graph_of", "remove_dead", "simplify"]
 
 aten = torch.ops.aten
 
 
+def graph_of(program: ExportedProgram) -> GraphModule:
+    """The program as a module to edit, which `export_again` turns back into a program."""
+    gm = program.module(check_guards=False)
+    assert isinstance(gm, GraphModule)
+    return gm
+
+
 def simplify(gm: GraphModule) -> None:
-    """Remove every operator that returns a tensor already there, checks of a tensor's type included."""
+    """Remove every operator whose result equals an earlier tensor, and every check of a tensor's type."""
     for node in list(gm.graph.nodes):
         if node.target == aten._assert_tensor_metadata.default:
             gm.graph.erase_node(node)
@@ -22,7 +29,7 @@ def simplify(gm: GraphModule) -> None:
 
 
 def remove_dead(gm: GraphModule) -> None:
-    """Remove every node that nothing uses. A network in evaluation has no side effects worth keeping but its checks."""
+    """Remove every unused node, except checks of a tensor's type. A network in evaluation has no side effects."""
     for node in reversed(list(gm.graph.nodes)):
         check = node.target == aten._assert_tensor_metadata.default
         if node.op not in ("placeholder", "output") and not node.users and not check:
@@ -30,7 +37,7 @@ def remove_dead(gm: GraphModule) -> None:
 
 
 def export_again(gm: GraphModule, program: ExportedProgram) -> ExportedProgram:
-    """The edited module of `program` as a program, without the weights that its graph no longer uses."""
+    """The edited module of `program` as a program, without unused nodes and weights."""
     remove_dead(gm)
     used = {node.target for node in gm.graph.nodes if node.op == "get_attr"}
     for name in {*dict(gm.named_parameters()), *dict(gm.named_buffers())} - used:
@@ -43,7 +50,7 @@ def export_again(gm: GraphModule, program: ExportedProgram) -> ExportedProgram:
 
 
 def _equal_to(node: Node) -> Node | None:
-    """The earlier node whose value `node` repeats, or None."""
+    """The earlier node that has the same value, or None."""
     source, target, args = node.args[0] if node.args else None, node.target, node.args
     if not isinstance(source, Node):
         return None
@@ -59,7 +66,7 @@ def _equal_to(node: Node) -> Node | None:
 
 
 def _same(node: Node, source: Node) -> bool:
-    """Whether both have one type and one shape."""
+    """Whether both have the same type and shape."""
     before, after = source.meta["val"], node.meta["val"]
     return bool(before.dtype == after.dtype and before.shape == after.shape)
 

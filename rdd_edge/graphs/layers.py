@@ -1,74 +1,63 @@
-"""Multiplications of the convolutions and linear layers of an exported graph, for one run at its batch size."""
+"""The convolutions and linear layers of an exported graph, with their multiplications in one inference."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
-from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from ..errors import UsageError
-from .nodes import constant, is_constant, layer_name
+from .nodes import constant, is_constant
 
-__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "check_keep", "layer_names", "layers", "total_macs"]
+__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "layers", "total_macs", "without"]
 
 aten = torch.ops.aten
-CONVOLUTIONS = (aten.conv2d.default, aten.convolution.default)
 TRANSPOSED = (aten.conv_transpose2d.input,)
-PRODUCTS = (*CONVOLUTIONS, *TRANSPOSED, aten.linear.default)
-AVERAGING = "average"  # the weight of a product that is part of a normalisation: no layer of the network
+PRODUCTS = (aten.conv2d.default, aten.convolution.default, *TRANSPOSED, aten.linear.default)
+AVERAGING = "average"  # the weight of a product that is part of a normalization, not a layer of the network
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution or linear layer: its name in the network, its node, and its multiplications."""
+    """One convolution or linear layer."""
 
-    name: str
+    name: str  # in the network: "down_blocks.0.resnets.0.conv1"
     node: Node
     macs: int
 
 
 def layers(gm: GraphModule) -> list[Layer]:
     """The convolutions and linear layers with constant weights, in the order in which they run."""
-    found = [node for node in gm.graph.nodes if node.target in PRODUCTS and is_layer_weight(node.args[1])]
-    return [Layer(layer_name(node.args[1]), node, _macs(gm, node)) for node in found]
-
-
-def is_layer_weight(weight: object) -> bool:
-    """Whether an argument is the constant weight of a layer."""
-    return is_constant(weight) and not str(weight.target).endswith(f".{AVERAGING}")  # type: ignore[attr-defined]
+    found = []
+    for node in gm.graph.nodes:
+        if node.target in PRODUCTS and is_constant(node.args[1]):
+            name, _, weight = str(node.args[1].target).rpartition(".")
+            if weight != AVERAGING:
+                found.append(Layer(name.removeprefix("unet."), node, _macs(gm, node)))
+    return found
 
 
 def total_macs(gm: GraphModule) -> int:
-    """Multiplications of all of them together; border effects of padding are not subtracted."""
+    """Multiplications of all layers; those with the zeros of a padding are included."""
     return sum(layer.macs for layer in layers(gm))
 
 
 def _macs(gm: GraphModule, node: Node) -> int:
-    """Each output value needs weight.numel() / C_out products; in a transposed one, each input value numel() / C_in."""
+    """numel() / C_out for each output value; for a transposed convolution, numel() / C_in for each input value."""
     weight = constant(gm, node.args[1])
     per_value = weight.numel() // weight.shape[0]
     values = node.args[0] if node.target in TRANSPOSED else node
     return math.prod(values.meta["val"].shape) * per_value  # type: ignore[union-attr]
 
 
-def layer_names(program: ExportedProgram) -> dict[str, str]:
-    """Node name → layer name ("down_blocks.0.resnets.0.conv1") of every product with a constant weight."""
-    average = f".{AVERAGING}"
-    signature = program.graph_signature
-    weights = {**signature.inputs_to_parameters, **signature.inputs_to_buffers}
-    weights.update(signature.inputs_to_lifted_tensor_constants)
-    return {
-        node.name: weights[node.args[1].name].rpartition(".")[0].removeprefix("unet.")
-        for node in program.graph.nodes
-        if node.target in PRODUCTS and not weights.get(getattr(node.args[1], "name", ""), average).endswith(average)
-    }
+def without(every: list[Layer], keep: tuple[str, ...]) -> tuple[list[Layer], float]:
+    """The layers except those named in `keep`, and their fraction of all multiplications.
 
-
-def check_keep(keep: tuple[str, ...], names: Collection[str]) -> None:
-    """Raise UsageError for a layer to keep that the program does not have."""
-    if unknown := sorted(set(keep) - set(names)):
-        raise UsageError(f"there is no convolution or linear named {unknown[0]} to keep in higher precision")
+    Raises UsageError for a name that no layer has.
+    """
+    if unknown := sorted(set(keep) - {layer.name for layer in every}):
+        raise UsageError(f"there is no convolution or linear layer named {unknown[0]} to keep in higher precision")
+    chosen = [layer for layer in every if layer.name not in keep]
+    return chosen, sum(layer.macs for layer in chosen) / max(sum(layer.macs for layer in every), 1)

@@ -1,34 +1,34 @@
-"""Nodes of an exported graph: its constants, the layers they belong to, and the options of its convolutions."""
+"""Nodes of an exported graph: its constants, and the options of its convolutions."""
 
 from __future__ import annotations
 
-from functools import reduce
+from operator import attrgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-__all__ = ["add_constant", "constant", "is_constant", "is_plain_3x3", "layer_name", "options_of", "same_rows"]
+__all__ = ["add_constant", "constant", "is_constant", "is_plain_3x3", "options_of", "same_rows"]
 
 DEFAULTS = ([1, 1], [0, 0], [1, 1], 1)
 
 
 def is_constant(node: object) -> bool:
-    """Whether an argument of a node is a weight or another tensor that was fixed at export."""
+    """Whether an argument of a node is a weight or another constant tensor."""
     return isinstance(node, Node) and node.op == "get_attr"
 
 
 def constant(gm: GraphModule, node: object) -> Tensor:
-    """The tensor of a constant, `is_constant(node)` being true."""
+    """The tensor of a node for which `is_constant` is true."""
     assert isinstance(node, Node)
-    value = reduce(getattr, str(node.target).split("."), gm)
+    value = attrgetter(str(node.target))(gm)
     assert isinstance(value, Tensor)
     return value.detach()
 
 
 def add_constant(gm: GraphModule, name: str, value: Tensor, before: Node) -> Node:
-    """A new get_attr node in front of `before`. `name` is a dotted path; a free one is made of it."""
+    """A new get_attr node in front of `before`. `name` is a dotted path, made unique with underscores."""
     *path, leaf = name.split(".")
     owner: nn.Module = gm
     for part in path:
@@ -44,25 +44,19 @@ def add_constant(gm: GraphModule, name: str, value: Tensor, before: Node) -> Nod
     return node
 
 
-def layer_name(weight: object) -> str:
-    """Name of the layer that owns a weight, as in the network: "down_blocks.0.resnets.0.conv1"."""
-    assert isinstance(weight, Node)
-    return str(weight.target).rpartition(".")[0].removeprefix("unet.")
-
-
 def same_rows(value: Tensor) -> Tensor | None:
-    """The one row (1, ...) of a tensor (N, ...) whose rows are all equal, or None where they differ."""
+    """One row (1, ...) of a tensor (N, ...) whose rows are all equal, or None where they differ."""
     return value[:1] if torch.equal(value, value[:1].expand_as(value)) else None
 
 
 def options_of(node: Node) -> tuple[Any, ...]:
-    """(stride, padding, dilation, groups) of a node of aten.conv2d: three pairs and a number."""
+    """(stride, padding, dilation, groups) of a node of aten.conv2d: three pairs and an integer."""
     given = tuple(node.args[3:])
     return (*given, *DEFAULTS[len(given) :])
 
 
 def is_plain_3x3(gm: GraphModule, node: Node) -> bool:
-    """Whether a node of aten.conv2d has a constant 3×3 kernel, stride 1 and padding 1, which keep the map's size."""
+    """Whether a node of aten.conv2d has a constant 3×3 kernel, stride 1 and padding 1, so that it keeps H and W."""
     if not is_constant(node.args[1]) or constant(gm, node.args[1]).shape[2:] != (3, 3):
         return False
     return options_of(node) == ([1, 1], [1, 1], [1, 1], 1)

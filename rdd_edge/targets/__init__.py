@@ -1,4 +1,4 @@
-"""One folder per platform, found by its name; a target is imported only when it is used."""
+"""One folder per platform. A target is imported by name, only when it is used."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["load_target", "target_names"]
 
 
 def target_names() -> tuple[str, ...]:
-    """Names of the targets, sorted: the packages on this package's path. Imports none of them."""
+    """Sorted names of the targets, which are the packages in this folder. Does not import them."""
     return tuple(sorted({path.parent.name for folder in __path__ for path in Path(folder).glob("*/__init__.py")}))
 
 
 def load_target(name: str) -> Target:
-    """The target of that name, without importing its converter. Raises UsageError for an unknown name."""
+    """The target with this name. Does not import its converter. Raises UsageError for an unknown name."""
     if name not in target_names():
         raise UsageError(f"there is no target {name!r}: choose from {', '.join(target_names())}")
     return cast(Target, importlib.import_module(f"{__name__}.{name}").target)

@@ -1,13 +1,14 @@
 """The base class of a target and the records that it exchanges with the exporter.
 
-A target turns an exported program into an artifact and, where this machine can, runs it. It knows nothing of training
-and never imports another target.
+A target converts an exported program to an artifact and runs it where this machine can. It is independent of training
+and of the other targets.
 """
 
 from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -52,13 +53,21 @@ class CalibrationSet:
     label: NDArray[np.int64] | None  # (samples,)
     seed: int
 
+    def batches(self, size: int) -> Iterator[tuple[NDArray[Any], ...]]:
+        """The inputs, z [, label], of each whole batch. Raises UsageError for fewer samples than one batch."""
+        if len(self.z) < size:
+            raise UsageError(f"a calibration set of {len(self.z)} samples is smaller than one batch of {size}")
+        inputs = (self.z,) if self.label is None else (self.z, self.label)
+        for start in range(0, len(self.z) - size + 1, size):
+            yield tuple(array[start : start + size] for array in inputs)
+
 
 @dataclass(frozen=True)
 class Quantized:
     """A quantized program in the form that its target lowers."""
 
     program: Any  # an ExportedProgram, an onnx_ir.Model, …: opaque to everything but its target
-    int8_macs_fraction: float | None  # of the multiplications in convolutions and linears; None: weights only
+    int8_macs_fraction: float | None  # of the multiplications in convolutions and linear layers; None: weights only
     keep: tuple[str, ...]  # layers left in higher precision
 
 
@@ -68,12 +77,12 @@ class Artifact:
 
     path: Path
     tool_versions: dict[str, str]
-    outside: dict[str, int] | None = None  # count of each operator that no backend took; None where it is unknown
+    outside: dict[str, int] | None = None  # count of each operator that runs in no backend; None: unknown
 
 
 @dataclass(frozen=True)
 class Precision:
-    """One row in a target's table."""
+    """One row in a target's table of precisions."""
 
     name: str
     backend: str
@@ -85,13 +94,13 @@ class Precision:
 class Target(ABC):
     """A platform: a folder beside this file, whose `__init__.py` has an instance of a subclass as `target`.
 
-    The folder's quantize.py and lower.py each have a function of that name. Only methods import converters.
+    The folder's quantize.py and lower.py each define a function of that name. Only methods import converters.
     """
 
     name: ClassVar[str]  # of the folder, and of the extra that installs its packages
-    modules: ClassVar[tuple[str, ...]]  # needed to export
-    runtime_package: ClassVar[str | None] = None  # that runs its artifacts on this machine
-    precisions: ClassVar[tuple[Precision, ...]]  # the first one is the default; so is the first of each backend
+    modules: ClassVar[tuple[str, ...]]  # required for export
+    runtime_package: ClassVar[str | None] = None  # runs its artifacts on this machine
+    precisions: ClassVar[tuple[Precision, ...]]  # the first is the default, and the first of a backend is its default
 
     def precision(self, name: str) -> Precision:
         """The precision of that name. Raises UsageError where there is none."""
@@ -102,14 +111,14 @@ class Target(ABC):
         raise UsageError(f"the {self.name} target has no precision {name!r}: it has {names}")
 
     def require(self) -> None:
-        """Raise DependencyError, naming the extra, when a module that exporting needs is not installed."""
+        """Raise DependencyError, which names the extra, where a module that export requires is not installed."""
         for module in self.modules:
             import_or_explain(module, f"the {self.name} target", self.name)
 
     def quantize(
         self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
     ) -> Quantized:
-        """The program with every convolution and linear but those of `keep` in int8.
+        """The program with every convolution and linear layer except those of `keep` in int8.
 
         calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
         Raises UsageError for a layer that the program does not have.
@@ -126,30 +135,30 @@ class Target(ABC):
 
     @abstractmethod
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
-        """A runner on this machine, or None where this target has no runtime here."""
+        """A runner on this machine, or None where this machine has no runtime for the artifact."""
 
     def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...] | None:
         """What the device's runtime would refuse or run slowly in the saved file, one clause each.
 
-        None: the target has no rules, because its own runtime is available here.
+        None: the target has no rules, because its own runtime is available on this machine.
         """
         return None
 
     def runtime_here(self) -> str | None:
-        """Name and version of what `runner` uses on this machine, or None. Imports no runtime."""
+        """Name and version of the runtime on this machine, or None. Does not import it."""
         try:
             return f"{self.runtime_package} {version(self.runtime_package)}" if self.runtime_package else None
         except PackageNotFoundError:
             return None
 
     def cannot_run(self, precision: str) -> str:
-        """Why this machine does not run artifacts of a precision: one clause for a record's `missing`."""
+        """Why this machine cannot run artifacts of a precision: one clause for a record's `missing`."""
         return f"needs {self.runtime_package}: pip install 'rdd-edge[{self.name}]'"
 
     def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
-        """Runners on the kernels of another architecture, by CPU model; `cpus` empty: the target's own choice of them.
+        """Runners by CPU model of another architecture.  cpus: the models, or empty for the target's default ones.
 
-        Their run() takes any number of whole batches at once. None: this target has no emulation of `arch`.
+        Their run() accepts any number of whole batches. None: the target has no emulation of `arch`.
         """
         return None
 

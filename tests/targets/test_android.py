@@ -100,7 +100,7 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
 
 def test_unknown_layer_to_keep_is_refused(make_case: Callable[..., Any]) -> None:
     case = make_case(target.precision("fp32").rewrites)
-    with pytest.raises(UsageError, match="no convolution or linear named conv_nowhere"):
+    with pytest.raises(UsageError, match="no convolution or linear layer named conv_nowhere"):
         target.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_nowhere",))
 
 

@@ -17,7 +17,7 @@ from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.targets import load_target
 from rdd_edge.targets.ios.convert import convert
-from rdd_edge.targets.ios.evaluator import Evaluator, read_package
+from rdd_edge.targets.ios.evaluator import Evaluator, read_package, type_of
 from rdd_edge.targets.ios.runner import EvaluatorRunner
 
 TARGET: Any = load_target("ios")
@@ -47,7 +47,8 @@ def parity(case: Any, path: Path, precision: str) -> float:
 
 def types_of(path: Path) -> Counter[tuple[str, str]]:
     """Operators with the declared type of their first result."""
-    return Counter((op.type, op.outputs[0][1]) for op in read_package(path).operations if op.type != "const")
+    operations = read_package(path).operations
+    return Counter((op.op_type, type_of(op.outputs[0])) for op in operations if op.op_type != "const")
 
 
 def size_of(path: Path) -> int:
@@ -68,15 +69,16 @@ def test_label_of_a_conditional_network(make_case: Callable[..., Any], lowered: 
         make_case(TARGET.precision("fp32").rewrites, num_class_embeds=10, seed=1),
         lowered("fp16", num_class_embeds=10, seed=1),
     )
-    assert read_package(path).inputs == {"z": "FLOAT32", "label": "INT32"}
+    inputs = read_package(path).inputs
+    assert {name: type_of(var) for name, var in inputs.items()} == {"z": "fp32", "label": "int32"}
     assert parity(case, path, "fp16") >= 45.0
 
 
 def test_the_whole_network_is_float16_with_four_dimensions(lowered: Callable[..., Path]) -> None:
     for precision in ("fp16", "w8", "w6", "w4"):
         types = types_of(lowered(precision))
-        assert [operator for operator, declared in types if declared == "FLOAT32"] == ["cast"]
-        assert types["cast", "FLOAT32"] == types["cast", "FLOAT16"] == 1  # x and z
+        assert [operator for operator, declared in types if declared == "fp32"] == ["cast"]
+        assert types["cast", "fp32"] == types["cast", "fp16"] == 1  # x and z
         assert TARGET.broken_rules(lowered(precision), precision) == ()
 
 
@@ -109,10 +111,10 @@ def test_rules_name_what_the_neural_engine_does_not_take(make_case: Callable[...
 
 
 def test_time_is_folded(make_case: Callable[..., Any], lowered: Callable[..., Path], tmp_path: Path) -> None:
-    assert types_of(lowered("fp32"))["linear", "FLOAT32"] == 4  # q, k, v and out of one attention; no time MLP
+    assert types_of(lowered("fp32"))["linear", "fp32"] == 4  # q, k, v and out of one attention; no time MLP
     unfolded = make_case(())
     path = TARGET.lower(unfolded.program, unfolded.spec("fp32"), tmp_path).path
-    assert types_of(path)["linear", "FLOAT32"] > 4
+    assert types_of(path)["linear", "fp32"] > 4
 
 
 def test_interface_and_version(lowered: Callable[..., Path]) -> None:
@@ -147,19 +149,16 @@ def test_files_are_core_mls_own_and_readable(lowered: Callable[..., Path]) -> No
     ],
 )
 def test_weights_are_stored_small(lowered: Callable[..., Path], precision: str, operator: str, most: float) -> None:
-    assert types_of(lowered(precision))[operator, "FLOAT16"] >= 25
+    assert types_of(lowered(precision))[operator, "fp16"] >= 25
     assert size_of(lowered(precision)) <= most * size_of(lowered("fp32"))
 
 
 def test_palettized_weights_take_16_values(lowered: Callable[..., Path]) -> None:
-    evaluator = Evaluator(read_package(lowered("w4")))
+    evaluator = Evaluator(lowered("w4"))
     weight = small_unet().mid_block.resnets[0].conv1.weight.detach()
-    convolution = next(
-        op
-        for op in evaluator.package.operations
-        if "mid_block_resnets_0_conv1" in str(op.inputs.get("weight")) and op.type == "conv"
-    )
-    stored = evaluator.constants[convolution.inputs["weight"][0]]
+    convolutions = evaluator.function.find_ops(op_type="conv")
+    convolution = next(op for op in convolutions if "mid_block_resnets_0_conv1" in op.weight.name)
+    stored = evaluator.constants[convolution.weight]
     assert len(torch.unique(stored)) <= 16
     assert len(torch.unique(weight)) > 16
     assert torch.nn.functional.cosine_similarity(stored.flatten(), weight.flatten(), 0) > 0.99
@@ -167,22 +166,19 @@ def test_palettized_weights_take_16_values(lowered: Callable[..., Path]) -> None
 
 def test_int8_rounds_what_enters_each_product(lowered: Callable[..., Path]) -> None:
     operations = read_package(lowered("int8")).operations
-    made_by = {name: op for op in operations for name, _ in op.outputs}
-    products = [op for op in operations if op.type in ("conv", "linear")]
+    products = [op for op in operations if op.op_type in ("conv", "linear")]
     assert len(products) == 25 + 4
     for op in products:
-        assert made_by[op.inputs["x"][0]].type == "dequantize"
-        assert made_by[op.inputs["weight"][0]].type == "constexpr_affine_dequantize"
-    assert not any("zero_point" in op.inputs for op in operations if op.type in ("quantize", "dequantize"))
+        assert op.x.op.op_type == "dequantize"
+        assert op.weight.op.op_type == "constexpr_affine_dequantize"
+    assert not any("zero_point" in op.inputs for op in operations if op.op_type in ("quantize", "dequantize"))
 
 
 def test_keep_leaves_a_layer_unrounded(make_case: Callable[..., Any], lowered: Callable[..., Path]) -> None:
     case = make_case(TARGET.precision("fp32").rewrites)
-    operations = read_package(lowered("int8", ("conv_in",))).operations
-    made_by = {name: op for op in operations for name, _ in op.outputs}
-    first = next(op for op in operations if op.type == "conv")
-    assert made_by[first.inputs["x"][0]].type == "cast"
-    assert made_by[first.inputs["weight"][0]].type == "const"
+    first = read_package(lowered("int8", ("conv_in",))).find_ops(op_type="conv")[0]
+    assert first.x.op.op_type == "cast"
+    assert first.weight.op.op_type == "const"
     kept = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in",))
     assert kept.int8_macs_fraction == pytest.approx(case.share_without("conv_in"))
     assert kept.int8_macs_fraction < 1
@@ -197,7 +193,7 @@ def test_model_that_coremltools_cannot_take(make_case: Callable[..., Any], tmp_p
 
     case = make_case(TARGET.precision("fp32").rewrites)
     program = torch.export.export(Unusual(), (torch.zeros(case.shape),))
-    with pytest.raises(ExportError, match=r"the ios target cannot take this model: .*bessel_j0"):
+    with pytest.raises(ExportError, match=r"the ios target cannot convert this model: .*bessel_j0"):
         TARGET.lower(program, case.spec("fp16"), tmp_path)
     assert not list(tmp_path.iterdir())
 

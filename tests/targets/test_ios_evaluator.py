@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +17,7 @@ from rdd_edge.errors import ArtifactError
 from rdd_edge.targets import load_target
 from rdd_edge.targets.base import ExportSpec
 from rdd_edge.targets.ios.evaluator import Evaluator, read_package
-from rdd_edge.targets.ios.evaluator.blob import unpack
-from rdd_edge.targets.ios.evaluator.constexpr import blockwise_shift_scale, lut_to_dense
+from rdd_edge.targets.ios.evaluator.operators import OPERATORS
 from rdd_edge.targets.ios.runner import EvaluatorRunner
 from rdd_edge.targets.ios.silence import import_coremltools, no_bars
 from rdd_edge.targets.ranges import HALF_MAX
@@ -55,7 +55,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 def images(path: Path, z: torch.Tensor) -> torch.Tensor:
-    return Evaluator(read_package(path)).run({"z": z}).outputs["x"]
+    return Evaluator(path).run({"z": z}).outputs["x"]
 
 
 def psnr(path: Path) -> float:
@@ -75,11 +75,10 @@ def test_each_precision_against_torch(packages: Callable[[str], Path], precision
 
 def test_results_are_rounded_to_float16(packages: Callable[[str], Path]) -> None:
     seen: dict[str, torch.Tensor] = {}
-    evaluator = Evaluator(read_package(packages("fp16")))
+    evaluator = Evaluator(packages("fp16"))
     result = evaluator.run({"z": torch.randn(SHAPE)}, watch=seen.__setitem__)
-    assert result.largest.keys() == {op.outputs[0][0] for op in evaluator.package.operations if op.type != "const"} - {
-        "x"
-    }
+    computed = {op.outputs[0].name for op in evaluator.function.operations if op.op_type != "const"}
+    assert result.largest.keys() == computed - {"x"}
     for name in result.largest:
         assert torch.equal(seen[name], seen[name].half().float())
         assert float(seen[name].abs().max()) == pytest.approx(result.largest[name], rel=1e-3)
@@ -121,9 +120,9 @@ def test_planted_overflow_is_found(packages: Callable[[str], Path], tmp_path: Pa
         next(op for op in operations if op.type == "silu").type = "square"
 
     path = tampered(packages("fp16"), tmp_path / "bad.mlpackage", square)
-    assert max(Evaluator(read_package(path)).run({"z": torch.ones(SHAPE)}).largest.values()) <= HALF_MAX
+    assert max(Evaluator(path).run({"z": torch.ones(SHAPE)}).largest.values()) <= HALF_MAX
     z = np.full(SHAPE, 800.0, np.float32)
-    result = Evaluator(read_package(path)).run({"z": torch.from_numpy(z)})
+    result = Evaluator(path).run({"z": torch.from_numpy(z)})
     overflows = [name for name, value in result.largest.items() if value > HALF_MAX]
     assert overflows[0] == "silu_cast_fp16"  # infinity spreads from there
     runner = EvaluatorRunner(path, 1)
@@ -163,7 +162,7 @@ def test_unknown_operators_are_named(packages: Callable[[str], Path], tmp_path: 
 
     path = tampered(packages("fp16"), tmp_path / "odd.mlpackage", rename)
     with pytest.raises(ArtifactError, match="operators that the evaluator does not support: argsort, cumsum"):
-        Evaluator(read_package(path))
+        Evaluator(path)
 
 
 @pytest.mark.parametrize(
@@ -193,14 +192,43 @@ def test_no_package_at_all(tmp_path: Path) -> None:
 
 def test_label_missing(packages: Callable[[str], Path]) -> None:
     with pytest.raises(ArtifactError, match="takes the inputs z, not z, label"):
-        Evaluator(read_package(packages("fp16"))).run({"z": torch.zeros(SHAPE), "label": torch.zeros(1).long()})
+        Evaluator(packages("fp16")).run({"z": torch.zeros(SHAPE), "label": torch.zeros(1).long()})
 
 
-@pytest.mark.parametrize("bits", [1, 2, 3, 4, 6])
-def test_unpack_numbers_narrower_than_a_byte(bits: int) -> None:
-    values = np.random.default_rng(bits).integers(0, 2**bits, 37)
-    number = sum(int(v) << (bits * i) for i, v in enumerate(values))
-    assert unpack(number.to_bytes(-(-37 * bits // 8), "little"), bits, 37).tolist() == values.tolist()
+def expanded(tmp_path: Path, ios: int, shape: tuple[int, ...], weight: Callable[[Any], Any]) -> torch.Tensor:
+    """A compressed constant, from the package of a program that adds it to its input of that shape.
+
+    weight: makes the constant, given coremltools' builder.
+    """
+    ct = import_coremltools()
+    from coremltools.converters.mil import Builder
+
+    target = getattr(ct.target, f"iOS{ios}")
+
+    @Builder.program(input_specs=[Builder.TensorSpec(shape)], opset_version=target)  # type: ignore[untyped-decorator]
+    def program(z: Any) -> Any:
+        return Builder.add(x=z, y=weight(Builder), name="x")
+
+    with no_bars():
+        model = ct.convert(
+            program, minimum_deployment_target=target, compute_precision=ct.precision.FLOAT32, skip_model_load=True
+        )
+        model.save(str(tmp_path / "by-hand.mlpackage"))
+    evaluator = Evaluator(tmp_path / "by-hand.mlpackage")
+    assert any(op.op_type.startswith("constexpr") for op in evaluator.function.operations)
+    return evaluator.run({"z": torch.zeros(shape)}).outputs["x"]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 6])
+def test_indices_narrower_than_a_byte(tmp_path: Path, bits: int) -> None:
+    """Indices of 1, 2, 4 or 6 bits, the first in the lowest bits, into a table."""
+    values = np.random.default_rng(bits).integers(0, 2**bits, (1, 37))
+    number = sum(int(v) << (bits * i) for i, v in enumerate(values.reshape(-1)))
+    packed = np.frombuffer(number.to_bytes(-(-37 * bits // 8), "little"), np.uint8)
+    table = np.arange(2**bits, dtype=np.float32) * 3
+    shape = np.array(values.shape, np.uint32)
+    x = expanded(tmp_path, 17, (1, 37), lambda mb: mb.constexpr_lut_to_dense(indices=packed, lut=table, shape=shape))
+    assert x.tolist() == (values * 3).tolist()
 
 
 def test_compressed_weights_of_ios_18(tmp_path: Path) -> None:
@@ -227,11 +255,11 @@ def test_compressed_weights_of_ios_18(tmp_path: Path) -> None:
         path = tmp_path / f"{name}.mlpackage"
         with no_bars():
             compressed.save(str(path))
-        evaluator = Evaluator(read_package(path))
-        assert operator in {op.type for op in evaluator.package.operations}
+        evaluator = Evaluator(path)
+        assert evaluator.function.find_ops(op_type=operator)
         assert 15 < psnr(path) < 45
         for convolution in compressed._mil_program.functions["main"].find_ops(op_type="conv"):
-            stored = evaluator.constants[convolution.weight.name]
+            (stored,) = (value for var, value in evaluator.constants.items() if var.name == convolution.weight.name)
             torch.testing.assert_close(stored, torch.from_numpy(_expanded(convolution.weight.op)), rtol=1e-3, atol=1e-4)
 
 
@@ -240,13 +268,30 @@ def _expanded(operation: Any) -> Any:
     return np.asarray(value, dtype=np.float32)
 
 
-def test_blockwise_scale_by_hand() -> None:
-    data = torch.arange(8).reshape(2, 4)
-    inputs = {"data": data, "scale": torch.tensor([[1.0, 10.0], [2.0, 20.0]]), "offset": torch.tensor([[0, 2], [4, 6]])}
-    assert blockwise_shift_scale(inputs).tolist() == [[0.0, 1.0, 0.0, 10.0], [0.0, 2.0, 0.0, 20.0]]
+def test_blockwise_scale_by_hand(tmp_path: Path) -> None:
+    data, offset = np.arange(8, dtype=np.int8).reshape(2, 4), np.array([[0, 2], [4, 6]], np.int8)
+    scale = np.array([[1, 10], [2, 20]], np.float32)
+    x = expanded(
+        tmp_path, 18, (2, 4), lambda mb: mb.constexpr_blockwise_shift_scale(data=data, scale=scale, offset=offset)
+    )
+    assert x.tolist() == [[0.0, 1.0, 0.0, 10.0], [0.0, 2.0, 0.0, 20.0]]
 
 
-def test_grouped_table_by_hand() -> None:
-    lut = torch.tensor([[[0.0, 1.0]], [[5.0, 7.0]]])[..., None]  # (2, 1, 2, 1): a table for each two rows
-    indices = torch.tensor([[0, 1], [1, 1], [0, 1], [1, 0]])
-    assert lut_to_dense({"indices": indices, "lut": lut}).tolist() == [[0, 1], [1, 1], [5, 7], [7, 5]]
+def test_grouped_table_by_hand(tmp_path: Path) -> None:
+    from coremltools.converters.mil.mil.types import nptype_from_builtin, string_to_builtin
+
+    table = np.array([[[0, 1]], [[5, 7]]], np.float32)[..., None]  # (2, 1, 2, 1): a table for each two rows
+    bits = nptype_from_builtin(string_to_builtin("uint1"))
+    indices = np.array([[0, 1], [1, 1], [0, 1], [1, 0]]).astype(bits)
+    x = expanded(tmp_path, 18, (4, 2), lambda mb: mb.constexpr_lut_to_dense(indices=indices, lut=table))
+    assert x.tolist() == [[0, 1], [1, 1], [5, 7], [7, 5]]
+
+
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators_have_the_parameters_of_core_ml(operator: str) -> None:
+    """Those that coremltools defines for it, in every version of the operator up to iOS 18."""
+    from coremltools.converters.mil.mil.ops.registry import SSAOpRegistry
+
+    accepted = inspect.signature(OPERATORS[operator]).parameters
+    for version in SSAOpRegistry.core_ops[operator].values():
+        assert version.input_spec.input_types.keys() <= accepted.keys()

@@ -1,4 +1,4 @@
-"""Graphs with one planted fault each: a rule that finds nothing wrong in them is no rule."""
+"""Graphs with one planted fault each, which the rule for it must find."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def unquantized_input(proto: Any) -> None:
         (dynamic_batch, r"z has a dynamic size"),
         (zero_point, r"QuantizeLinear .* has a zero point that is not 0"),
         (negative_scale, r"QuantizeLinear .* has no constant positive scale"),
-        (weight_without_scales, r"Conv .* has weight scales that do not lie along its output channels"),
-        (unquantized_input, r"Conv .* has one int8 operand only"),
+        (weight_without_scales, r"Conv .* has weight scales that are not along its output channels"),
+        (unquantized_input, r"Conv .* has only one int8 operand"),
     ],
 )
 def test_planted_fault_is_named(
@@ -119,7 +119,7 @@ def test_planted_fault_is_named(
 
 
 def test_float32_island_around_a_quantized_convolution(model: Callable[[str], Any], tmp_path: Path) -> None:
-    """A float32 scale: what comes out of DequantizeLinear is float32, and the convolution with it."""
+    """A float32 scale: the output of DequantizeLinear is float32, and so is that of the convolution."""
     proto = onnx.ModelProto()
     weight = np.ones((4, 4, 1, 1), np.int8)
     nodes = [
@@ -137,17 +137,17 @@ def test_float32_island_around_a_quantized_convolution(model: Callable[[str], An
     graph = helper.make_graph(nodes, "island", values[:1], values[1:], tensors)
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     found = faults(proto, "int8", tmp_path)
-    assert any("float32 island" in fault for fault in found)
+    assert any("makes its product compute in float32" in fault for fault in found)
     assert any("Conv conv computes in float32, not in float16" in fault for fault in found)
 
 
 def test_fp32_file_under_the_name_of_another_precision(model: Callable[[str], Any], tmp_path: Path) -> None:
     assert any("computes in float32, not in float16" in fault for fault in faults(model("fp32"), "fp16", tmp_path))
-    assert any("stands in a graph that is not int8" in fault for fault in faults(model("int8"), "fp16", tmp_path))
+    assert any("is in a graph that is not int8" in fault for fault in faults(model("int8"), "fp16", tmp_path))
 
 
 def test_damaged_file(tmp_path: Path, model: Callable[[str], Any]) -> None:
     path = tmp_path / "planted.onnx"
     path.write_bytes(model("fp32").SerializeToString()[:5000])
-    with pytest.raises(ArtifactError, match=r"planted\.onnx is not a sound ONNX graph"):
+    with pytest.raises(ArtifactError, match=r"planted\.onnx is not a valid ONNX graph"):
         broken_rules(path, "fp32")

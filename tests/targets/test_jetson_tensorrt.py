@@ -94,7 +94,7 @@ def test_an_engine_is_built_once_for_a_graph_a_release_and_a_gpu(tmp_path: Path)
     assert '"stage": "build"' in again.stdout
     record = read_bench_run(tmp_path / "out").record
     assert record.build_ms is None
-    assert "found in its cache" in record.missing["build_ms"]
+    assert "found in the cache" in record.missing["build_ms"]
     assert run(bundle, tmp_path / "out", release="11.4.0.106").returncode == 0
     assert run(bundle, tmp_path / "out", FAKE_GPU="NVIDIA Thor/2").returncode == 0
     assert sorted(path.name for path in (tmp_path / "engines").iterdir()) == sorted(
@@ -141,7 +141,7 @@ def test_a_release_that_the_harness_does_not_know_is_refused(tmp_path: Path, ver
     path = os.pathsep.join([str(tmp_path), str(HARNESS), str(HARNESS.parents[3])])
     told = {**os.environ, "PYTHONPATH": path}
     done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True, env=told, check=True)
-    refusal = f"DependencyError TensorRT {version} is not between 10.3 and 11, which this harness knows\n"
+    refusal = f"DependencyError TensorRT {version} is not supported: install a version from 10.3 to 11\n"
     assert done.stdout == ("" if known else refusal)
 
 
@@ -150,7 +150,7 @@ def test_tensorrts_own_words_reach_the_user(tmp_path: Path) -> None:
     good = (bundle / "model.fake").read_bytes()
     (bundle / "model.fake").write_bytes(b"no graph")
     rehash(bundle, "model.fake")
-    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "TensorRT 10.3.0 does not read")
+    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "TensorRT 10.3.0 cannot read")
     (bundle / "model.fake").write_bytes(renamed(good))
     rehash(bundle, "model.fake")
     done = run(bundle, tmp_path / "out")
@@ -172,10 +172,10 @@ def test_a_damaged_cache_is_a_sentence(tmp_path: Path) -> None:
     assert run(bundle, tmp_path / "first").returncode == 0
     (engine,) = (tmp_path / "engines").glob("*.engine")
     engine.write_bytes(b"half an eng")
-    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "magicTag assertion failed); remove it to build anew")
+    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "magicTag assertion failed); remove the file to build it again")
     engine.unlink()
     (tmp_path / "engines" / "10.3.0_Orin.timing").write_bytes(b"gone")
-    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "does not read its timing cache")
+    refused(tmp_path, run(bundle, tmp_path / "out"), 8, "cannot read its timing cache")
 
 
 # ---- faults planted in the harness: the fake refuses each ----
@@ -260,7 +260,7 @@ def test_the_fake_refuses_wrong_use(tmp_path: Path, name: str) -> None:
     assert text.count(right) >= 1
     path.write_text(text.replace(right, wrong))
     rehash(bundle, f"harness/{file}")
-    if "__init__" in str(sentences):  # it is told of only when there is something to tell
+    if "__init__" in str(sentences):  # the logger is called only when there is something to log
         (bundle / "model.fake").write_bytes(renamed((bundle / "model.fake").read_bytes()))
         rehash(bundle, "model.fake")
     for release, sentence in sentences.items():

@@ -153,27 +153,25 @@ def test_during_is_what_was_seen_since_the_runs_began(programs: Path, tmp_path: 
     assert (before["power_w"], before["gpu_clock_mhz"], before["gpu_load"]) == (5.704, 305.0, 0.0)
     assert during["power_w"] == pytest.approx(10.0)
     assert (during["temperature_c"], during["gpu_load"], during["throttled"]) == (70.843, pytest.approx(0.9), True)
-    for told in (before, during):
-        Condition.model_validate(told)
+    for state in (before, during):
+        Condition.model_validate(state)
 
 
-def test_what_a_board_tells_of_its_modes(programs: Path) -> None:
+def test_modes_of_a_board(programs: Path) -> None:
     program(programs, "nvpmodel", "printf 'NV Power Mode: MAXN\\n0\\n'")
     program(programs, "jetson_clocks", "echo Please run it as root >&2; exit 1")
     watch = tegra.Tegra()
     found, missing = watch.modes()
     watch.close()
     assert found == {"power_mode": "MAXN", "clocks_locked": None}
-    assert missing == {
-        "clocks_locked": "jetson_clocks --show failed, as it does for a user who is not root: Please run it as root"
-    }
+    assert missing == {"clocks_locked": "jetson_clocks --show failed (it may need root): Please run it as root"}
 
 
 def test_what_is_absent_is_null_with_the_reason() -> None:
     watch = tegra.Tegra()
-    told, (found, missing) = watch.condition("before", time.monotonic()), watch.modes()
+    state, (found, missing) = watch.condition("before", time.monotonic()), watch.modes()
     watch.close()
-    assert told["gpu_clock_mhz"] is told["gpu_load"] is None
+    assert state["gpu_clock_mhz"] is state["gpu_load"] is None
     assert found == {"power_mode": None, "clocks_locked": None}
-    assert missing["power_mode"] == "nvpmodel is not on this machine"
-    assert missing["clocks_locked"] == "jetson_clocks is not on this machine"
+    assert missing["power_mode"] == "nvpmodel is not installed"
+    assert missing["clocks_locked"] == "jetson_clocks is not installed"

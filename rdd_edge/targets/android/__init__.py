@@ -1,4 +1,4 @@
-"""Android: an ExecuTorch program whose work XNNPACK does on the phone's CPU."""
+"""Android: an ExecuTorch program for XNNPACK on the CPU or Vulkan on the GPU of a phone."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""A float32 program in float16: half the bytes, and on a phone with fp16 arithmetic (Armv8.2 and later) half the time.
+"""A float32 program in float16: half the bytes, and half the time on a phone with fp16 arithmetic (from Armv8.2 on).
 
 Input and output stay float32. So does a normalization from its squares to the reciprocal root: in float16 a square
-overflows once an activation is 256 from its mean.
+overflows when an activation differs by 256 from its mean.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.fx import GraphModule, Node
 
-from ...graphs.cleanup import export_again
+from ...graphs.cleanup import export_again, graph_of
 from ...graphs.nodes import add_constant, constant
 from ..ranges import HALF_MAX
 
@@ -24,9 +24,8 @@ aten = torch.ops.aten
 
 
 def to_half(program: ExportedProgram) -> ExportedProgram:
-    """The program with float16 weights and activations. Weights are clamped to ±65504."""
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
+    """The program with float16 weights, clamped to ±65504, and activations."""
+    gm = graph_of(program)
     wide = _wide(gm)
     for node in list(gm.graph.nodes):
         if node.op == "get_attr" and constant(gm, node).dtype == torch.float32:
@@ -51,7 +50,7 @@ def _is_square(node: Node) -> bool:
 
 
 def _wide(gm: GraphModule) -> set[Node]:
-    """Nodes computed in float32: squares and what depends on them, up to and including the reciprocal root."""
+    """The nodes to compute in float32: squares and what depends on them, up to and including the reciprocal root."""
     found: set[Node] = set()
     for node in gm.graph.nodes:
         follows = any(s in found and s.target != aten.rsqrt.default for s in node.all_input_nodes)
@@ -61,14 +60,14 @@ def _wide(gm: GraphModule) -> set[Node]:
 
 
 def _cast_after(gm: GraphModule, node: Node) -> None:
-    """Let every user of the node read it in float16."""
+    """Convert the node to float16 for all its users."""
     with gm.graph.inserting_after(node):
         cast = gm.graph.call_function(aten.to.dtype, (node, torch.float16))
     node.replace_all_uses_with(cast, lambda user: user is not cast)
 
 
 def _widen_before(gm: GraphModule, node: Node) -> None:
-    """The node gets its first argument, wherever it stands among the others, in float32."""
+    """Convert the first argument of the node to float32, at every position at which it occurs."""
     source = node.args[0]
     with gm.graph.inserting_before(node):
         wide = gm.graph.call_function(aten.to.dtype, (source, torch.float32))

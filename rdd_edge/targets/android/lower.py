@@ -1,4 +1,4 @@
-"""Write model.pte: the program delegated to XNNPACK, or to Vulkan for a phone's GPU."""
+"""Writes model.pte: the program delegated to XNNPACK, or to Vulkan for a phone's GPU."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["lower"]
 
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-    """Write model.pte. Raises ExportError for a model that ExecuTorch cannot take."""
+    """Write model.pte into the folder `out`. Raises ExportError for a model that ExecuTorch cannot convert."""
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
     from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 
@@ -32,7 +32,7 @@ def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> 
         exported = to_half(exported)
     try:
         with _silent_stderr():
-            # The operators left outside are verified once; verifying between all passes takes a sixth of the time.
+            # Verified once below: verification between all passes takes a sixth of the time.
             config = EdgeCompileConfig(_check_ir_validity=False)
             edge = to_edge_transform_and_lower(
                 exported, partitioner=[_partitioner(spec.precision)], compile_config=config
@@ -40,15 +40,15 @@ def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> 
             EXIREdgeDialectVerifier()(edge.exported_program())
             content = edge.to_executorch().buffer
             outside = operators_outside(content)
-    except Exception as error:  # every stage of the compiler raises other exceptions
-        raise ExportError(f"ExecuTorch cannot take the model: {first_line(error)[:300]}") from error
+    except Exception as error:  # the stages of the compiler raise exceptions of many kinds
+        raise ExportError(f"ExecuTorch cannot convert the model: {first_line(error)[:300]}") from error
     write_bytes(out / "model.pte", content)
     versions = {name: version(name) for name in ("executorch", "torch", "torchao")}
     return Artifact(out / "model.pte", versions, outside)
 
 
 def _partitioner(precision: str) -> Any:
-    """Vulkan converts a float32 program to float16 itself and keeps its inputs and outputs float32."""
+    """XNNPACK's or Vulkan's. Vulkan itself converts a program to float16 and keeps its inputs and outputs float32."""
     if precision.startswith("vulkan-"):
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 

@@ -1,4 +1,4 @@
-"""Who runs what in a saved .pte: a backend its part, ExecuTorch's portable kernels on the CPU what no backend took."""
+"""Which parts of a saved .pte run in a backend, and which operators in ExecuTorch's portable kernels on the CPU."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["delegates", "operators_outside"]
 
 
 def operators_outside(content: bytes) -> dict[str, int]:
-    """Names of the operators in the execution plan of a .pte, with the number of their calls, the most first."""
+    """Number of calls of each operator of a .pte that runs in no backend, in descending order."""
     plan = _plan(content)
     operators = [plan.operators[call.op_index] for _, call in _calls(plan, "KernelCall")]
-    names = Counter(f"{one.name}.{one.overload}" if one.overload else one.name for one in operators)
+    names = Counter(f"{op.name}.{op.overload}" if op.overload else op.name for op in operators)
     return dict(names.most_common())
 
 
 def delegates(content: bytes) -> dict[int, str]:
-    """Of each instruction in the execution plan of a .pte that calls a backend, the backend's name."""
+    """Number of each instruction of a .pte that calls a backend → the backend's name."""
     plan = _plan(content)
     return {number: plan.delegates[call.delegate_index].id for number, call in _calls(plan, "DelegateCall")}
 
@@ -30,7 +30,7 @@ def _plan(content: bytes) -> Any:
 
 
 def _calls(plan: Any, kind: str) -> list[tuple[int, Any]]:
-    """Number and call of each instruction of that kind; a program without control flow has one chain of them."""
+    """Number and call of each instruction of a kind. A program without control flow has a single chain."""
     (chain,) = plan.chains
     calls = [(number, instruction.instr_args) for number, instruction in enumerate(chain.instructions)]
     return [(number, call) for number, call in calls if type(call).__name__ == kind]

@@ -1,4 +1,4 @@
-"""Time of each operator of a .pte, from ExecuTorch's event tracer: XNNPACK's own kernels, and what runs outside it."""
+"""Time of each operator of a .pte, from ExecuTorch's event tracer: kernels of XNNPACK and portable kernels."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .outside import delegates
 __all__ = ["operators", "profile"]
 
 WRAPPERS = ("OPERATOR_CALL", "DELEGATE_CALL")  # events around those of the kernels themselves
-PORTABLE = "portable"  # ExecuTorch's own kernels, for what no backend took
+PORTABLE = "portable"  # ExecuTorch's own kernels, for operators that run in no backend
 NATIVE = "native_call_"
 
 
 def profile(artifact: Path, inputs: Sequence[Any], runs: int) -> list[Operator] | str:
-    """Mean milliseconds per inference of every kernel, in a program loaded for this and run once before it counts.
+    """Mean milliseconds per inference of every kernel, or why there is no profile.
 
-    inputs: tensors, as the program takes them.  A clause that says why, where the runtime was built without a tracer.
+    The program is loaded separately and warmed up with one inference.  inputs: the program's input tensors.
     """
     pool: Any = import_or_explain("executorch.extension.pybindings.portable_lib", "a .pte's profile", "android")
     devtools: Any = import_or_explain("executorch.devtools", "a .pte's profile", "android")
@@ -39,9 +39,9 @@ def profile(artifact: Path, inputs: Sequence[Any], runs: int) -> list[Operator] 
 
 
 def operators(events: Iterable[Any], delegate_of: dict[int, str], runs: int) -> list[Operator]:
-    """The kernels among the events of an execution, in order; of each the last `runs` times, in milliseconds.
+    """The kernels among the events of an execution, in order, with the mean of their last `runs` times.
 
-    delegate_of: the backend of each instruction that is a call of one.
+    delegate_of: the backend of each instruction that calls one.
     """
     found = []
     for event in events:

@@ -1,8 +1,8 @@
-"""Int8 by PT2E: the products in int8, nothing else, because rounding sums and normalisations too ruins a U-Net.
+"""Int8 by PT2E for convolutions and linear layers only: rounding sums and normalizations as well ruins a U-Net.
 
-Each convolution and linear gets int8 weights, one scale per output channel, and int8 input and output, one scale and
-zero point per tensor; XNNPACK then multiplies in int8. Every layer is annotated by its node: the stock quantizer's
-filters by module type silently miss most layers of an exported graph.
+Each layer gets int8 weights with one scale per output channel, and int8 input and output with one scale and zero point
+per tensor; XNNPACK then multiplies in int8. Layers are annotated by node, because the filters by module type of
+ExecuTorch's own quantizer silently miss most layers of an exported graph.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ from torchao.quantization.pt2e.quantizer import (
 )
 
 from ...errors import ExportError
-from ...graphs.cleanup import export_again
-from ...graphs.layers import PRODUCTS, Layer, check_keep, layers
+from ...graphs.cleanup import export_again, graph_of
+from ...graphs.layers import PRODUCTS, TRANSPOSED, layers, without
 from ..base import CalibrationSet, ExportSpec, Quantized
-from ..ranges import batches
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,10 +37,10 @@ __all__ = ["OBSERVERS", "LayerQuantizer", "int8_names", "quantize"]
 
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
-EPSILON = 2**-12  # the least scale XNNPACK's requantization takes without loss
-# Where activations are clipped: nowhere, at a running mean of each batch's range, or where the squared error of a
-# histogram is least. On a student of digits, with 256 calibration samples: a PSNR of 45.5, 38.7 and 46.8 dB, median,
-# 37.9, 27.4 and 38.6 dB for the worst image; with 8 samples 45.2, 35.8 and 45.8 (benchmarks/observers.py RUN).
+EPSILON = 2**-12  # the smallest scale that XNNPACK requantizes without loss
+# Where activations are clipped: nowhere, at the running mean of the batches' ranges, or where the squared error of a
+# histogram is least. On a digits student with 256 calibration samples, the median PSNR was 45.5, 38.7 and 46.8 dB, and
+# that of the worst image 37.9, 27.4 and 38.6 dB; with 8 samples 45.2, 35.8 and 45.8 dB (benchmarks/observers.py RUN).
 OBSERVERS = {"range": MinMaxObserver, "running": MovingAverageMinMaxObserver, "histogram": HistogramObserver}
 
 
@@ -52,86 +51,75 @@ def quantize(
     keep: tuple[str, ...],
     observer: str = "histogram",
 ) -> Quantized:
-    """The program with every convolution and linear but those of `keep` in int8.
+    """The program with every convolution and linear layer except those of `keep` in int8.
 
-    calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
-    Raises UsageError for a layer that the program does not have, ExportError where less is int8 than was asked.
+    Arguments and errors are those of Target.quantize.  observer: a key of OBSERVERS.
+    Raises ExportError where the conversion skips a layer.
     """
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
-    before = layers(gm)
-    check_keep(keep, {layer.name for layer in before})
+    gm = graph_of(program)
+    every = layers(gm)
+    chosen, fraction = without(every, keep)
     prepared = prepare_pt2e(gm, LayerQuantizer(keep, observer))
     with torch.no_grad():
-        for z, label in batches(calibration, spec.input_shape[0]):
-            prepared(*(torch.from_numpy(value) for value in (z, label) if value is not None))
+        for inputs in calibration.batches(spec.input_shape[0]):
+            prepared(*map(torch.from_numpy, inputs))
         converted = convert_pt2e(prepared)
-        fraction = _int8_fraction(converted, before, keep)
+    found = int8_names(converted)
+    for layer in every:
+        if (layer in chosen) != (layer.node.name in found):
+            state = "was not quantized" if layer in chosen else "was quantized against `keep`"
+            raise ExportError(f"the layer {layer.name} {state}: this is a bug, report it with the network")
     return Quantized(export_again(converted, program), fraction, keep)
 
 
 class LayerQuantizer(Quantizer):  # type: ignore[misc]
-    """Annotates each layer of a graph by its node, but for those it is told to keep."""
+    """Annotates the node of each layer of a graph, except the layers named in `keep`."""
 
     def __init__(self, keep: tuple[str, ...], observer: str = "histogram") -> None:
         super().__init__()
-        self._keep, self._observer = keep, OBSERVERS[observer]
+        self._keep = keep
+        self._activations = _int8(-128, torch.per_tensor_affine, OBSERVERS[observer])
 
     def annotate(self, model: GraphModule) -> GraphModule:
         for layer in layers(model):
             if layer.name not in self._keep:
-                _annotate(layer.node, self._observer)
+                self._annotate(layer.node)
         return model
 
     def validate(self, model: GraphModule) -> None:
-        """Nothing to refuse: what was annotated is counted after conversion."""
+        """Nothing to check here: the int8 layers are checked after conversion."""
+
+    def _annotate(self, node: Node) -> None:
+        source: Any = node.args[0]
+        axis = 1 if node.target in TRANSPOSED else 0  # of the output channels
+        weights = _int8(-127, torch.per_channel_symmetric, PerChannelMinMaxObserver, axis)
+        activations = self._activations
+        if source.target == aten.pad.default:
+            # Zero padding in front of a layer rounds as its input does, so that XNNPACK can fuse the two.
+            activations = SharedQuantizationSpec((source.args[0], source))
+            _mark(source, {source.args[0]: self._activations}, activations)
+        _mark(node, {source: activations, node.args[1]: weights}, self._activations)
 
 
-def _annotate(node: Node, observer: Any) -> None:
-    channel_axis = 1 if node.target == aten.conv_transpose2d.input else 0
-    source: Any = node.args[0]
-    padded = source.target == aten.pad.default
-    activations = _annotate_padding(source, observer) if padded else _activations(observer)
+def _mark(node: Node, inputs: dict[Any, Any], output: Any) -> None:
     node.meta["quantization_annotation"] = QuantizationAnnotation(
-        input_qspec_map={source: activations, node.args[1]: _weights(channel_axis)},
-        output_qspec=_activations(observer),
-        _annotated=True,
+        input_qspec_map=inputs, output_qspec=output, _annotated=True
     )
 
 
-def _annotate_padding(pad: Node, observer: Any) -> Any:
-    """Padding with zeros in front of a layer rounds as its input does, so that the two become one in XNNPACK."""
-    source: Any = pad.args[0]
-    shared = SharedQuantizationSpec((source, pad))
-    pad.meta["quantization_annotation"] = QuantizationAnnotation(
-        input_qspec_map={source: _activations(observer)}, output_qspec=shared, _annotated=True
-    )
-    return shared
-
-
-def _activations(observer: Any) -> Any:
+def _int8(low: int, scheme: Any, observer: Any, axis: int | None = None) -> Any:
     return QuantizationSpec(
         dtype=torch.int8,
-        quant_min=-128,
+        quant_min=low,
         quant_max=127,
-        qscheme=torch.per_tensor_affine,
+        qscheme=scheme,
+        ch_axis=axis,
         observer_or_fake_quant_ctr=observer.with_args(eps=EPSILON),
     )
 
 
-def _weights(channel_axis: int) -> Any:
-    return QuantizationSpec(
-        dtype=torch.int8,
-        quant_min=-127,
-        quant_max=127,
-        qscheme=torch.per_channel_symmetric,
-        ch_axis=channel_axis,
-        observer_or_fake_quant_ctr=PerChannelMinMaxObserver.with_args(eps=EPSILON),
-    )
-
-
 def int8_names(converted: GraphModule) -> set[str]:
-    """Names of the product nodes that are int8: input and weight are dequantized, and every user quantizes again."""
+    """Names of the layer nodes in int8: input and weight are dequantized, and every user quantizes the output."""
     return {
         node.name
         for node in converted.graph.nodes
@@ -140,16 +128,3 @@ def int8_names(converted: GraphModule) -> set[str]:
         and node.args[1].target == quantized.dequantize_per_channel.default
         and all(user.target == quantized.quantize_per_tensor.default for user in node.users)
     }
-
-
-def _int8_fraction(converted: GraphModule, before: list[Layer], keep: tuple[str, ...]) -> float:
-    """Fraction of the multiplications that are int8, counted on the converted graph, in 0 … 1.
-
-    before: the layers of the graph that was converted.  Raises ExportError for a layer that should be int8 and is not.
-    """
-    found = int8_names(converted)
-    for layer in before:
-        if (layer.name in keep) == (layer.node.name in found):
-            state = "became int8" if layer.name in keep else "did not become int8"
-            raise ExportError(f"the layer {layer.name} {state} on the way to Android: report this with the network")
-    return sum(layer.macs for layer in before if layer.name not in keep) / sum(layer.macs for layer in before)

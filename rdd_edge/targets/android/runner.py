@@ -18,7 +18,7 @@ __all__ = ["ExecuTorchRunner"]
 
 
 class ExecuTorchRunner(Runner):
-    """A program in ExecuTorch with XNNPACK. One runner per process, since the thread pool belongs to the process."""
+    """A program in ExecuTorch with XNNPACK. Use one runner per process, because the process has one thread pool."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
         self._runtime: Any = import_or_explain("executorch.runtime", "running a .pte file", "android").Runtime.get()
@@ -34,7 +34,7 @@ class ExecuTorchRunner(Runner):
         try:
             self._program = self._runtime.load_program(self._artifact)
             self._method = self._program.load_method("forward")
-        except Exception as error:  # the bindings raise RuntimeError, and others for a file they cannot map
+        except Exception as error:  # RuntimeError, and others for a file that cannot be mapped
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: {first_line(error)}") from None
         if self._method is None:
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: it has no method named forward")

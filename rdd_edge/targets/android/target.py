@@ -12,7 +12,7 @@ __all__ = ["VULKAN", "AndroidTarget"]
 VULKAN = "vulkan"
 FOR_VULKAN = ("simplify", "fold_time", "attention")
 FOR_XNNPACK = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")
-FOR_XNNPACK_FP32 = (*FOR_XNNPACK, "winograd")  # whose sums and differences need more digits than fp16 and int8 have
+FOR_XNNPACK_FP32 = (*FOR_XNNPACK, "winograd")  # whose transforms need more precision than fp16 and int8 have
 
 
 class AndroidTarget(Target):
@@ -20,11 +20,11 @@ class AndroidTarget(Target):
 
     fp32   float32 throughout.
     fp16   float16 activations. ExecuTorch stores the weights of convolutions as float32, so the file is no smaller.
-    int8   every convolution and linear in int8, weights per channel, activations per tensor; the rest float32.
-    mixed  int8, with the layers in float32 that a quality budget requires.
+    int8   convolutions and linear layers in int8, weights per channel, activations per tensor; the rest float32.
+    mixed  int8, with those layers in float32 that a quality budget requires.
 
-    Vulkan takes group normalization and nearest upsampling as they are, but no masked attention. The runtime in
-    executorch's wheel has no Vulkan, so these artifacts are built and their operators counted, but not run here.
+    Vulkan supports group normalization and nearest upsampling directly, but no masked attention. The runtime in
+    executorch's wheel does not include Vulkan, so these artifacts are built and their operators counted, but not run.
     """
 
     name = "android"
@@ -40,7 +40,7 @@ class AndroidTarget(Target):
     )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner | None:
-        """ExecuTorch's own runtime: the wheel has the kernels that ship on a phone, built for this processor."""
+        """ExecuTorch's own runtime, whose wheel has the same kernels as a phone, built for this processor."""
         if self.precision(spec.precision).backend == VULKAN:
             return None
         from .runner import ExecuTorchRunner
@@ -53,7 +53,7 @@ class AndroidTarget(Target):
         return super().cannot_run(precision)
 
     def emulated(self, artifact: Path, spec: ExportSpec, arch: str, cpus: tuple[str, ...]) -> dict[str, Runner] | None:
-        """XNNPACK's kernels for ARM under qemu's user-mode emulation."""
+        """XNNPACK's ARM kernels under qemu's user-mode emulation."""
         if arch != "arm64" or self.precision(spec.precision).backend == VULKAN:
             return None
         from .arm64 import emulated_runners

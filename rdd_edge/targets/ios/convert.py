@@ -1,4 +1,4 @@
-"""An exported program as an ML program, float16 throughout unless the precision is fp32."""
+"""Conversion of an exported program to an ML program, float16 throughout except for fp32."""
 
 from __future__ import annotations
 
@@ -35,5 +35,4 @@ def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
                 skip_model_load=True,
             )
     except (NotImplementedError, RuntimeError, ValueError, KeyError, AssertionError) as error:
-        reason = first_line(error)
-        raise ExportError(f"the ios target cannot take this model: {reason}") from None
+        raise ExportError(f"the ios target cannot convert this model: {first_line(error)}") from None

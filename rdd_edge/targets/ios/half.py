@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from ...graphs.cleanup import export_again
+from ...graphs.cleanup import export_again, graph_of
 from ...graphs.layers import AVERAGING
 from ...graphs.nodes import add_constant, constant, is_constant
 from ...portable.noise import labels, normals
-from ..base import ExportSpec
+from ..base import CalibrationSet, ExportSpec
 from .quantize import observe
 
 if TYPE_CHECKING:
@@ -47,15 +47,14 @@ def in_half_range(program: ExportedProgram, spec: ExportSpec) -> ExportedProgram
 
     program: with group normalisations of means.
     """
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
+    gm = graph_of(program)
     norms = [norm for node in gm.graph.nodes if (norm := _norm_of(node))]
     scales: dict[str, Tensor] = {}
     batch, *shape = spec.input_shape
-    for start in range(0, max(SAMPLES, batch), batch):
-        indices = range(start, start + batch)
-        label = None if spec.classes is None else labels(indices, spec.classes)
-        for name, value in observe(gm, [norm.x for norm in norms], normals(SEED, indices, tuple(shape)), label):
+    indices = range(-(-SAMPLES // batch) * batch)
+    label = None if spec.classes is None else labels(indices, spec.classes)
+    for inputs in CalibrationSet(normals(SEED, indices, tuple(shape)), label, SEED).batches(batch):
+        for name, value in observe(gm, [norm.x for norm in norms], *inputs):
             scale = _scale(torch.from_numpy(value))
             scales[name] = torch.minimum(scale, scales.get(name, scale))
     for norm in norms:

@@ -1,4 +1,4 @@
-"""Write the `.mlpackage` of a precision."""
+"""Writes model.mlpackage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["lower"]
 
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-    """model.mlpackage in the folder `out`. Raises ExportError."""
+    """Write model.mlpackage into the folder `out`. Raises ExportError."""
     exported = program.program if isinstance(program, Quantized) else program
     model = convert(exported if spec.precision == "fp32" else in_half_range(exported, spec), spec)
     if spec.precision not in ("fp32", "fp16"):
@@ -35,7 +35,7 @@ def _save(model: Any, path: Path) -> None:
     with storage_errors(path), no_bars():
         path.parent.mkdir(parents=True, exist_ok=True)
         model.save(str(path))
-        # Left by coremltools for ExecuTorch's debugger; Core ML does not read it, and a bundle hashes what it holds.
+        # Written by coremltools for ExecuTorch's debugger; Core ML does not read it.
         (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         for file in path.rglob("*"):
             if file.is_file():

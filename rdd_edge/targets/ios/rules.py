@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from .evaluator.package import Package, read_package
+from .evaluator import read_package, type_of
 
 MOST_DIMENSIONS = 4
 
@@ -20,16 +21,15 @@ def broken_rules(path: Path, precision: str) -> tuple[str, ...]:
     return () if precision == "fp32" else tuple(_broken(read_package(path)))
 
 
-def _broken(package: Package) -> Iterator[str]:
-    at_interface = {*package.inputs, *package.outputs}
-    for op in package.operations:
-        names = [name for name, _ in op.outputs]
-        if op.type == "const" or op.type.startswith("constexpr_"):
+def _broken(function: Any) -> Iterator[str]:
+    interface = {*function.inputs.values(), *function.outputs}
+    for op in function.operations:
+        if op.op_type.startswith("const"):
             continue
-        for (name, declared), rank in zip(op.outputs, op.ranks, strict=True):
-            if declared == "FLOAT32" and name not in package.outputs:
-                yield f"{name} ({op.type}) is float32"
-            if rank > MOST_DIMENSIONS:
-                yield f"{name} ({op.type}) has {rank} dimensions"
-        if op.type == "cast" and at_interface.isdisjoint([*names, str(op.inputs["x"][0])]):
-            yield f"{names[0]} converts between types inside the network"
+        for var in op.outputs:
+            if type_of(var) == "fp32" and var not in interface:
+                yield f"{var.name} ({op.op_type}) is float32"
+            if var.rank > MOST_DIMENSIONS:
+                yield f"{var.name} ({op.op_type}) has {var.rank} dimensions"
+        if op.op_type == "cast" and interface.isdisjoint([op.x, *op.outputs]):
+            yield f"{op.name} converts between types inside the network"

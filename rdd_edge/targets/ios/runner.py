@@ -1,4 +1,4 @@
-"""Core ML on a Mac, and an evaluator of the saved package elsewhere."""
+"""Core ML on a Mac; elsewhere an evaluator of the saved package."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CoreMLRunner(Runner):
 
 
 class EvaluatorRunner(Runner):
-    """Evaluates the saved package with float16 rounding: for its images, not for a phone's speed."""
+    """Evaluates the saved package with float16 rounding. Its images are valid, its times are not."""
 
     timed = False
 
@@ -64,9 +64,9 @@ class EvaluatorRunner(Runner):
         self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
 
     def load(self) -> None:
-        from .evaluator import Evaluator, read_package
+        from .evaluator import Evaluator
 
-        self._evaluator = Evaluator(read_package(self._artifact))
+        self._evaluator = Evaluator(self._artifact)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""

@@ -1,4 +1,4 @@
-"""coremltools without its progress bars, warnings about a Mac's libraries, and notes on tested versions."""
+"""coremltools without its progress bars and its warnings about macOS libraries and untested versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def import_coremltools() -> Any:
 
 @contextmanager
 def no_bars() -> Iterator[None]:
-    """Silence warnings, loggers and tqdm, which has no switch that works after its import."""
+    """Silence warnings, loggers and tqdm, which cannot be disabled otherwise once it is imported."""
     from tqdm import tqdm
 
     original = tqdm.__init__

@@ -20,7 +20,7 @@ class IosTarget(Target):
     fp16          weights and activations float16, group normalisation scaled to stay in its range.
     fp32          for comparison: the Neural Engine computes in float16 only.
     w8, w6, w4    fp16 with smaller weights: int8 per channel, or a table of 64 or 16 values per tensor.
-    int8          w8 with the inputs of convolutions and linears in int8 too; faster on A17 Pro, M4 or later.
+    int8          w8 with the inputs of convolutions and linear layers in int8 as well; faster on A17 Pro, M4 or later.
     """
 
     name = "ios"
@@ -35,7 +35,7 @@ class IosTarget(Target):
     )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
-        """Core ML itself on a Mac; elsewhere an evaluator of the saved package, which makes no claim about time."""
+        """Core ML itself on a Mac; elsewhere an evaluator of the saved package, whose times are not valid."""
         from .runner import CoreMLRunner, EvaluatorRunner
 
         return CoreMLRunner(artifact) if sys.platform == "darwin" else EvaluatorRunner(artifact, threads)
@@ -49,4 +49,4 @@ class IosTarget(Target):
     def runtime_here(self) -> str:
         if sys.platform == "darwin":
             return f"Core ML on macOS {platform.mac_ver()[0]}"
-        return "an evaluator of the package, for quality but not for time"
+        return "an evaluator of the package, which measures quality but not time"

@@ -1,42 +1,30 @@
-"""An exported program as an ONNX graph in float32, and the list of its convolutions and linears."""
+"""An exported program as an ONNX graph in float32, and the list of its convolutions and linear layers."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.passes import common
 
 from ...dependencies import silenced
 from ...errors import ExportError, first_line
+from ...graphs.layers import Layer
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 __all__ = [
-    "OPSET", "PRODUCTS", "Product", "add_initializer", "channel_axis", "constant", "convert", "products", "tidy",
+    "OPSET", "PRODUCTS", "add_initializer", "channel_axis", "constant", "convert", "new_node", "products", "tidy",
     "to_proto",
 ]  # fmt: skip
 
-OPSET = 20  # 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
+OPSET = 20  # opset 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 PRODUCTS = tuple(_CHANNEL_AXIS)
 _SCOPES = "pkg.torch.onnx.name_scopes"
-
-
-@dataclass(frozen=True)
-class Product:
-    """A convolution or a linear: a node with a constant weight as its second input."""
-
-    layer: str  # its name in the program, as in `keep`
-    node: ir.Node
-    channel_axis: int  # of the weight: the axis of its output channels
-    macs: int  # multiplications of one run
 
 
 def convert(program: ExportedProgram) -> ir.Model:
@@ -52,9 +40,11 @@ def convert(program: ExportedProgram) -> ir.Model:
             assert exported is not None
             exported.optimize()
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(f"the jetson target cannot take this model: {_reason(error)}") from None
-    model = exported.model
-    return tidy(model)
+        cause: BaseException = error
+        while cause.__cause__ is not None:  # the exporter wraps it in pages of advice
+            cause = cause.__cause__
+        raise ExportError(f"the jetson target cannot convert this model: {first_line(cause)}") from None
+    return tidy(exported.model)
 
 
 def tidy(model: ir.Model) -> ir.Model:
@@ -69,53 +59,28 @@ def tidy(model: ir.Model) -> ir.Model:
 
 
 def to_proto(model: ir.Model) -> Any:
-    """A ModelProto without the exporter's metadata, which contains paths of this machine."""
+    """A ModelProto without the exporter's metadata, which contains local paths."""
     common.TopologicalSortPass()(model)
     common.ClearMetadataAndDocStringPass()(model)
     model.producer_name, model.producer_version = "rdd-edge", None
     return ir.to_proto(model)
 
 
-def products(model: ir.Model, names: dict[str, str]) -> list[Product]:
-    """Every convolution and linear, in the order of the graph.
+def products(model: ir.Model, layers: list[Layer]) -> list[tuple[Layer, ir.Node]]:
+    """Each convolution and linear layer of the graph with its node, whose second input is the weight.
 
-    names: the layer of each node of the program that the graph was converted from.
+    layers: those of the program that the graph was converted from.
     """
-    return list(_products(model, names))
+    of_node = {layer.node.name: layer for layer in layers}
+    nodes = [node for node in model.graph if node.op_type in PRODUCTS and constant(node.inputs[1]) is not None]
+    # The last scope that the exporter records is the program's node from which it made this one.
+    names = [ast.literal_eval(node.metadata_props[_SCOPES])[-1] for node in nodes]
+    return [(of_node[name], node) for name, node in zip(names, nodes, strict=True) if name in of_node]
 
 
-def _products(model: ir.Model, names: dict[str, str]) -> Iterator[Product]:
-    for node in model.graph:
-        if node.op_type not in PRODUCTS or constant(node.inputs[1]) is None:
-            continue
-        layer = _layer(node, names)
-        if layer is None:
-            continue
-        axis = channel_axis(node.op_type, bool(node.attributes.get_int("transB", 0)))
-        yield Product(layer, node, axis, _macs(node, axis))
-
-
-def channel_axis(op_type: str, transposed: bool) -> int:
-    """Axis of a product's weight along which its output channels lie.  transposed: Gemm's transB."""
-    return 0 if transposed else _CHANNEL_AXIS[op_type]
-
-
-def _macs(node: ir.Node, channel_axis: int) -> int:
-    weight, x, y = (_shape(v) for v in (node.inputs[1], node.inputs[0], node.outputs[0]))
-    if node.op_type == "ConvTranspose":  # each input pixel is multiplied by the whole kernel of its channel
-        return int(np.prod(x) * np.prod(weight[1:]))
-    return int(np.prod(y) * np.prod(weight) // weight[channel_axis])
-
-
-def _shape(value: ir.Value | None) -> list[int]:
-    assert value is not None
-    assert value.shape is not None
-    return [int(d) for d in value.shape]  # type: ignore[arg-type]  # export_program fixes every dimension
-
-
-def _layer(node: ir.Node, names: dict[str, str]) -> str | None:
-    """The exporter records, as a node's last scope, the program's node from which it was made."""
-    return names.get(ast.literal_eval(node.metadata_props[_SCOPES])[-1])
+def channel_axis(node: ir.Node) -> int:
+    """Axis of a product's weight along which its output channels lie."""
+    return 0 if node.attributes.get_int("transB", 0) else _CHANNEL_AXIS[node.op_type]
 
 
 def constant(value: ir.Value | None) -> NDArray[Any] | None:
@@ -133,8 +98,9 @@ def add_initializer(model: ir.Model, name: str, array: NDArray[Any]) -> ir.Value
     return value
 
 
-def _reason(error: BaseException) -> str:
-    """The first line of the innermost cause, which the exporter wraps in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return first_line(error)
+def new_node(
+    op_type: str, name: str, inputs: list[ir.Value], output: str, dtype: ir.DataType, attributes: list[ir.Attr]
+) -> ir.Node:
+    """A node that is not in the graph yet, with one output of the shape of its first input."""
+    value = ir.Value(name=output, shape=inputs[0].shape, type=ir.TensorType(dtype))
+    return ir.Node("", op_type, inputs, attributes, outputs=[value], name=name)

@@ -12,8 +12,8 @@ import numpy as np
 import onnx_ir as ir
 
 from ...errors import ExportError
-from ..ranges import HALF_MAX
-from .graph import add_initializer, constant
+from ..ranges import HALF_MAX, magnitude
+from .graph import add_initializer, constant, new_node
 
 __all__ = ["to_half"]
 
@@ -22,81 +22,62 @@ _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
 
 def to_half(model: ir.Model, keep_float32: Collection[str]) -> ir.Model:
-    """Change the model in place. Raises ExportError where a weight has no float16 value."""
-    islands = [node for node in model.graph if node.op_type in keep_float32]
-    outside = [node for node in model.graph if node.op_type not in keep_float32]
-    for node in outside:
+    """Change the model in place. Raises ExportError where a weight overflows float16."""
+    in_float32 = [node for node in model.graph if node.op_type in keep_float32]
+    in_float16 = [node for node in model.graph if node.op_type not in keep_float32]
+    for node in in_float16:
         _constants_to_half(model, node)
-    graph_inputs = {value for value in model.graph.inputs if value.dtype == ir.DataType.FLOAT}
-    for node in outside:
         for value in node.outputs:
             if value.dtype == ir.DataType.FLOAT:
                 value.dtype = ir.DataType.FLOAT16
-    for value in graph_inputs:
-        _cast_uses(model, value, ir.DataType.FLOAT16)
-    for node in islands:
-        _cast_island(model, node)
+    for value in model.graph.inputs:
+        if value.dtype == ir.DataType.FLOAT:
+            first = min((use.node for use in value.uses()), key=list(model.graph).index)
+            cast = _cast_uses(value, ir.DataType.FLOAT16)
+            model.graph.insert_before(first, cast)
+    for node in in_float32:
+        for index, operand in enumerate(node.inputs):
+            if operand is not None and operand.dtype == ir.DataType.FLOAT16 and not operand.is_initializer():
+                cast = _cast(operand, ir.DataType.FLOAT)
+                model.graph.insert_before(node, cast)
+                node.replace_input_with(index, cast.outputs[0])
+        for value in node.outputs:
+            model.graph.insert_after(node, _cast_uses(value, ir.DataType.FLOAT16))
     for index, value in enumerate(model.graph.outputs):
-        _cast_output(model, index, value)
+        if value.dtype == ir.DataType.FLOAT16:
+            producer, name = value.producer(), value.name
+            assert producer is not None
+            value.name = f"{name}_fp16"
+            cast = _cast(value, ir.DataType.FLOAT)
+            cast.outputs[0].name = name
+            model.graph.insert_after(producer, cast)
+            model.graph.outputs[index] = cast.outputs[0]
     return model
 
 
 def _constants_to_half(model: ir.Model, node: ir.Node) -> None:
     for index, value in enumerate(node.inputs):
         array = constant(value)
-        if value is None or array is None or array.dtype != np.float32:
+        required = index in _ALWAYS_FLOAT32.get(node.op_type, ())
+        if required or value is None or array is None or array.dtype != np.float32:
             continue
-        if index not in _ALWAYS_FLOAT32.get(node.op_type, ()):
-            node.replace_input_with(index, _half_constant(model, value))
+        name = f"{value.name}_fp16"
+        if name not in model.graph.initializers:
+            if (largest := magnitude(array)) > HALF_MAX:
+                raise ExportError(f"{value.name} reaches {largest:g}, over float16's {HALF_MAX:g}: export it as fp32")
+            add_initializer(model, name, array.astype(np.float16))
+        node.replace_input_with(index, model.graph.initializers[name])
 
 
-def _half_constant(model: ir.Model, value: ir.Value) -> ir.Value:
-    name, array = f"{value.name}_fp16", constant(value)
-    if name in model.graph.initializers:
-        return model.graph.initializers[name]
-    assert array is not None
-    largest = float(np.abs(array).max(initial=0.0))
-    if not largest <= HALF_MAX:
-        raise ExportError(f"{value.name} reaches {largest:g}, above float16's {HALF_MAX:g}: export it as fp32")
-    return add_initializer(model, name, array.astype(np.float16))
-
-
-def _cast_uses(model: ir.Model, value: ir.Value, to: ir.DataType) -> None:
-    """Insert a cast between `value` and every node that reads it."""
+def _cast_uses(value: ir.Value, to: ir.DataType) -> ir.Node:
+    """A cast of `value`, not in the graph yet, that replaces it as the input of every node."""
     uses = list(value.uses())
     cast = _cast(value, to)
-    model.graph.insert_before(min((use.node for use in uses), key=list(model.graph).index), cast)
     for use in uses:
         use.node.replace_input_with(use.idx, cast.outputs[0])
-
-
-def _cast_island(model: ir.Model, node: ir.Node) -> None:
-    for index, value in enumerate(node.inputs):
-        if value is not None and value.dtype == ir.DataType.FLOAT16 and not value.is_initializer():
-            cast = _cast(value, ir.DataType.FLOAT)
-            model.graph.insert_before(node, cast)
-            node.replace_input_with(index, cast.outputs[0])
-    for value in node.outputs:
-        uses = list(value.uses())
-        cast = _cast(value, ir.DataType.FLOAT16)
-        model.graph.insert_after(node, cast)
-        for use in uses:
-            use.node.replace_input_with(use.idx, cast.outputs[0])
-
-
-def _cast_output(model: ir.Model, index: int, value: ir.Value) -> None:
-    if value.dtype != ir.DataType.FLOAT16:
-        return
-    name, producer = value.name, value.producer()
-    assert producer is not None
-    value.name = f"{name}_fp16"
-    cast = _cast(value, ir.DataType.FLOAT)
-    cast.outputs[0].name = name
-    model.graph.insert_after(producer, cast)
-    model.graph.outputs[index] = cast.outputs[0]
+    return cast
 
 
 def _cast(value: ir.Value, to: ir.DataType) -> ir.Node:
     name = f"{value.name}_{'fp32' if to == ir.DataType.FLOAT else 'fp16'}"
-    output = ir.Value(name=name, shape=value.shape, type=ir.TensorType(to))
-    return ir.Node("", "Cast", [value], [ir.AttrInt64("to", int(to))], outputs=[output], name=f"cast_{name}")
+    return new_node("Cast", f"cast_{name}", [value], name, to, [ir.AttrInt64("to", int(to))])

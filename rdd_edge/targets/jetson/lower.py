@@ -1,4 +1,4 @@
-"""Write the `.onnx` file of a precision."""
+"""Writes model.onnx."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 __all__ = ["NORMS", "lower"]
 
-# A group's sum of squares leaves float16 long before an activation does.
+# A group's sum of squares overflows float16 long before an activation does.
 NORMS = frozenset({"InstanceNormalization", "LayerNormalization"})
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
-    """model.onnx in the folder `out`. Raises ExportError for a model that ONNX cannot hold in one file."""
+    """Write model.onnx into the folder `out`. Raises ExportError for a model that does not fit into one ONNX file."""
     if isinstance(program, Quantized):
         model = program.program
     else:
@@ -41,7 +41,7 @@ def _serialized(model: object) -> bytes:
 
     proto = to_proto(tidy(model))  # type: ignore[arg-type]
     if proto.ByteSize() > _PROTOBUF_LIMIT:
-        raise ExportError("the model is over 2 GiB, more than one ONNX file holds: choose fp16 or a smaller network")
+        raise ExportError("the model is larger than 2 GiB, the limit of an ONNX file: choose fp16 or a smaller network")
     onnx.checker.check_model(proto, full_check=True)
     content: bytes = proto.SerializeToString(deterministic=True)
     return content

@@ -1,13 +1,12 @@
-"""The int8 graph: QuantizeLinear and DequantizeLinear around convolutions and linears, everything else float16.
+"""The int8 graph: QuantizeLinear and DequantizeLinear around convolutions and linear layers, the rest float16.
 
 Symmetric, with zero points 0: one scale per tensor for activations, one per output channel for weights, stored as
-int8. Scales are float16, so that the result of a quantized product is float16, without a float32 island around it.
+int8. Scales are float16, so that the result of a quantized product is float16, without float32 nodes around it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,10 +14,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from ...dependencies import import_or_explain
-from ...graphs.layers import check_keep, layer_names
+from ...graphs.cleanup import graph_of
+from ...graphs.layers import layers, without
 from ..base import CalibrationSet, ExportSpec, Quantized
 from ..ranges import LEVELS, SMALLEST_SCALE, clips
-from .graph import Product, add_initializer, constant, convert, products, to_proto
+from .graph import add_initializer, channel_axis, constant, convert, new_node, products, to_proto
 from .half import to_half
 from .harness.onnx_runtime import open_session, session_options
 
@@ -35,43 +35,37 @@ def quantize(
 
     Arguments and errors are those of Target.quantize.
     """
-    names = layer_names(program)
-    check_keep(keep, names.values())
     model = convert(program)
-    every = products(model, names)
-    chosen = [product for product in every if product.layer not in keep]
-    tensors = sorted({_name(product.node.inputs[0]) for product in chosen})
-    session = _watching(to_proto(model.clone()), tensors)
-    clip = clips(partial(_observe, session, tensors), calibration, spec.input_shape[0])
-    fraction = sum(p.macs for p in chosen) / max(sum(p.macs for p in every), 1)
-    for product in chosen:
-        _quantize_weight_of(model, product)
+    every = products(model, layers(graph_of(program)))
+    _, fraction = without([layer for layer, _ in every], keep)
+    chosen = [(layer.name, node) for layer, node in every if layer.name not in keep]
+    readers: dict[str, list[ir.Node]] = {}  # of each tensor that is rounded
+    for _, node in chosen:
+        readers.setdefault(node.inputs[0].name, []).append(node)  # type: ignore[union-attr,arg-type]
+    tensors = sorted(readers)
+    clip = clips(_observer(model.clone(), tensors), calibration, spec.input_shape[0])
+    for name, node in chosen:
+        _quantize_weight_of(model, name, node)
     for name in tensors:
-        _quantize_activation(model, [p for p in chosen if _name(p.node.inputs[0]) == name], clip[name])
+        _quantize_activation(model, readers[name], clip[name])
     return Quantized(to_half(model, ()), fraction, keep)
 
 
-def _watching(proto: Any, tensors: Sequence[str]) -> Any:
-    """A session that has these tensors as outputs."""
+def _observer(model: ir.Model, tensors: list[str]) -> Callable[..., Iterable[tuple[str, NDArray[np.float32]]]]:
+    """A function from z [, label] to the name and the value of each of these tensors, in ONNX Runtime."""
     import onnx
 
     ort: Any = import_or_explain("onnxruntime", "calibration for the jetson target", "jetson")
+    proto = to_proto(model)
     present = {value.name for value in proto.graph.output}
     proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in tensors if name not in present)
-    return open_session(ort, proto.SerializeToString(), session_options(ort))
-
-
-def _observe(
-    session: Any, tensors: Sequence[str], z: NDArray[np.float32], label: NDArray[np.int64] | None
-) -> Iterable[tuple[str, NDArray[np.float32]]]:
+    session = open_session(ort, proto.SerializeToString(), session_options(ort))
     names = [value.name for value in session.get_inputs()]
-    feeds = dict(zip(names, (z, label), strict=False))  # an unconditional graph has no second input
-    return zip(tensors, session.run(list(tensors), feeds), strict=True)
 
+    def observe(*inputs: NDArray[Any]) -> Iterable[tuple[str, NDArray[np.float32]]]:
+        return zip(tensors, session.run(tensors, dict(zip(names, inputs, strict=True))), strict=True)
 
-def _name(value: ir.Value | None) -> str:
-    assert value is not None
-    return str(value.name)
+    return observe
 
 
 def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
@@ -86,37 +80,36 @@ def quantize_weight(weight: NDArray[np.float32], axis: int) -> tuple[NDArray[np.
     return np.clip(np.round(weight / spread), -LEVELS, LEVELS).astype(np.int8), scale
 
 
-def _quantize_weight_of(model: ir.Model, product: Product) -> None:
-    value = product.node.inputs[1]
-    weight = constant(value)
-    assert value is not None
+def _quantize_weight_of(model: ir.Model, layer: str, product: ir.Node) -> None:
+    weight, axis = constant(product.inputs[1]), channel_axis(product)
     assert weight is not None
-    integers, scale = quantize_weight(weight, product.channel_axis)
-    name = f"{product.layer}_weight"
+    integers, scale = quantize_weight(weight, axis)
+    name = f"{layer}_weight"
     inputs = [
         add_initializer(model, f"{name}_int8", integers),
         add_initializer(model, f"{name}_scale", scale),
         add_initializer(model, f"{name}_zero", np.zeros(len(scale), dtype=np.int8)),
     ]
-    output = ir.Value(name=f"{name}_dequantized", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
-    axis = ir.AttrInt64("axis", product.channel_axis)
-    node = ir.Node("", "DequantizeLinear", inputs, [axis], outputs=[output], name=f"dequantize_{name}")
-    model.graph.insert_before(product.node, node)
-    product.node.replace_input_with(1, output)
+    node = _dequantize(name, inputs, [ir.AttrInt64("axis", axis)])
+    model.graph.insert_before(product, node)
+    product.replace_input_with(1, node.outputs[0])
 
 
-def _quantize_activation(model: ir.Model, readers: list[Product], clip: float) -> None:
+def _quantize_activation(model: ir.Model, readers: list[ir.Node], clip: float) -> None:
     """Insert one Q/DQ pair for all the products that read a tensor."""
-    value = readers[0].node.inputs[0]
+    value = readers[0].inputs[0]
     assert value is not None
     scale_value = np.float32(np.float16(max(clip / LEVELS, SMALLEST_SCALE)))
     scale = add_initializer(model, f"{value.name}_scale", np.asarray(scale_value))
     zero = add_initializer(model, f"{value.name}_zero", np.asarray(0, dtype=np.int8))
-    q_out = ir.Value(name=f"{value.name}_int8", shape=value.shape, type=ir.TensorType(ir.DataType.INT8))
-    dq_out = ir.Value(name=f"{value.name}_dequantized", shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
-    q = ir.Node("", "QuantizeLinear", [value, scale, zero], outputs=[q_out], name=f"quantize_{value.name}")
-    dq = ir.Node("", "DequantizeLinear", [q_out, scale, zero], outputs=[dq_out], name=f"dequantize_{value.name}")
-    first = min((reader.node for reader in readers), key=list(model.graph).index)
-    model.graph.insert_before(first, [q, dq])
+    inputs = [value, scale, zero]
+    q = new_node("QuantizeLinear", f"quantize_{value.name}", inputs, f"{value.name}_int8", ir.DataType.INT8, [])
+    dq = _dequantize(str(value.name), [q.outputs[0], scale, zero], [])
+    model.graph.insert_before(min(readers, key=list(model.graph).index), [q, dq])
     for reader in readers:
-        reader.node.replace_input_with(0, dq_out)
+        reader.replace_input_with(0, dq.outputs[0])
+
+
+def _dequantize(name: str, inputs: list[ir.Value], attributes: list[ir.Attr]) -> ir.Node:
+    output = f"{name}_dequantized"
+    return new_node("DequantizeLinear", f"dequantize_{name}", inputs, output, ir.DataType.FLOAT, attributes)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the host, with a look at the float16 tensors inside the graph."""
+"""ONNX Runtime on the host, with the magnitudes of the float16 tensors inside the graph."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["OnnxRunner"]
 
 
 class OnnxRunner(OnnxRuntime):
-    """A graph in ONNX Runtime.
+    """A graph in ONNX Runtime on the CPU.
 
-    Its CPU kernels have no float16: they compute such nodes in float32 and skip the rounding between them, so that an
+    There are no float16 CPU kernels: such nodes are computed in float32 without rounding between them, so that an
     overflow does not show in the images. `largest` finds it.
     """
 
@@ -42,7 +42,7 @@ class OnnxRunner(OnnxRuntime):
 
 def _with_half_outputs(path: Path) -> tuple[bytes, list[str]]:
     """The graph with every float16 tensor as an output, and their names in the order in which they are computed."""
-    onnx = import_or_explain("onnx", "looking into an ONNX graph", "jetson")
+    onnx = import_or_explain("onnx", "reading an ONNX graph", "jetson")
     model = onnx.shape_inference.infer_shapes(onnx.load(path))
     half = {v.name: v for v in model.graph.value_info if v.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16}
     constants = {tensor.name for tensor in model.graph.initializer}

@@ -1,4 +1,4 @@
-"""The Jetson target. A TensorRT engine works only on the GPU and version that built it, so the artifact is ONNX."""
+"""The Jetson target: ONNX, because a TensorRT engine works only with the GPU and version that built it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..base import ExportSpec, Precision, Target
 
 __all__ = ["JetsonTarget"]
 
-# TensorRT itself fuses Resize, InstanceNormalization and MatMul-Softmax-MatMul.
+# TensorRT itself optimizes Resize, InstanceNormalization and MatMul-Softmax-MatMul.
 REWRITES = ("fold_time",)
 
 
@@ -18,7 +18,7 @@ class JetsonTarget(Target):
 
     fp16  weights and activations float16, group normalization in float32 between casts, z and x float32.
     fp32  float32 throughout.
-    int8  symmetric Q/DQ around every convolution and linear, per channel for weights; the rest float16.
+    int8  symmetric Q/DQ around every convolution and linear layer, per channel for weights; the rest float16.
     """
 
     name = "jetson"
@@ -31,7 +31,7 @@ class JetsonTarget(Target):
     )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
-        """ONNX Runtime on the CPU: the same file that TensorRT reads, but no measure of a Jetson's speed."""
+        """ONNX Runtime on the CPU: it runs the same file as TensorRT, but does not predict a Jetson's speed."""
         from .runner import OnnxRunner
 
         return OnnxRunner(artifact, threads)

@@ -1,4 +1,4 @@
-"""The compiled program as a runner: under qemu's user-mode emulation, or on this machine itself."""
+"""The compiled program as a runner, under qemu's user-mode emulation or directly on this machine."""
 
 from __future__ import annotations
 
@@ -29,16 +29,13 @@ CPU_MODELS = (
     "a64fx",  # SVE of 512 bits and fp16 arithmetic, no dot product
     "max,sme=off",  # int8 matrix products (i8mm), SVE2, bf16
 )
-STALL_SECONDS = 1800.0  # without another batch: a large network takes minutes an image under emulation
+STALL_SECONDS = 1800.0  # without progress: a large network takes minutes per image under emulation
 LOAD_FAILED, RUN_FAILED, HAS_SME = 3, 4, 5  # exit codes of runner.cpp
-THREADS = 1  # under emulation more of them mostly wait for each other
+THREADS = 1  # under emulation, more threads mostly wait for each other
 
 
 def emulated_runners(artifact: Path, spec: ExportSpec, cpus: tuple[str, ...]) -> dict[str, Runner]:
-    """A runner for each CPU model, by default for those of CPU_MODELS.
-
-    Raises DependencyError where a compiler, qemu or the SDK is missing.
-    """
+    """A runner for each CPU model, by default those of CPU_MODELS. Raises DependencyError for a missing tool or SDK."""
     qemu = emulator()
     program = arm64_program()
     return {
@@ -48,15 +45,12 @@ def emulated_runners(artifact: Path, spec: ExportSpec, cpus: tuple[str, ...]) ->
 
 
 def native_runner(artifact: Path, spec: ExportSpec) -> Runner:
-    """The same program built for this machine, whose images must be those of ExecuTorch's Python runtime."""
+    """The same program built for this machine, which must give the same images as ExecuTorch's Python runtime."""
     return ProcessRunner([str(native_program())], artifact, spec, "this machine")
 
 
 class ProcessRunner(Runner):
-    """runner.cpp in a process of its own, once for each call of `run`.
-
-    command: what starts it.  cpu: the CPU model, for messages.
-    """
+    """runner.cpp in a new process for each call of `run`.  command: starts it.  cpu: the CPU model, for messages."""
 
     any_batch = True
 
@@ -65,13 +59,13 @@ class ProcessRunner(Runner):
         self.runtime = Runtime(name="executorch", version=executorch_version(), backend="xnnpack")
 
     def load(self) -> None:
-        """Nothing: the process that runs the artifact loads it."""
+        """Does nothing: the process that runs the artifact loads it."""
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """x (N, C, H, W) for z (N, C, H, W), N a multiple of the artifact's batch.
 
         Raises ArtifactError where the program does not load, does not run, crashes or stalls, and UsageError for a CPU
-        model that qemu does not have or does not emulate rightly.
+        model that qemu does not have or emulates incorrectly.
         """
         with tempfile.TemporaryDirectory(prefix="rdd-edge-") as name:
             folder = Path(name)
@@ -89,7 +83,7 @@ class ProcessRunner(Runner):
             return np.fromfile(folder / "x.f32", "<f4").astype(np.float32).reshape(z.shape)
 
     def _wait(self, command: list[str], folder: Path, image_bytes: int) -> int | None:
-        """Exit code of the process (negative: a signal), None where it was ended because no batch came for long."""
+        """Exit code of the process (negative: a signal), or None where it stalled and was killed."""
         out, seen, since = folder / "x.f32", 0, time.monotonic()
         with (folder / "output").open("wb") as output:
             process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
@@ -108,16 +102,15 @@ class ProcessRunner(Runner):
                 process.wait()
 
     def _error(self, code: int | None, output: str) -> Exception:
-        """The sentence for a process that did not end well."""
         where = f"on {self._cpu}"
         reason = _reason(output)
         if code is None:
-            return ArtifactError(f"{self._artifact} made no progress {where} for {STALL_SECONDS:g} s: it was ended")
+            return ArtifactError(f"{self._artifact} made no progress {where} for {STALL_SECONDS:g} s and was stopped")
         if code < 0:
             return ArtifactError(f"{self._artifact} crashed ExecuTorch {where} ({signal.Signals(-code).name})")
         if code == HAS_SME:
             return UsageError(
-                f"the CPU model {self._cpu} has SME, whose integer products qemu emulates wrongly: "
+                f"the CPU model {self._cpu} has SME, whose integer products qemu emulates incorrectly: "
                 "use one without it, such as max,sme=off"
             )
         if code in (LOAD_FAILED, RUN_FAILED):
@@ -129,7 +122,7 @@ class ProcessRunner(Runner):
 
 
 def _reason(output: str) -> str:
-    """ExecuTorch's first logged error, which is the cause of those after it, or else what was said last."""
-    said = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in said if re.match(r"[EF] \d\d:\d\d", line)]
-    return (errors[:1] or said[-1:] or ["no reason given"])[0][:300]
+    """The first error that ExecuTorch logged, which causes the later ones, or else the last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[EF] \d\d:\d\d", line)]
+    return (errors[:1] or lines[-1:] or ["no reason given"])[0][:300]

@@ -1,12 +1,11 @@
 """ExecuTorch's C++ SDK for ARM: the headers and shared libraries in its aarch64 wheel.
 
-The wheel is of the version that is installed here, is checked against a pinned SHA-256, and needs no torch. It is kept
-in the cache folder below arm64/.
+The wheel has the version that is installed here, is checked against a pinned SHA-256, and does not need torch. It is
+unpacked below arm64/ in the cache folder.
 """
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -16,9 +15,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from filelock import FileLock
+
 from ....data.cache import cache_root
 from ....errors import CorruptError, DependencyError
-from ....files import sha256_of, storage_errors
+from ....files import new_folder, sha256_of, storage_errors
 
 __all__ = ["arm64_sdk", "executorch_version", "made_once", "native_sdk"]
 
@@ -48,9 +49,9 @@ def native_sdk() -> Path:
 
 
 def arm64_sdk() -> Path:
-    """The SDK for ARM, downloaded the first time: a folder with include/ and lib/.
+    """The SDK for ARM, downloaded on first use: a folder with include/ and lib/.
 
-    Raises DependencyError where the wheel cannot be had, CorruptError where it is not the one whose hash is pinned.
+    Raises DependencyError where the wheel cannot be downloaded, CorruptError where its hash is not the pinned one.
     """
     installed = executorch_version()
     if installed not in WHEEL_SHA256:
@@ -84,21 +85,12 @@ def _download(wanted: str, folder: Path) -> Path:
 
 
 def made_once(folder: Path, make: Callable[[Path], None]) -> Path:
-    """`folder`, filled by make(a folder beside it) where it does not exist yet, and never seen half full.
-
-    Of several processes that make it at once, the first one's stays.
-    """
-    if folder.is_dir():
-        return folder
-    with storage_errors(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as name:
-            beside = Path(name) / folder.name
-            beside.mkdir()
-            make(beside)
-            try:
-                os.rename(beside, folder)
-            except OSError:  # another process was faster
+    """`folder`, which `make` fills on first use. Another process that needs it at the same time waits."""
+    if not folder.is_dir():
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder.parent / f".{folder.name}.lock"):
                 if not folder.is_dir():
-                    raise
+                    with new_folder(folder) as beside:
+                        make(beside)
     return folder

@@ -1,4 +1,4 @@
-"""The compilers and the emulator, found on the PATH or named in a sentence."""
+"""Paths of the compilers and the emulator."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ....errors import DependencyError
 
 __all__ = ["SYSROOT", "cross_compiler", "emulator", "native_compiler", "version_line"]
 
-SYSROOT = Path("/usr/aarch64-linux-gnu")  # ARM's C and C++ libraries, where Debian's cross compiler has them
+SYSROOT = Path("/usr/aarch64-linux-gnu")  # ARM's C and C++ libraries of Debian's cross compiler
 INSTALL = "apt-get install g++-aarch64-linux-gnu qemu-user-static"
 
 

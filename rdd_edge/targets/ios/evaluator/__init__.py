@@ -1,8 +1,6 @@
 """Computes a saved Core ML package where there is no Core ML: from the file alone, rounding as float16 does.
 
-    blob.py         weight.bin
-    package.py      the ML program: operations, their constants, what they declare their results to be
-    constexpr.py    compressed weights: affine, table, blockwise
+    package.py      the saved program and its weights, checked and then read by coremltools
     operators.py    the operators, in float32
     evaluate.py     the run, with every result rounded to its declared type and its largest magnitude kept
 
@@ -11,7 +9,7 @@ It answers what a package computes and where float16 overflows. It says nothing 
 
 from __future__ import annotations
 
-from .evaluate import Evaluator, Run
+from .evaluate import Evaluator, Run, type_of
 from .package import read_package
 
-__all__ = ["Evaluator", "Run", "read_package"]
+__all__ = ["Evaluator", "Run", "read_package", "type_of"]

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ....errors import ArtifactError, first_line
-from .constexpr import CONSTEXPR
+from ...ranges import magnitude
 from .operators import OPERATORS
-from .package import Constant, Name, Operation, Package
+from .package import read_package
 
 __all__ = ["Evaluator", "Run"]
 
-_INTEGERS = {"INT8": (-128, 127), "UINT8": (0, 255), "INT16": (-(2**15), 2**15 - 1), "UINT16": (0, 2**16 - 1)}
+_INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1)}
+_TORCH = {"fp32": torch.float32, "bool": torch.bool, "int32": torch.int64, "int64": torch.int64, "uint32": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -28,85 +31,76 @@ class Run:
 
 
 class Evaluator:
-    """A package with its constants expanded. Raises ArtifactError, with names, for operators without support."""
+    """A package with its constants expanded. Raises ArtifactError for one that cannot be read or evaluated."""
 
-    def __init__(self, package: Package) -> None:
-        known = OPERATORS.keys() | CONSTEXPR.keys() | {"const"}
-        if unknown := sorted({op.type for op in package.operations} - known):
-            raise ArtifactError(
-                f"{package.path} has operators that the evaluator does not support: {', '.join(unknown)}"
-            )
-        self.package = package
-        self.constants: dict[str, Constant] = {}
-        self._steps: list[Operation] = []
-        for op in package.operations:
-            if op.type == "const":
-                self.constants[op.outputs[0][0]] = op.inputs["val"][0]
-            elif op.type in CONSTEXPR:
-                ((name, declared),) = op.outputs
-                self.constants[name] = _round(CONSTEXPR[op.type](_arguments(op, self.constants)), declared)
-            else:
-                self._steps.append(op)
-        self._last_use = {
-            n: i for i, op in enumerate(self._steps) for vs in op.inputs.values() for n in vs if isinstance(n, Name)
-        }
+    def __init__(self, path: Path) -> None:
+        self._path, self.function = path, read_package(path)
+        self._steps = [op for op in self.function.operations if not op.op_type.startswith("const")]
+        computed = [*self.function.inputs.values(), *(var for op in self._steps for var in op.outputs)]
+        self._types = {var: type_of(var) for var in computed}
+        read = {var for op in self._steps for var in op.get_flattened_inputs()}
+        constants = (var for var in read if var.op and var.op.op_type.startswith("const"))
+        self.constants: dict[Any, Any] = {var: _constant(var) for var in constants}  # by coremltools' Var
 
     def run(self, inputs: dict[str, Tensor], watch: Callable[[str, Tensor], None] | None = None) -> Run:
         """Outputs for inputs by name. Raises ArtifactError where one is missing or of another shape.
 
         watch: called with the name and the rounded value of every result.
         """
-        if inputs.keys() != self.package.inputs.keys():
-            expected = ", ".join(self.package.inputs)
-            raise ArtifactError(f"{self.package.path} takes the inputs {expected}, not {', '.join(inputs)}")
-        results: dict[str, Any] = {name: _round(v, self.package.inputs[name]) for name, v in inputs.items()}
+        expected, outputs = self.function.inputs, self.function.outputs
+        if inputs.keys() != expected.keys():
+            raise ArtifactError(f"{self._path} takes the inputs {', '.join(expected)}, not {', '.join(inputs)}")
+        known = dict(self.constants)
+        for name, value in inputs.items():
+            known[expected[name]] = _round(value, self._types[expected[name]])
         largest: dict[str, float] = {}
         with torch.no_grad():
-            for index, op in enumerate(self._steps):
-                for (name, declared), value in zip(op.outputs, self._compute(op, results), strict=True):
-                    if declared == "FLOAT16":
-                        largest[name] = _magnitude(value)
-                    results[name] = _round(value, declared)
+            for op in self._steps:
+                for var, value in zip(op.outputs, self._compute(op, known), strict=True):
+                    if self._types[var] == "fp16":
+                        largest[var.name] = magnitude(value.numpy())
+                    known[var] = _round(value, self._types[var])
                     if watch is not None:
-                        watch(name, results[name])
-                self._forget(op, index, results)
-        return Run({name: results[name] for name in self.package.outputs}, largest)
+                        watch(var.name, known[var])
+                for var in set(op.get_flattened_inputs()):
+                    if var.child_ops[-1] is op and var not in outputs:
+                        del known[var]
+        return Run({var.name: known[var] for var in outputs}, largest)
 
-    def _compute(self, op: Operation, results: dict[str, Any]) -> tuple[Tensor, ...]:
+    def _compute(self, op: Any, known: dict[Any, Any]) -> tuple[Tensor, ...]:
         try:
-            value = OPERATORS[op.type](_arguments(op, {**self.constants, **results}))
+            value = OPERATORS[op.op_type](
+                **{name: [known[v] for v in var] if name == "values" else known[var] for name, var in op.inputs.items()}
+            )
         except (RuntimeError, KeyError, IndexError, ValueError, AssertionError) as error:
-            what = f"{op.type} {op.outputs[0][0]}"
-            raise ArtifactError(f"{self.package.path}: cannot evaluate {what}: {first_line(error)}") from None
+            raise ArtifactError(
+                f"{self._path}: cannot evaluate {op.op_type} {op.outputs[0].name}: {first_line(error)}"
+            ) from None
         return value if isinstance(value, tuple) else (value,)
 
-    def _forget(self, op: Operation, index: int, results: dict[str, Any]) -> None:
-        for values in op.inputs.values():
-            for name in values:
-                if isinstance(name, Name) and self._last_use[name] == index and name not in self.package.outputs:
-                    results.pop(name, None)
+
+def _constant(var: Any) -> Tensor | str:
+    """The value of a constant, a compressed one expanded: floats as float32, integers as int64."""
+    value = var.val if var.op.op_type == "const" else var.op.materialized_val_inference()
+    if isinstance(value, str):
+        return value
+    array = np.array(value)
+    return _round(torch.from_numpy(array.astype(np.int64) if array.dtype.kind in "iu" else array), type_of(var))
 
 
-def _arguments(op: Operation, known: dict[str, Any]) -> dict[str, Any]:
-    values = {key: tuple(known[v] if isinstance(v, Name) else v for v in vs) for key, vs in op.inputs.items()}
-    return {key: vs if key == "values" else vs[0] for key, vs in values.items()}
+def type_of(var: Any) -> str:
+    """coremltools' name of a result's declared type, such as fp16."""
+    from coremltools.converters.mil.mil.types import builtin_to_string
 
-
-def _magnitude(value: Tensor) -> float:
-    largest = float(value.abs().max()) if value.numel() else 0.0
-    return largest if largest == largest else float("inf")
+    return str(builtin_to_string(var.dtype))
 
 
 def _round(value: Tensor, declared: str) -> Tensor:
     """Values rounded to the declared type, kept in float32 or int64."""
-    if declared == "FLOAT16":
+    if declared == "fp16":
         return value.half().float()
-    if declared == "FLOAT32":
-        return value.float()
-    if declared == "BOOL":
-        return value.bool()
     if declared in _INTEGERS:
         return value.clamp(*_INTEGERS[declared]).long()
-    if declared in ("INT32", "INT64", "UINT32"):
-        return value.long()
-    raise ArtifactError(f"the evaluator does not support the type {declared}")
+    if declared not in _TORCH:
+        raise ArtifactError(f"the evaluator does not support the type {declared}")
+    return value.to(_TORCH[declared])

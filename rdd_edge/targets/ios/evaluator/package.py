@@ -1,130 +1,70 @@
-"""A saved package as a list of operations, its constants read."""
+"""A saved package as coremltools reads it, after a check of the files that coremltools takes on trust."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import struct
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ....dependencies import import_or_explain
-from ....errors import ArtifactError
-from .blob import BITS, BlobFile, unpack
+from ....dependencies import import_or_explain, silenced
+from ....errors import ArtifactError, first_line
+from .operators import OPERATORS
 
-__all__ = ["Constant", "Name", "Operation", "Package", "read_package"]
+__all__ = ["read_package"]
 
-Constant = Tensor | str  # integers int64, floats float32 (holding what their own type can hold)
-
-_NUMPY = {
-    "BOOL": "?", "FLOAT16": "<f2", "FLOAT32": "<f4", "FLOAT64": "<f8", "INT8": "i1", "INT16": "<i2", "INT32": "<i4",
-    "INT64": "<i8", "UINT8": "u1", "UINT16": "<u2", "UINT32": "<u4", "UINT64": "<u8",
-}  # fmt: skip
+_RECORD = struct.Struct("<IIQQQ")  # sentinel, type, bytes, start, padding bits
+_SENTINEL = 0xDEADBEEF
 
 
-class Name(str):
-    """The name of an earlier result, told apart from a string constant."""
+def read_package(path: Path) -> Any:
+    """The main function of an `.mlpackage`, a coremltools Function whose constants have their values.
 
-    __slots__ = ()
-
-
-@dataclass(frozen=True)
-class Operation:
-    """One operation. An input is earlier results' names or constants given in place; several where it is a list."""
-
-    type: str
-    inputs: dict[str, tuple[Name | Constant, ...]]
-    outputs: tuple[tuple[str, str], ...]  # name, declared type
-    ranks: tuple[int, ...]  # number of dimensions of each output
-
-
-@dataclass(frozen=True)
-class Package:
-    path: Path
-    inputs: dict[str, str]  # name → declared type
-    outputs: tuple[str, ...]
-    operations: tuple[Operation, ...]
-
-
-def read_package(path: Path) -> Package:
-    """Read an `.mlpackage`. Raises ArtifactError where it is no ML program, truncated, or of an unknown kind."""
+    Raises ArtifactError for a package that is no ML program, is truncated, or has an operator without an implementation
+    here.
+    """
     data = path / "Data" / "com.apple.CoreML"
     model_pb2 = import_or_explain("coremltools.proto.Model_pb2", "reading a Core ML package", "ios")
     message = import_or_explain("google.protobuf.message", "reading a Core ML package", "ios")
+    milproto = import_or_explain("coremltools.converters.mil.frontend.milproto", "reading a Core ML package", "ios")
     model = model_pb2.Model()
     try:
         model.ParseFromString((data / "model.mlmodel").read_bytes())
-        function = model.mlProgram.functions["main"]
-        block = function.block_specializations[function.opset]
     except FileNotFoundError:
         raise ArtifactError(f"{path} is not a Core ML package: it has no model.mlmodel") from None
     except message.DecodeError:
         raise ArtifactError(f"{path} does not load: its model.mlmodel is truncated or damaged") from None
-    if not block.operations:
+    function = model.mlProgram.functions["main"]
+    operations = function.block_specializations[function.opset].operations
+    if not operations:
         raise ArtifactError(f"{path} is not an ML program: it was made for iOS 14 or earlier, or is damaged")
-    reader = _Reader(path, BlobFile(data / "weights" / "weight.bin"), model_pb2)
-    operations = tuple(reader.operation(op) for op in block.operations)
-    inputs = {value.name: reader.type_name(value.type) for value in function.inputs}
-    return Package(path, inputs, tuple(block.outputs), operations)
+    kinds = {op.type for op in operations if not op.type.startswith("const")}  # a constant, plain or compressed
+    if unknown := sorted(kinds - OPERATORS.keys()):
+        raise ArtifactError(f"{path} has operators that the evaluator does not support: {', '.join(unknown)}")
+    _check_weights(data / "weights" / "weight.bin", operations)
+    try:
+        with silenced():
+            return milproto.load.load(model, model.specificationVersion, str(data / "weights")).functions["main"]
+    except Exception as error:  # coremltools raises built-in exceptions of many kinds
+        raise ArtifactError(f"{path} does not load: {first_line(error)}") from None
 
 
-class _Reader:
-    """Turns the messages of one package into operations and constants."""
+def _check_weights(path: Path, operations: Iterable[Any]) -> None:
+    """Raise ArtifactError where weight.bin lacks an array of the program.
 
-    def __init__(self, path: Path, blobs: BlobFile, model_pb2: Any) -> None:
-        self._path, self._blobs = path, blobs
-        mil_pb2 = import_or_explain("coremltools.proto.MIL_pb2", "reading a Core ML package", "ios")
-        self._types: dict[int, str] = {number: name for name, number in mil_pb2.DataType.items()}
-
-    def type_name(self, value_type: Any) -> str:
-        return self._types[value_type.tensorType.dataType]
-
-    def operation(self, op: Any) -> Operation:
-        inputs = {name: tuple(self._binding(b) for b in argument.arguments) for name, argument in op.inputs.items()}
-        # `const` and the iOS 17 forms of compressed weights keep theirs in attributes instead.
-        inputs |= {name: (self._constant(value),) for name, value in op.attributes.items() if name != "name"}
-        outputs = tuple((value.name, self.type_name(value.type)) for value in op.outputs)
-        return Operation(op.type, inputs, outputs, tuple(int(value.type.tensorType.rank) for value in op.outputs))
-
-    def _binding(self, binding: Any) -> Name | Constant:
-        if binding.WhichOneof("binding") == "name":
-            return Name(binding.name)
-        return self._constant(binding.value)
-
-    def _constant(self, value: Any) -> Constant:
-        kind = self.type_name(value.type)
-        shape = [int(d.constant.size) for d in value.type.tensorType.dimensions]
-        if kind == "STRING":
-            strings = value.immediateValue.tensor.strings.values
-            return str(strings[0]) if strings else ""
-        if value.WhichOneof("value") == "blobFileValue":
-            return self._array(self._blobs.read(value.blobFileValue.offset), kind, shape)
-        return self._immediate(value.immediateValue.tensor, kind, shape)
-
-    def _immediate(self, tensor: Any, kind: str, shape: list[int]) -> Tensor:
-        field = tensor.WhichOneof("value")
-        if field is None:  # protobuf leaves out a list that is empty
-            return torch.zeros(shape, dtype=torch.int64)
-        values = getattr(tensor, field).values
-        if field == "bytes":
-            return self._array(values, kind, shape)
-        return _widen(np.asarray(values).reshape(shape))
-
-    def _array(self, content: bytes, kind: str, shape: list[int]) -> Tensor:
-        count = int(np.prod(shape, dtype=np.int64))
-        try:
-            if kind in BITS:
-                values = unpack(content, BITS[kind], count).astype(np.int64)
-                return torch.from_numpy((values ^ 8) - 8 if kind == "INT4" else values).reshape(shape)
-            return _widen(np.frombuffer(content, _NUMPY[kind], count).reshape(shape))
-        except (ValueError, KeyError):
-            raise ArtifactError(f"{self._path} holds a constant of type {kind} whose data do not fit {shape}") from None
-
-
-def _widen(array: Any) -> Tensor:
-    """float16 and float32 → float32, integers → int64, booleans as they are."""
-    if array.dtype.kind == "f":
-        return torch.from_numpy(array.astype(np.float32))
-    return torch.from_numpy(array.astype(bool if array.dtype.kind == "b" else np.int64))
+    At the offset of each array is a record, after MILBlob (BlobStorageFormat.hpp of coremltools' mlmodel).
+    """
+    content = np.memmap(path, mode="r") if path.is_file() and path.stat().st_size else np.zeros(0, np.uint8)
+    given = [binding.value for op in operations for value in op.inputs.values() for binding in value.arguments]
+    attributes = [value for op in operations for value in op.attributes.values()]
+    for offset in (v.blobFileValue.offset for v in [*attributes, *given] if v.HasField("blobFileValue")):
+        record = content[offset : offset + _RECORD.size].tobytes()
+        if len(record) < _RECORD.size:
+            raise ArtifactError(f"{path} is truncated: it ends before the record at {offset}")
+        sentinel, _type, size, start, _padding = _RECORD.unpack(record)
+        if sentinel != _SENTINEL:
+            raise ArtifactError(f"{path} has no array at {offset}: the package's two files do not belong together")
+        if start + size > len(content):
+            raise ArtifactError(f"{path} is truncated: the array at {offset} ends at {start + size}")

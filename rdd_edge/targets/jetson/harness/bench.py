@@ -1,7 +1,7 @@
-"""Run the bundle that holds this file and write a benchmark run: python3 harness/bench.py --plan plan.json --out OUT
+"""Run the bundle that contains this file and write a benchmark run: python3 harness/bench.py --plan plan.json --out OUT
 
-Needs Python 3.10, NumPy and the runtime. Noise, timing and sensors are rdd-edge's own modules, copied to
-harness/rdd_edge. Progress goes to standard output, one JSON object per line, an error to standard error, one sentence.
+Needs Python 3.10, NumPy and the runtime. Noise, timing and sensors come from rdd-edge's own modules, copied to
+harness/rdd_edge. Progress is printed to standard output, one JSON object per line, and an error to standard error.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from runtimes import RUNTIMES, open_runtime  # type: ignore[import-not-found]  # beside this file, not in a package
-from tegra import Tegra  # type: ignore[import-not-found]
+from tegra import Tegra  # type: ignore[import-not-found]  # beside this file, not in a package
 
-from rdd_edge.errors import ArtifactError, CorruptError, MissingError, RddEdgeError, UsageError
+from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
 from rdd_edge.portable.noise import labels, normals
+from rdd_edge.portable.runner import Runner
 from rdd_edge.portable.sensors import machine
 from rdd_edge.portable.timing import Work, run_benchmark
 
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
+RUNTIMES = ("tensorrt", "onnxruntime")  # the first is the default
 NOISE_TOLERANCE = 1e-6  # math libraries differ in the last bits of log, sin and cos
 RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 1, 1, 1
 ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
@@ -48,7 +49,10 @@ def main() -> None:
 
 
 def bench(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Check the bundle and this machine's noise, run, and move the finished folder into place. Returns the record."""
+    """Check the bundle and the noise of this machine, run, and rename the finished folder to --out.
+
+    Returns the record.
+    """
     out = arguments.out.resolve()
     check_out(out)
     manifest, identity = check_bundle(arguments.expect)
@@ -93,18 +97,33 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     return record
 
 
+def open_runtime(name: str, artifact: Path, threads: int, engines: Path) -> Runner:
+    """A runner of the artifact, in a runtime that is imported only when it is used."""
+    if name == "tensorrt":
+        from tensorrt_runtime import TensorRT  # type: ignore[import-not-found]
+
+        return TensorRT(artifact, engines)  # type: ignore[no-any-return]
+    from onnx_runtime import OnnxRuntime  # type: ignore[import-not-found]
+
+    try:
+        import onnxruntime
+    except ImportError:
+        raise DependencyError("--runtime onnxruntime needs onnxruntime: pip install onnxruntime") from None
+    return OnnxRuntime(onnxruntime, artifact, threads)  # type: ignore[no-any-return]
+
+
 def _classes(manifest: dict[str, Any]) -> int | None:
     return None if manifest["label"] is None else int(manifest["label"]["high"]) + 1
 
 
 def check_out(out: Path) -> None:
-    """Raise UsageError for a path that holds anything but a benchmark run, which is never replaced."""
+    """Raise UsageError unless the path is free, an empty folder or an earlier benchmark run, which is replaced."""
     if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
         raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def read_json(path: Path, version: int) -> dict[str, Any]:
-    """A JSON document. Raises CorruptError for another schema version than this harness knows."""
+    """A JSON document. Raises CorruptError for a schema version that this harness does not support."""
     try:
         document = json.loads(path.read_text())
     except OSError:
@@ -112,12 +131,12 @@ def read_json(path: Path, version: int) -> dict[str, Any]:
     except ValueError:
         raise CorruptError(f"{path} is not valid JSON; it may be truncated") from None
     if not isinstance(document, dict) or document.get("schema_version") != version:
-        raise CorruptError(f"{path} does not have schema version {version}, the one this harness knows")
+        raise CorruptError(f"{path} does not have schema version {version}, the only one this harness supports")
     return document
 
 
 def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
-    """The manifest and its SHA-256, after the hash of every file was checked."""
+    """The manifest and its SHA-256. Raises CorruptError where the hash of any file differs."""
     manifest = read_json(MANIFEST, MANIFEST_VERSION)
     identity = _sha256(MANIFEST)
     if expect not in (None, identity):
@@ -141,7 +160,7 @@ def check_noise(manifest: dict[str, Any]) -> None:
     if classes := _classes(manifest):
         label = labels(range(parity["samples"]), classes)
         if not np.array_equal(label, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
-            raise ArtifactError("the label self-test failed: this NumPy gives other labels than parity/label.i64")
+            raise ArtifactError("the label self-test failed: the labels differ from those of parity/label.i64")
 
 
 def _sha256(path: Path) -> str:
@@ -156,7 +175,7 @@ _last: dict[str, float] = {}
 
 
 def _progress(stage: str, count: int) -> None:
-    """Print a line when the stage changes, and at most every half second within a stage."""
+    """Print a line when the stage changes, and at most two per second within a stage."""
     now = time.monotonic()
     if stage in _last and now < _last[stage] + 0.5:
         return
@@ -171,8 +190,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--plan", type=Path, required=True, help="Plan of the benchmark run (plan.json).")
     parser.add_argument("--out", type=Path, required=True, help="Folder for the benchmark run.")
     parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="Runtime.  Default: %(default)s.")
-    parser.add_argument("--engines", type=Path, default=ENGINES, help="Folder of the engines built on this machine.")
-    parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="Where this runs.")
+    parser.add_argument("--engines", type=Path, default=ENGINES, help="Cache folder of TensorRT engines.")
+    parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="Kind of machine.")
     parser.add_argument("--expect", help="SHA-256 that manifest.json must have.")
     return parser.parse_args()
 

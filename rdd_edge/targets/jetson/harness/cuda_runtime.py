@@ -1,6 +1,6 @@
-"""The few calls of the CUDA runtime that an inference needs, through ctypes: a board has no other bindings of it.
+"""The few functions of the CUDA runtime that an inference needs, through ctypes: JetPack has no Python bindings for it.
 
-Each prototype is that of cuda_runtime_api.h, where it is the same in CUDA 12 and 13.
+The prototypes follow cuda_runtime_api.h and are the same in CUDA 12 and 13.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from rdd_edge.errors import ArtifactError, DependencyError, DeviceError
 __all__ = ["Buffer", "Cuda"]
 
 TO_DEVICE, FROM_DEVICE = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
-NON_BLOCKING = 1  # cudaStreamNonBlocking: TensorRT warns of the default stream
-THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads of the process may go on calling CUDA
+NON_BLOCKING = 1  # cudaStreamNonBlocking: TensorRT warns about the default stream
+THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads of the process may still call CUDA
 PROPERTIES_BYTES = 1 << 14  # more than any version's cudaDeviceProp, which begins with char name[256]
 PROTOTYPES: dict[str, Sequence[Any]] = {
     "cudaGetDeviceProperties": (c_void_p, c_int),
@@ -36,7 +36,7 @@ PROTOTYPES: dict[str, Sequence[Any]] = {
     "cudaStreamDestroy": (c_void_p,),
     "cudaStreamBeginCapture": (c_void_p, c_int),
     "cudaStreamEndCapture": (c_void_p, POINTER(c_void_p)),
-    # cudaGraphInstantiate itself takes five arguments before CUDA 12 and three since
+    # cudaGraphInstantiate itself takes five arguments before CUDA 12 and three in later versions
     "cudaGraphInstantiateWithFlags": (POINTER(c_void_p), c_void_p, c_ulonglong),
     "cudaGraphLaunch": (c_void_p, c_void_p),
     "cudaGraphDestroy": (c_void_p,),
@@ -58,7 +58,7 @@ class Buffer:
 
 
 class Cuda:
-    """A stream on the first device. Raises DependencyError without libcudart, DeviceError without a device."""
+    """A stream on the first device. Raises DependencyError without libcudart and DeviceError without a device."""
 
     def __init__(self) -> None:
         self._lib = _open()
@@ -66,18 +66,15 @@ class Cuda:
         for name, arguments in PROTOTYPES.items():
             function = getattr(self._lib, name)
             function.argtypes, function.restype = arguments, c_int
-        self.gpu = self._name()
-        self.stream = self._handle("cudaStreamCreateWithFlags", NON_BLOCKING)
-
-    def _name(self) -> str:
         properties = ctypes.create_string_buffer(PROPERTIES_BYTES)
         code = self._lib.cudaGetDeviceProperties(ctypes.addressof(properties), 0)
         if code:
-            raise DeviceError(f"this machine has no CUDA device to run on: {self._text(code)}")
-        return properties.value.decode(errors="replace")
+            raise DeviceError(f"no CUDA device is available: {self._text(code)}")
+        self.gpu = properties.value.decode(errors="replace")
+        self.stream = self._handle("cudaStreamCreateWithFlags", NON_BLOCKING)
 
     def call(self, name: str, *arguments: Any) -> None:
-        """Raises ArtifactError, with CUDA's own words, for any code but cudaSuccess."""
+        """Call a function of the library. Raises ArtifactError, with CUDA's message, unless it returns cudaSuccess."""
         code = getattr(self._lib, name)(*arguments)
         if code:
             raise ArtifactError(f"{name} failed on {self.gpu}: {self._text(code)}")
@@ -114,7 +111,7 @@ class Cuda:
         self.call("cudaStreamBeginCapture", self.stream, THREAD_LOCAL)
 
     def end_capture(self) -> int:
-        """What was put on the stream since begin_capture, as a graph that `launch` runs."""
+        """The work enqueued since begin_capture, as an executable graph for `launch`."""
         captured = c_void_p()
         self.call("cudaStreamEndCapture", self.stream, byref(captured))
         graph = captured.value or 0
@@ -135,20 +132,19 @@ class Cuda:
         self.call("cudaEventRecord", event, self.stream)
 
     def between(self, start: int, end: int) -> float:
-        """Milliseconds between two events that have passed."""
+        """Milliseconds between two completed events."""
         elapsed = c_float()
         self.call("cudaEventElapsedTime", byref(elapsed), start, end)
         return float(elapsed.value)
 
 
 def _open() -> Any:
-    """libcudart: where the loader finds it, or where JetPack puts it."""
-    places = [ctypes.util.find_library("cudart"), "libcudart.so.13", "libcudart.so.12", "libcudart.so"]
-    places += sorted((str(path) for path in Path("/usr/local").glob("cuda*/lib64/libcudart.so*")), reverse=True)
-    for place in places:
+    """libcudart, from the loader's search path or from JetPack's folder."""
+    candidates = [ctypes.util.find_library("cudart"), "libcudart.so.13", "libcudart.so.12", "libcudart.so"]
+    candidates += sorted((str(path) for path in Path("/usr/local").glob("cuda*/lib64/libcudart.so*")), reverse=True)
+    for candidate in filter(None, candidates):
         try:
-            if place:
-                return ctypes.CDLL(place)
+            return ctypes.CDLL(candidate)
         except OSError:
             continue
-    raise DependencyError("--runtime tensorrt needs libcudart, and neither the loader nor /usr/local/cuda has it")
+    raise DependencyError("--runtime tensorrt needs libcudart: it is not on the library path or in /usr/local/cuda")

@@ -1,10 +1,10 @@
-"""An engine of an ONNX graph, built on the board that runs it and kept there.
+"""The TensorRT engine of an ONNX graph, built on the board that runs it and cached there.
 
-    FOLDER/<SHA-256 of the graph>-<TensorRT>-<GPU>.engine    good for nothing but these three
-    FOLDER/<TensorRT>-<GPU>.timing                           what TensorRT measured of its kernels, for the next build
+    FOLDER/<SHA-256 of the graph>-<TensorRT>-<GPU>.engine    valid only for these three
+    FOLDER/<TensorRT>-<GPU>.timing                           kernel timings, which speed up the next build
 
-TensorRT 10.3 to 11: networks are strongly typed, so that precision is what the file says. 11 has no other kind, and
-lost EXPLICIT_BATCH, the precision flags and calibration; nothing here uses them. All else is alike in both.
+For TensorRT 10.3 to 11. Networks are strongly typed, so the file determines the precision. TensorRT 11 supports no
+others and removed EXPLICIT_BATCH, the precision flags and calibration, none of which are used here.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from typing import Any
 
 from rdd_edge.errors import ArtifactError, DependencyError
 
-__all__ = ["Messages", "build", "import_tensorrt", "place"]
+__all__ = ["Messages", "build", "engine_path", "import_tensorrt"]
 
-LEAST, MOST = (10, 3), 11
-GRAPH_ERRORS = 3  # of a graph that does not parse, named in the sentence
+OLDEST, NEWEST = (10, 3), 11
+MAX_PARSER_ERRORS = 3  # in the message for a graph that TensorRT cannot parse
 
 
 def import_tensorrt() -> Any:
-    """The bindings. Raises DependencyError without them, or for a version that this harness does not know."""
+    """The bindings. Raises DependencyError when they are missing or of an unsupported version."""
     try:
         import tensorrt
     except ImportError:
         raise DependencyError(
-            "--runtime tensorrt needs TensorRT's Python bindings, which JetPack has: "
-            "apt-get install python3-libnvinfer, or take --runtime onnxruntime"
+            "--runtime tensorrt needs TensorRT's Python bindings, which are part of JetPack: "
+            "apt-get install python3-libnvinfer, or use --runtime onnxruntime"
         ) from None
     version = tuple(int(part) for part in re.findall(r"\d+", tensorrt.__version__)[:2])
-    if version < LEAST or version[0] > MOST:
-        raise DependencyError(f"TensorRT {tensorrt.__version__} is not between 10.3 and 11, which this harness knows")
+    if version < OLDEST or version[0] > NEWEST:
+        raise DependencyError(f"TensorRT {tensorrt.__version__} is not supported: install a version from 10.3 to 11")
     return tensorrt
 
 
 class Messages:
-    """What TensorRT says while it works: it returns None for a failure and tells its logger why."""
+    """The errors that TensorRT logs: its calls return None on failure and log the reason."""
 
     def __init__(self, tensorrt: Any) -> None:
         serious = (tensorrt.ILogger.Severity.INTERNAL_ERROR, tensorrt.ILogger.Severity.ERROR)
@@ -57,34 +57,32 @@ class Messages:
         self.logger, self._errors = Logger(), errors
 
     def reason(self) -> str:
-        """The first error since the last call, as one line: those that follow come of it."""
+        """The first error since the last call, as one line; later errors are its consequences."""
         first = " ".join(self._errors[0].split())[:300] if self._errors else "it gives no reason"
         self._errors.clear()
         return first
 
 
-def place(folder: Path, artifact: Path, version: str, gpu: str) -> Path:
-    """Where the engine of a graph is kept."""
+def engine_path(folder: Path, artifact: Path, version: str, gpu: str) -> Path:
+    """File of a graph's engine in the cache folder."""
     return folder / f"{hashlib.sha256(artifact.read_bytes()).hexdigest()}-{_machine(version, gpu)}.engine"
 
 
 def build(tensorrt: Any, messages: Messages, artifact: Path, gpu: str, engine: Path) -> None:
-    """Build `engine`, and put it in place whole. Raises ArtifactError in TensorRT's own words."""
+    """Write the file `engine` atomically. Raises ArtifactError with TensorRT's message."""
     what = f"TensorRT {tensorrt.__version__}"
     builder = tensorrt.Builder(messages.logger)
     network = builder.create_network(1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = tensorrt.OnnxParser(network, messages.logger)
     if not parser.parse(artifact.read_bytes()):
-        found = [parser.get_error(i).desc() for i in range(min(parser.num_errors, GRAPH_ERRORS))]
-        raise ArtifactError(
-            f"{what} does not read {artifact}: {' '.join('; '.join(found).split()) or messages.reason()}"
-        )
+        errors = "; ".join(parser.get_error(i).desc() for i in range(min(parser.num_errors, MAX_PARSER_ERRORS)))
+        raise ArtifactError(f"{what} cannot read {artifact}: {' '.join(errors.split()) or messages.reason()}")
     config = builder.create_builder_config()
-    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # types of layers, told at no cost to their speed
+    config.profiling_verbosity = tensorrt.ProfilingVerbosity.DETAILED  # layer types; does not slow inference down
     timing = engine.parent / f"{_machine(tensorrt.__version__, gpu)}.timing"
     known = config.create_timing_cache(timing.read_bytes() if timing.is_file() else b"")
     if known is None or not config.set_timing_cache(known, False):
-        raise ArtifactError(f"{what} does not read its timing cache {timing}: remove it")
+        raise ArtifactError(f"{what} cannot read its timing cache {timing}: remove the file")
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise ArtifactError(f"{what} cannot build an engine of {artifact}: {messages.reason()}")

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, on a board and on the host alike, and the time of each node from its profiler."""
+"""ONNX Runtime on the CPU of a board or of the host, and the time of each node from its profiler."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROVIDER = "CPUExecutionProvider"
 
 
 def session_options(ort: Any, threads: int = 0) -> Any:
-    """SessionOptions without warnings, which address the authors of kernels.  threads: 0 for one per core."""
+    """SessionOptions without warnings, which are meant for kernel authors.  threads: 0 for one per core."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 4
@@ -26,14 +26,14 @@ def session_options(ort: Any, threads: int = 0) -> Any:
 
 
 def open_session(ort: Any, model: str | bytes, options: Any) -> Any:
-    """An InferenceSession of a file's path or of a serialized graph."""
+    """An InferenceSession from the path of a file or from a serialized graph."""
     return ort.InferenceSession(model, options, providers=[PROVIDER])
 
 
 class OnnxRuntime(Runner):
-    """A graph on the CPU. It runs on any machine, and its times say nothing about a GPU.
+    """A graph on the CPU. It runs on any machine; its times say nothing about a GPU.
 
-    ort: the onnxruntime module, which each caller imports with an error message of its own.
+    ort: the onnxruntime module, which each caller imports with its own error message.
     """
 
     def __init__(self, ort: Any, artifact: Path, threads: int) -> None:
@@ -65,7 +65,7 @@ class OnnxRuntime(Runner):
     def _open(self, model: str | bytes) -> Any:
         try:
             return open_session(self._ort, model, session_options(self._ort, self._threads))
-        except Exception as error:  # ONNX Runtime's errors have no common base but Exception
+        except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {first_line(error)}") from None
 
     def _outputs(self, session: Any, names: list[str] | None, z: Any, label: Any) -> Any:
