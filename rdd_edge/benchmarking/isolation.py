@@ -40,12 +40,11 @@ STALL_SECONDS = 600.0  # without any progress; a first load may compile for minu
 class Request(Frozen):
     """What a child is asked to do."""
 
-    job: Literal["run", "bench"]
     target: str
     artifact: str  # absolute path; of the checkpoint for SERVER
     spec: ExportSpec
     threads: int
-    plan: Plan | None = None  # of a bench
+    plan: Plan | None = None  # of a benchmark run; None: only the images of z.npy
 
 
 class Outcome(Frozen):
@@ -78,7 +77,7 @@ def execute(
         np.save(folder / "z.npy", z, allow_pickle=False)
         if label is not None:
             np.save(folder / "label.npy", label, allow_pickle=False)
-        request = Request(job="run", target=target, artifact=str(artifact.resolve()), spec=spec, threads=threads)
+        request = Request(target=target, artifact=str(artifact.resolve()), spec=spec, threads=threads)
         if in_child(request, folder).status == "none":
             return None
         largest = folder / "largest.json"
@@ -102,7 +101,7 @@ def in_child(request: Request, folder: Path, stall_seconds: float = STALL_SECOND
     write_model(folder / "request.json", request)
     command = [sys.executable, "-m", "rdd_edge.benchmarking.worker", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
-    code = supervise(command, environment, folder, stall_seconds, show=request.job == "bench")
+    code = supervise(command, environment, folder, stall_seconds, show=request.plan is not None)
     path = folder / "outcome.json"
     if code is None or not path.is_file():
         raise ArtifactError(_death(request, folder, code, stall_seconds))

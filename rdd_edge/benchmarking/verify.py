@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from ..bundle import MANIFEST, Bundle, read_bundle
@@ -13,11 +12,11 @@ from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
-from ..targets.base import ExportSpec, Runtime, Target
+from ..targets.base import Runtime, Target
 from .bench import spec_of
-from .isolation import ArtifactRun, execute
+from .isolation import execute
 
-__all__ = ["PEAK", "THREADS", "VerifyReport", "psnr_to_student", "verify_bundle"]
+__all__ = ["PEAK", "THREADS", "VerifyReport", "verify_bundle"]
 
 PEAK = 2.0  # of images in [-1, 1]
 THREADS = 2
@@ -50,8 +49,8 @@ def verify_bundle(folder: Path) -> VerifyReport:
     rules_checked = _check_rules(bundle, target)
     threshold = _threshold(bundle, target)
     z, label, x = bundle.parity_vectors()
-    compared = psnr_to_student(m.target, bundle.artifact, spec_of(bundle), z, label, x)
-    psnr, run = compared or (None, None)
+    run = execute(m.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
+    psnr = None if run is None else psnr_per_image(run.x, x, PEAK)
     median = None if psnr is None else float(np.median(psnr))
     if median is not None and not median >= threshold:
         raise ThresholdError(
@@ -71,22 +70,6 @@ def verify_bundle(folder: Path) -> VerifyReport:
         rules_checked=rules_checked,
         largest=dict(largest[:LARGEST_SHOWN]),
     )
-
-
-def psnr_to_student(
-    target: str,
-    artifact: Path,
-    spec: ExportSpec,
-    z: NDArray[np.float32],
-    label: NDArray[np.int64] | None,
-    x: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], ArtifactRun] | None:
-    """PSNR in dB of each of the artifact's images, before rounding, against the student's x (N, C, H, W).
-
-    None where nothing on this machine runs the artifact.  Raises ArtifactError as `execute` does.
-    """
-    run = execute(target, artifact, spec, THREADS, z, label)
-    return None if run is None else (psnr_per_image(run.x, x, PEAK), run)
 
 
 def _check_rules(bundle: Bundle, target: Target) -> bool:

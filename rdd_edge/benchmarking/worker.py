@@ -19,7 +19,7 @@ from ..portable.timing import Work, run_batches, run_benchmark
 from ..targets import load_target
 from ..targets.base import ExportSpec
 from .isolation import Outcome, Request
-from .record import SERVER, Facts
+from .record import SERVER
 
 __all__ = ["ProgressFile", "main"]
 
@@ -65,11 +65,10 @@ def _work(folder: Path) -> Outcome:
     if runner is None:
         return Outcome(status="none", message=reason)
     write_model(folder / "runtime.json", runner.runtime)
-    if request.job == "bench":
-        assert request.plan is not None
+    if request.plan is not None:
         work = Work.from_plan(request.spec.input_shape, request.spec.classes, request.plan.model_dump())
-        facts = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
-        write_model(folder / "facts.json", Facts.model_validate(facts))
+        measured = {"runtime": runner.runtime.model_dump(), **run_benchmark(runner, work, folder, report)}
+        write_bytes(folder / "measured.json", json.dumps(measured).encode())
         return Outcome(status="done")
     z = np.load(folder / "z.npy", allow_pickle=False)
     label = np.load(folder / "label.npy", allow_pickle=False) if (folder / "label.npy").is_file() else None

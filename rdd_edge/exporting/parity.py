@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..benchmarking.verify import psnr_to_student
+from ..benchmarking.isolation import run_artifact
+from ..benchmarking.verify import PEAK, THREADS
 from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
 from ..files import write_bytes
+from ..metrics.psnr import psnr_per_image
 from ..portable.noise import labels, normals
-from ..targets import load_target
-from ..targets.base import ExportSpec
+from ..targets.base import ExportSpec, Target
 from .calibration import PARITY_SEED
 
 __all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
@@ -45,15 +45,13 @@ def make_vectors(
     """The student's images for the first `samples` of the noise of `seed`."""
     z = normals(seed, range(samples), image_shape)
     label = None if classes is None else labels(range(samples), classes)
-    return Vectors(z, label, np.concatenate(list(_student(unet, z, label))))
-
-
-def _student(unet: nn.Module, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(z), BATCH):
+    images = []
+    for start in range(0, samples, BATCH):
         rows = slice(start, start + BATCH)
         with torch.no_grad():
-            classes = None if label is None else torch.from_numpy(label[rows])
-            yield one_step(unet, torch.from_numpy(z[rows]), classes).numpy()
+            batch_label = None if label is None else torch.from_numpy(label[rows])
+            images.append(one_step(unet, torch.from_numpy(z[rows]), batch_label).numpy())
+    return Vectors(z, label, np.concatenate(images))
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:
@@ -64,12 +62,11 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
         write_bytes(folder / "label.i64", vectors.label.astype("<i8").tobytes())
 
 
-def measure(target: str, artifact: Path, spec: ExportSpec, vectors: Vectors, seed: int = PARITY_SEED) -> Parity:
-    """Run the artifact in a child process. Raises ArtifactError where it does not run."""
-    compared = psnr_to_student(target, artifact, spec, vectors.z, vectors.label, vectors.x)
-    if compared is None:
-        reason = load_target(target).cannot_run(spec.precision)
-        return Parity(samples=len(vectors.z), seed=seed, psnr_db=None, worst_psnr_db=None, reason=reason)
-    psnr, _ = compared
-    median, worst = float(np.median(psnr)), float(psnr.min())
-    return Parity(samples=len(psnr), seed=seed, psnr_db=median, worst_psnr_db=worst, reason=None)
+def measure(target: Target, artifact: Path, spec: ExportSpec, vectors: Vectors) -> Parity:
+    """Run the artifact on the vectors of PARITY_SEED in a child process. Raises ArtifactError where it does not run."""
+    x = run_artifact(target.name, artifact, spec, THREADS, vectors.z, vectors.label)
+    median, worst, reason = None, None, target.cannot_run(spec.precision) if x is None else None
+    if x is not None:
+        psnr = psnr_per_image(x, vectors.x, PEAK)
+        median, worst = float(np.median(psnr)), float(psnr.min())
+    return Parity(samples=len(vectors.z), seed=PARITY_SEED, psnr_db=median, worst_psnr_db=worst, reason=reason)

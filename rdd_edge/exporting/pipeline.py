@@ -39,7 +39,7 @@ from .harness import add_harness
 from .parity import PARITY_SAMPLES, Vectors, make_vectors, measure, write_vectors
 from .program import converting, export_program
 from .rewrites import apply_rewrites
-from .search import MIXED, SearchResult, search_keep
+from .search import MIXED, search_keep
 from .selection import plan_bundles
 
 __all__ = ["export_bundles"]
@@ -133,7 +133,7 @@ class _Build:
                 raise ExportError(f"the {self.target.name} target cannot take this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
-            parity = measure(self.target.name, artifact.path, self.spec, self.student.vectors())
+            parity = measure(self.target, artifact.path, self.spec, self.student.vectors())
             add_harness(self.target.name, folder)
             write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
             read_bundle(folder)  # before the rename, which replaces an older bundle
@@ -158,16 +158,7 @@ class _Build:
         if not self.precision.quantized:
             return program, None
         calibration = calibration_set(self.student.checkpoint.image_shape, self.spec.classes)
-        keep: tuple[str, ...] = ()
-        record = None
-        if self.precision.name == MIXED:
-            budget = self.student.budget
-            assert budget is not None
-            search = self._search(program, calibration, budget)
-            keep = search.keep
-            record = BudgetRecord(
-                kind=budget.kind, required=budget.required, reached=search.value, samples=budget.samples
-            )
+        keep, record = self._search(program, calibration) if self.precision.name == MIXED else ((), None)
         self._begin("quantize")
         with converting():
             quantized = self.target.quantize(program, self.spec, calibration, keep)
@@ -179,8 +170,12 @@ class _Build:
             budget=record,
         )
 
-    def _search(self, program: ExportedProgram, calibration: CalibrationSet, budget: Budget) -> SearchResult:
+    def _search(
+        self, program: ExportedProgram, calibration: CalibrationSet
+    ) -> tuple[tuple[str, ...], BudgetRecord | None]:
         """The layers to keep in higher precision, found by building and running artifacts in temporary folders."""
+        budget = self.student.budget
+        assert budget is not None
         self._begin(f"search: {budget.samples} images of the student")
         vectors = self.student.vectors(budget.samples, budget.seed)
         value_of_images = budget.against(vectors.x)
@@ -203,7 +198,9 @@ class _Build:
         result = search_keep(program, calibration, budget, value_of)
         reporter().end()
         reporter().result(f"{self.name}: {result.explanation(budget)}")
-        return result
+        return result.keep, BudgetRecord(
+            kind=budget.kind, required=budget.required, reached=result.value, samples=budget.samples
+        )
 
     def _manifest(
         self, artifact: Artifact, folder: Path, quantization: Quantization | None, parity: Parity

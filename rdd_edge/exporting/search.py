@@ -6,7 +6,6 @@ higher precision and bisects for the smallest k: the artifact with k meets the b
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -89,10 +88,9 @@ def least_kept(
         low, high = (low, k) if meets(k) else (k, high)
         probe = (low + high) // 2
     if high == len(order) and not meets(high):
-        best = functools.reduce(budget.better, tried.values())
         raise ThresholdError(
             f"no choice of layers meets the budget of {budget.text(budget.required)}: relax it to the best result, "
-            f"{budget.text(best)}"
+            f"{budget.text(budget.best(tried.values()))}"
         )
     total = sum(errors.values())
     fractions = tuple(errors[name] / total for name in order[:high])
