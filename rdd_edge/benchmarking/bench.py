@@ -5,7 +5,6 @@ The run's folder (its files are listed in `run`) appears whole or not at all.
 
 from __future__ import annotations
 
-import json
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
@@ -112,7 +111,7 @@ def _run(
         if outcome.status == "none":  # nothing on this machine can run the artifact
             measured = {**dict.fromkeys(MEASURED), "missing": dict.fromkeys(MEASURED, outcome.message)}
         else:
-            measured = {"threads": request.threads, **json.loads((work / "measured.json").read_text())}
+            measured = {"threads": request.threads, **outcome.measured}
         for name in SAMPLES:
             if measured["samples"] and (work / name).stat().st_size:
                 (work / name).replace(folder / name)

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from pydantic import Field
 
-from ..bundle import MANIFEST, Bundle, read_bundle
+from ..bundle import MANIFEST, read_bundle
 from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
-from ..targets.base import Runtime, Target
+from ..targets.base import Runtime
 from .bench import spec_of
 from .isolation import execute
 
@@ -46,8 +46,14 @@ def verify_bundle(folder: Path) -> VerifyReport:
     """
     bundle = read_bundle(folder)
     m, target = bundle.manifest, load_target(bundle.manifest.target)
-    rules_checked = _check_rules(bundle, target)
-    threshold = _threshold(bundle, target)
+    broken = target.broken_rules(bundle.artifact, m.precision)
+    if broken:
+        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
+        raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
+    try:
+        threshold = target.precision(m.precision).parity_db
+    except UsageError as error:
+        raise CorruptError(f"{folder / MANIFEST} is wrong: {error}") from None
     z, label, x = bundle.parity_vectors()
     run = execute(m.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
     psnr = None if run is None else psnr_per_image(run.x, x, PEAK)
@@ -67,22 +73,6 @@ def verify_bundle(folder: Path) -> VerifyReport:
         threshold_db=threshold,
         runtime=run.runtime if run else None,
         reason=None if run else target.cannot_run(m.precision),
-        rules_checked=rules_checked,
+        rules_checked=broken is not None,
         largest=dict(largest[:LARGEST_SHOWN]),
     )
-
-
-def _check_rules(bundle: Bundle, target: Target) -> bool:
-    """Raise ArtifactError for a broken rule. Returns whether the target has rules."""
-    broken = target.broken_rules(bundle.artifact, bundle.manifest.precision)
-    if broken:
-        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
-        raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
-    return broken is not None
-
-
-def _threshold(bundle: Bundle, target: Target) -> float:
-    try:
-        return target.precision(bundle.manifest.precision).parity_db
-    except UsageError as error:
-        raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None

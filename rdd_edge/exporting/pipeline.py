@@ -59,8 +59,7 @@ def export_bundles(
     budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
     Raises UsageError for an unknown target or precision and DependencyError for a converter that is not installed, both
     before any work; UsageError for a model of several sampling steps; ExportError where a target cannot take the model;
-    ArtifactError where the artifact does not run;
-    ThresholdError where no choice of layers meets the budget.
+    ArtifactError where the artifact does not run; ThresholdError where no choice of layers meets the budget.
     """
     plan = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in plan}.values():

@@ -29,10 +29,9 @@ def plan_bundles(
         precision = MIXED
     loaded = [load_target(name) for name in dict.fromkeys(targets)]
     chosen = [(target, name) for target in loaded for name in _precisions(target, precision, backend)]
-    mixed = any(name == MIXED for _, name in chosen)
     if precision == MIXED and budget is None:
         raise UsageError("mixed precision needs a quality budget: give --min-psnr, in dB, or --max-fd-rise")
-    if budget is not None and not mixed:
+    if budget is not None and all(name != MIXED for _, name in chosen):
         raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: take --precision mixed")
     wanted = [(target, name) for target, name in chosen if name != MIXED or budget is not None]
     for target, name in wanted:

@@ -1,7 +1,7 @@
 """Portable Gaussian noise: the same z for the same (seed, index) on every machine.
 
 Philox4x32-10 (Salmon et al., SC'11) keyed by the seed and counting by (block, sample index), followed by
-Box-Muller in float64. NumPy alone, because this very file also runs on a device without PyTorch.
+Box-Muller in float64. Only NumPy, because this file also runs on devices without PyTorch.
 """
 
 from __future__ import annotations
