@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.parity import calibration_set
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.exporting.program import OneStep
 from rdd_edge.portable.noise import normals

@@ -14,8 +14,7 @@ import numpy as np
 from rdd_edge.benchmarking.isolation import run_artifact
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.calibration import calibration_set
-from rdd_edge.exporting.parity import make_vectors
+from rdd_edge.exporting.parity import calibration_set, make_vectors
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.metrics.psnr import psnr_per_image

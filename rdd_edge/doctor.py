@@ -59,18 +59,14 @@ def _machine() -> list[Row]:
     d = this_machine()
     memory = f", {d.memory_bytes / 2**30:.1f} GiB" if d.memory_bytes else ""
     python = ".".join(map(str, sys.version_info[:3]))
+    # From nvidia-smi, because importing torch is slow.
+    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    gpu = "; ".join((gpus or "none: training and the server reference use the CPU").splitlines())
     return [
         Row("machine", "Python", (3, 10) <= sys.version_info < (3, 14), python),
         Row("machine", "processor", True, f"{d.processor or d.machine}, {d.cores} cores{memory}, {d.system}"),
-        _cuda(),
+        Row("machine", "CUDA device", gpus is not None, gpu),
     ]
-
-
-def _cuda() -> Row:
-    """Uses nvidia-smi, because importing torch is slow."""
-    devices = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    detail = devices or "none: training and the server reference use the CPU"
-    return Row("machine", "CUDA device", devices is not None, "; ".join(detail.splitlines()))
 
 
 def _extras() -> dict[str, list[str]]:

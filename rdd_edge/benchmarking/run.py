@@ -68,18 +68,14 @@ def read_bench_run(folder: Path) -> BenchRun:
         raise CorruptError(f"{link} is a symbolic link, which a benchmark run must not contain")
     record, plan = read_model(folder / RECORD, RunRecord), read_model(folder / PLAN, Plan)
     if record.samples:
-        _check_plan(folder, record.samples, plan)
-        _check_samples(folder, record.samples)
+        _check_samples(folder, record.samples, plan)
     return BenchRun(folder, plan, record)
 
 
-def _check_plan(folder: Path, samples: Samples, plan: Plan) -> None:
+def _check_samples(folder: Path, samples: Samples, plan: Plan) -> None:
     a = plan.accuracy
     if (samples.seed, samples.count, samples.floats) != (a.seed, a.samples, min(a.floats, a.samples)):
         raise CorruptError(f"{folder}: {RECORD} has other samples than {PLAN} asked for")
-
-
-def _check_samples(folder: Path, samples: Samples) -> None:
     values = samples.height * samples.width * samples.channels
     _check_file(folder / "samples.u8", samples.count * values, samples.u8_sha256)
     if samples.floats and samples.f32_sha256 is None:

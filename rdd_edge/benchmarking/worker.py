@@ -31,8 +31,13 @@ def main(folder: Path) -> None:
     try:
         with storage_errors(folder):
             outcome = _work(folder)
+    except RddEdgeError as error:
+        outcome = Outcome(status="error", error=type(error).__name__, message=str(error))
     except Exception as error:
-        outcome = _explain(folder / "request.json", error)
+        request = Request.model_validate_json((folder / "request.json").read_bytes())
+        reason = f"{type(error).__name__}: {first_line(error)[:300]}"
+        message = f"{request.artifact} does not run as a {request.target} artifact: {reason}"
+        outcome = Outcome(status="error", error="ArtifactError", message=message)
     write_model(folder / "outcome.json", outcome)
     os._exit(0)
 
@@ -95,15 +100,6 @@ def _largest(
         for name, value in (runner.largest(z[rows], None if label is None else label[rows]) or {}).items():
             largest[name] = max(value, largest.get(name, 0.0))
     return largest
-
-
-def _explain(request_file: Path, error: Exception) -> Outcome:
-    if isinstance(error, RddEdgeError):
-        return Outcome(status="error", error=type(error).__name__, message=str(error))
-    request = Request.model_validate_json(request_file.read_bytes())
-    reason = first_line(error)[:300]
-    message = f"{request.artifact} does not run as a {request.target} artifact: {type(error).__name__}: {reason}"
-    return Outcome(status="error", error="ArtifactError", message=message)
 
 
 if __name__ == "__main__":

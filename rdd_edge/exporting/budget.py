@@ -19,8 +19,7 @@ from ..metrics.frechet import frechet_distance
 from ..metrics.psnr import psnr_per_image
 from ..metrics.reference import image_statistics, reference_statistics
 from ..portable.noise import to_uint8
-from .calibration import BUDGET_SEED, PARITY_SEED
-from .parity import PARITY_SAMPLES
+from .parity import BUDGET_SEED, PARITY_SAMPLES, PARITY_SEED
 
 if TYPE_CHECKING:
     from ..data import ImageSet

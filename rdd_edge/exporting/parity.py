@@ -1,4 +1,7 @@
-"""Parity: the artifact's images from its runtime compared with the student's images of the same noise."""
+"""The noise of an export, for calibration and for parity, and the artifact's images compared with the student's.
+
+All noise is at t = 1, the only noise level of a one-step student.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,31 @@ from ..benchmarking.isolation import run_artifact
 from ..benchmarking.verify import PEAK, THREADS
 from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
+from ..errors import UsageError
 from ..files import write_bytes
 from ..metrics.psnr import psnr_per_image
-from ..portable.noise import labels, normals
-from ..targets.base import ExportSpec, Target
-from .calibration import PARITY_SEED
+from ..portable.noise import inputs
+from ..targets.base import CalibrationSet, ExportSpec, Target
 
-__all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
+__all__ = ["Vectors", "calibration_set", "make_vectors", "measure", "write_vectors"]
 
+CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 32
+# Above 32 bits, so that benchmark runs, whose seeds are usually small, sample from other noise.
+CALIBRATION_SEED, PARITY_SEED, BUDGET_SEED = (2**32 + i for i in (1, 2, 3))
 BATCH = 8  # of the student; affects memory, not results
+
+
+def calibration_set(
+    image_shape: tuple[int, int, int], classes: int | None, samples: int = CALIBRATION_SAMPLES
+) -> CalibrationSet:
+    """Samples 0 … samples - 1 of the portable noise of CALIBRATION_SEED, with their labels, for a quantizer.
+
+    image_shape: (C, H, W).  classes: None for an unconditional model.  Raises UsageError for fewer than one sample.
+    """
+    if samples < 1:
+        raise UsageError(f"calibration needs at least one sample, not {samples}")
+    return CalibrationSet(*inputs(CALIBRATION_SEED, range(samples), image_shape, classes), CALIBRATION_SEED)
 
 
 @dataclass(frozen=True)
@@ -43,8 +61,7 @@ def make_vectors(
     seed: int = PARITY_SEED,
 ) -> Vectors:
     """The student's images for the first `samples` of the noise of `seed`."""
-    z = normals(seed, range(samples), image_shape)
-    label = None if classes is None else labels(range(samples), classes)
+    z, label = inputs(seed, range(samples), image_shape, classes)
     images = []
     for start in range(0, samples, BATCH):
         rows = slice(start, start + BATCH)

@@ -34,9 +34,8 @@ from ..errors import ExportError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
-from .calibration import PARITY_SEED, calibration_set
 from .harness import add_harness
-from .parity import PARITY_SAMPLES, Vectors, make_vectors, measure, write_vectors
+from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
 from .program import converting, export_program
 from .rewrites import apply_rewrites
 from .search import MIXED, search_keep

@@ -43,12 +43,10 @@ def plan_bundles(
 
 def _precisions(target: Target, precision: str | None, backend: str | None) -> tuple[str, ...]:
     """One precision, or all of a backend; "fp16" of the backend vulkan is vulkan-fp16."""
-    by_backend: dict[str, list[str]] = {}
-    for row in target.precisions:
-        by_backend.setdefault(row.backend, []).append(row.name)
-    if backend is not None and backend not in by_backend:
-        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(by_backend)}")
-    names = by_backend[backend or next(iter(by_backend))]
+    backends = list(dict.fromkeys(row.backend for row in target.precisions))
+    if backend is not None and backend not in backends:
+        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(backends)}")
+    names = [row.name for row in target.precisions if row.backend == (backend or backends[0])]
     if precision is None:
         return (names[0],)
     if precision == EVERY:

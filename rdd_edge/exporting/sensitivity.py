@@ -56,12 +56,9 @@ def round_tensor(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _batches(program: ExportedProgram, calibration: CalibrationSet, samples: int) -> list[tuple[Tensor, ...]]:
     assert program.example_inputs is not None
     size = program.example_inputs[0][0].shape[0]
-    batches = []
-    for start in range(0, max(min(samples, len(calibration.z)) - size, 0) + 1, size):
-        rows = slice(start, start + size)
-        parts = (calibration.z[rows], None if calibration.label is None else calibration.label[rows])
-        batches.append(tuple(torch.from_numpy(part) for part in parts if part is not None))
-    return batches
+    count = max(min(samples, len(calibration.z)) // size, 1)
+    parts = [torch.from_numpy(part) for part in (calibration.z, calibration.label) if part is not None]
+    return [tuple(part[i * size : (i + 1) * size] for part in parts) for i in range(count)]
 
 
 class _Rounding(Interpreter):

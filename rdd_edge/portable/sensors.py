@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NO_SENSORS", "Sensors", "condition", "machine", "peak_memory_bytes"]
+__all__ = ["NO_SENSORS", "Sensors", "condition", "integers", "machine", "peak_memory_bytes"]
 
 NO_SENSORS = "no sensor for temperature, clock or power is available"
 NO_MODES = "power modes cannot be read on this machine"
@@ -53,9 +53,9 @@ def condition(when: str) -> dict[str, Any]:
 
     when: "before", "during" or "after".  None for what cannot be read.
     """
-    temperatures = [t / 1000.0 for t in _integers("/sys/class/thermal", "thermal_zone*/temp") if 0 < t < 200_000]
-    clocks = [c / 1000.0 for c in _integers("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")]
-    watts = [p / 1e6 for p in _integers("/sys/class/hwmon", "hwmon*/power1_input")]
+    temperatures = [t / 1000.0 for t in integers("/sys/class/thermal", "thermal_zone*/temp") if 0 < t < 200_000]
+    clocks = [c / 1000.0 for c in integers("/sys/devices/system/cpu", "cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    watts = [p / 1e6 for p in integers("/sys/class/hwmon", "hwmon*/power1_input")]
     return {
         "when": when,
         "temperature_c": max(temperatures, default=None),
@@ -98,7 +98,8 @@ def _read(path: str | Path) -> str:
         return ""
 
 
-def _integers(folder: str, pattern: str) -> list[int]:
+def integers(folder: str, pattern: str) -> list[int]:
+    """The numbers in the files that match, without those that cannot be read."""
     texts = [_read(path).strip() for path in sorted(Path(folder).glob(pattern))]
     return [int(text) for text in texts if re.fullmatch(r"-?\d+", text)]
 

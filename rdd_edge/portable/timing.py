@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
-from .noise import labels, normals, to_uint8
+from .noise import inputs, to_uint8
 from .runner import Runner, Times
 from .sensors import NO_SENSORS, Sensors, peak_memory_bytes
 
@@ -122,7 +122,7 @@ def _milliseconds(action: Callable[[], object]) -> float:
 
 def _timings(runner: Runner, work: Work, report: Report, sensors: Sensors) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of TIMED, and the sensors' reading during the timed runs."""
-    z, label = _inputs(work, range(work.input_shape[0]))
+    z, label = inputs(work.seed, range(work.input_shape[0]), work.input_shape[1:], work.classes)
     build = _build(runner, report)
     report("load", 0)
     load = _milliseconds(runner.load)
@@ -148,12 +148,6 @@ def _timings(runner: Runner, work: Work, report: Report, sensors: Sensors) -> tu
         "operators": _operators(runner, z, label, report),
     }
     return timings, during
-
-
-def _inputs(work: Work, indices: range) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """The noise of the plan's samples with these indices, and their labels."""
-    label = None if work.classes is None else labels(indices, work.classes)
-    return normals(work.seed, indices, work.input_shape[1:]), label
 
 
 def _build(runner: Runner, report: Report) -> float | str:
@@ -201,7 +195,7 @@ def _samples(runner: Runner, work: Work, folder: Path, report: Report) -> dict[s
     with (folder / "samples.u8").open("wb") as u8, (folder / "samples.f32").open("wb") as f32:
         for start in range(0, work.samples, chunk):
             indices = range(start, min(start + chunk, work.samples))
-            z, label = _inputs(work, indices)
+            z, label = inputs(work.seed, indices, work.input_shape[1:], work.classes)
             x = run_batches(runner, work.input_shape, z, label, batch=batch)
             pixels = to_uint8(x).tobytes()
             floats = x[: max(0, kept - start)].transpose(0, 2, 3, 1).astype("<f4").tobytes()

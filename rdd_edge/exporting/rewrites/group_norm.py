@@ -30,7 +30,9 @@ def group_norm(gm: GraphModule) -> None:
             x, groups, weight, bias, *rest = node.args
             owner = str(weight.target).rpartition(".")[0]
             channels = constant(gm, weight).numel()
-            average = add_constant(gm, f"{owner}.{AVERAGING}", averaging_kernel(channels, groups), node)
+            width = channels // groups
+            kernel = torch.full((channels, width, 1, 1), 1.0 / width)  # gives each channel the mean over its group
+            average = add_constant(gm, f"{owner}.{AVERAGING}", kernel, node)
             eps = add_constant(gm, f"{owner}.eps", torch.full((channels,), rest[0] if rest else 1e-5), node)
             # In the shape in which they are used, because a backend would reshape them in each inference.
             scale, shift = (
@@ -47,12 +49,6 @@ def group_norm(gm: GraphModule) -> None:
             result.meta["val"] = node.meta["val"]
             node.replace_all_uses_with(result)
             gm.graph.erase_node(node)
-
-
-def averaging_kernel(channels: int, groups: int) -> Tensor:
-    """The kernel (C, C/groups, 1, 1) that gives each channel the mean over its group."""
-    width = channels // groups
-    return torch.full((channels, width, 1, 1), 1.0 / width)
 
 
 def group_norm_of_means(x: Tensor, average: Tensor, weight: Tensor, bias: Tensor, eps: Tensor) -> Tensor:
