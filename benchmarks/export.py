@@ -50,7 +50,7 @@ def main() -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--size", help="preset of the network, with random weights")
     source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
-    parser.add_argument("--mixed", type=float, help="also build mixed precision with this least PSNR, in dB")
+    parser.add_argument("--mixed", type=float, help="also build mixed precision with this minimum PSNR, in dB")
     parser.add_argument("--only", help="comma-separated variants; default: all")
     parser.add_argument("--starts", type=int, default=4, help="starts of each process; 0 only builds, for --work")
     parser.add_argument("--rounds", type=int, default=3, help="rounds after each start")

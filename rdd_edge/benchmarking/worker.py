@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dependencies import import_or_explain
 from ..errors import RddEdgeError, first_line
 from ..files import storage_errors, write_model
 from ..portable.runner import Runner
@@ -84,6 +85,7 @@ def _work(folder: Path) -> Outcome:
 def _runner(request: Request) -> Runner | None:
     artifact = Path(request.artifact)
     if request.target == SERVER:
+        import_or_explain("torch", "the server reference", "distill")
         from .server import StudentRunner
 
         return StudentRunner(artifact, request.spec, request.threads)

@@ -1,6 +1,6 @@
-"""Quality budgets of mixed precision: a least PSNR to the student, or a largest rise of the Fréchet distance.
+"""Quality budgets of mixed precision: a minimum PSNR to the student, or a maximum rise of the Fréchet distance.
 
-A budget compares images of the built artifact and of the student from the same noise, never of a simulation.
+A budget compares images of the built artifact, never of a simulation, with the student's from the same noise.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def plan_bundles(
     if precision == MIXED and budget is None:
         raise UsageError("mixed precision needs a quality budget: give --min-psnr, in dB, or --max-fd-rise")
     if budget is not None and all(name != MIXED for _, name in chosen):
-        raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: take --precision mixed")
+        raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: use --precision mixed")
     wanted = [(target, name) for target, name in chosen if name != MIXED or budget is not None]
     for target, name in wanted:
         folder = out / f"{target.name}-{name}"

@@ -41,7 +41,7 @@ def pack(
     Raises UsageError for what cannot be packed, before anything is written.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise UsageError(f"--name {name} is not a name: use lower-case letters, digits, dots, dashes and underscores")
+        raise UsageError(f"--name {name} is not valid: use lower-case letters, digits, dots, dashes and underscores")
     if dtype not in get_args(Half):
         raise UsageError(f"there is no --dtype {dtype}: choose from {', '.join(get_args(Half))}")
     if not (run / RUN_FILE).is_file():
