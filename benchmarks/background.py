@@ -1,6 +1,8 @@
-"""The mean level of one-step images where every image of the data is black, which a Fréchet distance does not show.
+"""Mean level, 0 to 255, of one-step images at the pixels that are black in all training images.
 
-python benchmarks/background.py RUN RUN2 …        0 to 255, for the one-step student of each training run
+python benchmarks/background.py RUN RUN2 …
+
+A Fréchet distance does not show a background that is not black.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ def main() -> None:
         if not black.any():
             raise SystemExit(f"{run_file.data} has no pixel that is black in every image")
         images = sample_images(read_checkpoint(run), arguments.n, 1, 0)
-        print(f"{run}: {run_file.preset.method}, {images[:, black].mean():.1f} of 255 over {black.sum()} pixels")
+        print(f"{run}: {run_file.preset.method}, mean {images[:, black].mean():.1f} of 255 at {black.sum()} pixels")
 
 
 if __name__ == "__main__":

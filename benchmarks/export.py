@@ -1,14 +1,14 @@
-"""A one-step student through our export, the vendors' recipes, ONNX Runtime and PyTorch: time, size and drift.
+"""Compare rdd-edge's export of a one-step student with the vendors' recipes, ONNX Runtime and PyTorch.
 
     python benchmarks/export.py --size cifar10                  # 35.7 M parameters, random weights
     python benchmarks/export.py --checkpoint RUN --mixed 45     # a trained student, and our mixed precision
 
-Each way has a process of its own. They take turns, a few runs each, round after round, so that what else happens on the
-machine falls on all alike; and all are started several times, because where its memory happens to lie makes a process
-up to a fifth faster or slower for its whole life. The time is the median of all runs of a way. GFLOP/s counts two for
-each multiplication of the student's convolutions and linear layers as it was trained, whatever a way makes of them,
-beside the rate of a square float32 matrix product in PyTorch on the same threads. PSNR is to PyTorch, in float32, on
-the same noise.
+Prints time, size and PSNR of each variant. Each variant runs in its own process. The processes take turns, a few runs
+at a time, so that other load on the machine affects all of them equally, and all are started several times, because its
+memory layout makes a process up to 20% faster or slower for its whole life. The time is the median of all runs of a
+variant. GFLOP/s counts two operations for each multiplication of the student's convolutions and linear layers as
+trained, whatever a variant turns them into; the peak is the rate of a square float32 matrix product in PyTorch on the
+same threads. PSNR compares images with those of PyTorch in float32 from the same noise.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from rdd_edge.metrics.psnr import psnr_per_image
 
 PEAK, STUDENT = "matrix-peak", "eager-fp32"
 PEAK_SIDE = 2048
-SAMPLES = 32  # of the drift
+SAMPLES = 32  # on which PSNR is measured
 RATIOS = (
     ("ours-fp32", "naive-fp32"), ("ours-fp32", "ort-fp32"), ("ours-int8", "naive-int8"), ("ours-int8", "eager-fp32"),
     ("ours-int8", "ort-int8"), ("ours-int8", "ort-int8-products"), ("ours-mixed", "naive-int8"),
@@ -48,15 +48,15 @@ RATIOS = (
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--size", help="a preset whose network gets random weights")
+    source.add_argument("--size", help="preset of the network, with random weights")
     source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
-    parser.add_argument("--mixed", type=float, help="build our mixed precision as well, for this many dB")
-    parser.add_argument("--only", help="names of ways, separated by commas")
-    parser.add_argument("--starts", type=int, default=4, help="of each process; 0 only builds, for --work")
-    parser.add_argument("--rounds", type=int, default=3, help="after each start")
-    parser.add_argument("--runs", type=int, default=5, help="of each way a round")
+    parser.add_argument("--mixed", type=float, help="also build mixed precision with this minimum PSNR, in dB")
+    parser.add_argument("--only", help="comma-separated variants; default: all")
+    parser.add_argument("--starts", type=int, default=4, help="starts of each process; 0 only builds, for --work")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds after each start")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each variant in a round")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--work", type=Path, help="folder to keep what is built in, and to take it from")
+    parser.add_argument("--work", type=Path, help="folder that keeps the built variants, for reuse")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.serve:
@@ -69,17 +69,17 @@ def main() -> None:
 def measure(arguments: argparse.Namespace, work: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
     checkpoint = arguments.checkpoint or random_student(arguments.size, work / "student")
-    found = read_checkpoint(checkpoint)
-    if found.classes is not None:
-        raise SystemExit(f"{checkpoint} is conditional, and the ways compared here are of noise alone")
-    macs = total_macs(export_program(found.load(), (1, *found.image_shape), None).module())
+    student = read_checkpoint(checkpoint)
+    if student.classes is not None:
+        raise SystemExit(f"{checkpoint} is conditional: this benchmark compares unconditional models only")
+    macs = total_macs(export_program(student.load(), (1, *student.image_shape), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
-            begun = time.monotonic()
+            start = time.monotonic()
             with silenced():
                 export_paths.build(name, checkpoint, work)
-            print(f"{name}: built in {time.monotonic() - begun:.0f} s", file=sys.stderr)
+            print(f"{name}: built in {time.monotonic() - start:.0f} s", file=sys.stderr)
     if arguments.mixed is not None:
         names.append("ours-mixed")
         if not (work / "ours-mixed.pte").is_file():
@@ -104,29 +104,29 @@ def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int,
     medians = {name: statistics.median(values) for name, values in times.items()}
     rate = 2 * PEAK_SIDE**3 / medians[PEAK] / 1e6  # GFLOP/s, of milliseconds
     print(f"\n{2 * macs / 1e9:.2f} GFLOP an image, {threads} threads; matrix peak {rate:.0f} GFLOP/s\n")
-    print("| way | ms, median | GFLOP/s, of the peak | MB | PSNR, dB |\n|---|---:|---:|---:|---:|")
-    student = drift_of(work, STUDENT)
+    print("| variant | ms, median | GFLOP/s, fraction of the peak | MB | PSNR, dB |\n|---|---:|---:|---:|---:|")
+    student = images_of(work, STUDENT)
     for name in names[:-1]:
         achieved = 2 * macs / medians[name] / 1e6
-        x, size, drift = drift_of(work, name), "–", "–"
+        x, size, psnr = images_of(work, name), "–", "–"
         if name != STUDENT and student is not None and x is not None:
             files = [path for path in work.glob(f"{name}.*") if path.suffix in (".pte", ".onnx", ".data")]
             size = f"{sum(path.stat().st_size for path in files) / 1e6:.2f}"
-            drift = f"{np.median(psnr_per_image(x, student, 2.0)):.1f}"
-        print(f"| {name} | {medians[name]:.2f} | {achieved:.0f}, {achieved / rate:.2f} | {size} | {drift} |")
+            psnr = f"{np.median(psnr_per_image(x, student, 2.0)):.1f}"
+        print(f"| {name} | {medians[name]:.2f} | {achieved:.0f}, {achieved / rate:.2f} | {size} | {psnr} |")
     print("\n| ratio of medians | |\n|---|---:|")
     for ours, other in RATIOS:
         if ours in medians and other in medians:
             print(f"| {ours} / {other} | {medians[ours] / medians[other]:.3f} |")
 
 
-def drift_of(work: Path, name: str) -> np.ndarray | None:
+def images_of(work: Path, name: str) -> np.ndarray | None:
     path = work / f"{name}.x.npy"
     return np.load(path) if path.is_file() else None
 
 
 def random_student(name: str, folder: Path) -> Path:
-    """A network of a preset's size with the weights it would begin training with."""
+    """A network of a preset's size with the weights from which training would start."""
     if not folder.is_dir():
         chosen = preset(name)
         side = chosen.image_size or 32
@@ -141,7 +141,7 @@ def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
 
 
 class Worker:
-    """A way in a process of its own, which runs when it is told to."""
+    """A variant in its own process, which runs it on request."""
 
     def __init__(self, name: str, work: Path, checkpoint: Path, threads: int) -> None:
         command = [sys.executable, __file__, "--serve", name, "--work", str(work), "--checkpoint", str(checkpoint)]
@@ -149,10 +149,10 @@ class Worker:
         self._process = subprocess.Popen(
             [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._answer()  # loaded, warm, its images written
+        self._answer()  # once it has loaded the variant and written its images
 
     def times(self, runs: int) -> list[float]:
-        """Milliseconds of that many runs, after one that is not counted."""
+        """Milliseconds of each run, after one run that is not counted."""
         assert self._process.stdin is not None
         print(runs, file=self._process.stdin, flush=True)
         return self._answer()
@@ -169,9 +169,9 @@ class Worker:
 
 
 def serve(work: Path, name: str, checkpoint: Path, threads: int) -> None:
-    """The worker's side: a number of runs on each line of standard input, their times on each line of output."""
+    """The worker's process: reads a number of runs per line of standard input, prints their times on one line each."""
     out = sys.stdout
-    sys.stdout = sys.stderr  # runtimes talk; the answers are ours alone
+    sys.stdout = sys.stderr  # runtimes print messages; standard output is for the answers alone
     if name == PEAK:
         torch.set_num_threads(threads)
         a, b = torch.rand(PEAK_SIDE, PEAK_SIDE), torch.rand(PEAK_SIDE, PEAK_SIDE)
@@ -194,9 +194,9 @@ def serve(work: Path, name: str, checkpoint: Path, threads: int) -> None:
         once()
         times = []
         for _ in range(int(line)):
-            begun = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             once()
-            times.append((time.perf_counter_ns() - begun) / 1e6)
+            times.append((time.perf_counter_ns() - start) / 1e6)
         print(json.dumps(times), file=out, flush=True)
 
 

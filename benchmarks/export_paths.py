@@ -1,9 +1,9 @@
-"""The ways from a one-step student to something that runs here: ours, and what each vendor's own recipe gives.
+"""The variants that export.py compares: rdd-edge's export of a one-step student, and the vendors' own recipes.
 
-Each builder writes one file and returns nothing; `open_runner` opens it. "Naive" is the recipe of ExecuTorch's XNNPACK
-page (torch.export → XnnpackPartitioner, for int8 XNNPACKQuantizer.set_global with 8 calibration samples), applied to
-the student with t fixed at 1; ONNX Runtime's is torch.onnx.export and, for int8, its own pre-processing and static
-quantization, once with the defaults and once of the products alone, per channel.
+Each builder writes one file, which `open_runner` opens. "Naive" is the recipe of ExecuTorch's XNNPACK page
+(torch.export → XnnpackPartitioner, for int8 XNNPACKQuantizer.set_global with 8 calibration samples), applied to the
+student with t fixed at 1. ONNX Runtime's recipe is torch.onnx.export and, for int8, its own pre-processing and static
+quantization: once with the defaults, once with only convolutions and matrix products quantized, per channel.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.parity import calibration_set
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.exporting.program import OneStep
 from rdd_edge.portable.noise import normals
@@ -37,7 +37,7 @@ def inputs(checkpoint: Path, samples: int, seed: int = 0) -> NDArray[np.float32]
 
 
 def build(name: str, checkpoint: Path, folder: Path) -> None:
-    """Leave folder/name.*, ready for `open_runner`."""
+    """Write folder/name.* for `open_runner`."""
     BUILDERS[name](checkpoint, folder / name)
 
 
@@ -99,9 +99,10 @@ def _ort_fp32(checkpoint: Path, out: Path) -> None:
 
 
 def _ort_int8(products: bool) -> Callable[[Path, Path], None]:
-    """Every operator it knows with one scale a tensor, its defaults; or the products alone with one a channel.
+    """The defaults, which are all operators with one scale per tensor; or products alone, with one scale per channel.
 
-    Its defaults stop at an InstanceNormalization whose weights are shared ("shared mode is not supported for weight").
+    InstanceNormalization is left out of the defaults, which fail on one whose weights are shared ("shared mode is not
+    supported for weight").
     """
     chosen = {"per_channel": True, "op_types_to_quantize": ["Conv", "Gemm", "MatMul"]}
 
@@ -112,8 +113,8 @@ def _ort_int8(products: bool) -> Callable[[Path, Path], None]:
 
         class Reader(CalibrationDataReader):  # type: ignore[misc]
             def __init__(self) -> None:
-                set_ = calibration_set(read_checkpoint(checkpoint).image_shape, None, samples=NAIVE_CALIBRATION)
-                self._rows = iter(set_.z[:, None])
+                calibration = calibration_set(read_checkpoint(checkpoint).image_shape, None, NAIVE_CALIBRATION)
+                self._rows = iter(calibration.z[:, None])
 
             def get_next(self) -> dict[str, Any] | None:
                 row = next(self._rows, None)
@@ -146,7 +147,7 @@ BUILDERS: dict[str, Callable[[Path, Path], None]] = {
 
 
 def open_runner(folder: Path, name: str, threads: int) -> Run:
-    """x (1, C, H, W) for z (1, C, H, W), from whatever `build` left under this name."""
+    """A function from z (1, C, H, W) to x (1, C, H, W) that runs what `build` wrote under this name."""
     torch.set_num_threads(threads)
     if (path := folder / f"{name}.pte").is_file():
         from rdd_edge.targets.android.runner import ExecuTorchRunner
@@ -161,8 +162,8 @@ def open_runner(folder: Path, name: str, threads: int) -> Run:
         options.intra_op_num_threads = threads
         options.log_severity_level = 4
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        (given,) = session.get_inputs()
-        return lambda z: session.run(None, {given.name: z})[0]
+        (source,) = session.get_inputs()
+        return lambda z: session.run(None, {source.name: z})[0]
     function = _function(Path(json.loads((folder / f"{name}.json").read_text())))
 
     def eager(z: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -1,15 +1,16 @@
-"""The relation losses beside a plain implementation of their equations: time and extra peak memory of both passes.
+"""Time and extra peak memory of the relation losses, compared with a plain implementation of their equations.
 
     python benchmarks/losses.py                       # N = 256, A = 64, C = 1920: the plain form takes 8 GiB
     python benchmarks/losses.py --images 64 --losses is_p2p
 
-Both forms run in one process on the same maps. Extra peak memory is the rise of the process's own peak (VmHWM, or on
-CUDA the allocator's) above what it held before the call, so all copies, buffers and gradients count; ours runs first,
-so that memory left by the plain form cannot hide it. `--rounds` alternates the forms and prints the fastest of each.
+Both forms run forward and backward in one process on the same maps. Extra peak memory is the rise of the process's own
+peak (VmHWM, or the allocator's on CUDA) above the memory held before the call, so all copies, buffers and gradients
+count. Ours runs first, so that memory left by the plain form cannot hide it. `--rounds` alternates the forms and prints
+the fastest round of each.
 
 Gradients are compared by the norm of their difference relative to the gradient's norm. q - p is a small difference of
-nearly equal probabilities, so either form has about five digits in float32; each is therefore compared with float64 as
-well (for IS_P2P with our blocks in float64, which tests/distillation/test_losses.py compares with the plain form).
+nearly equal probabilities, so both forms have about five digits in float32; each is therefore also compared with
+float64 (for IS_P2P with our blocks in float64, which tests/distillation/test_losses.py compares with the plain form).
 """
 
 from __future__ import annotations
@@ -87,11 +88,11 @@ def measure(loss: Loss, student: Tensor, teacher: Tensor) -> tuple[float, float,
     """Seconds, extra peak bytes, value and gradient of one forward and backward pass."""
     device = student.device.type
     before = reset_peak(device)
-    began = time.perf_counter()
+    start = time.perf_counter()
     value = loss(student, teacher)
     (gradient,) = torch.autograd.grad(value, student)
     extra = peak(device) - before  # synchronises
-    return time.perf_counter() - began, extra, value.detach(), gradient
+    return time.perf_counter() - start, extra, value.detach(), gradient
 
 
 def distance(a: Tensor, b: Tensor) -> float:
@@ -107,7 +108,7 @@ def float64_gradient(loss: Loss, student: Tensor, teacher: Tensor) -> Tensor:
 
 def compare(name: str, ours: Loss, plain: Loss, student: Tensor, teacher: Tensor, rounds: int) -> None:
     few = student[:2].detach().requires_grad_(), teacher[:2]
-    measure(ours, *few), measure(plain, *few)  # the first call loads libraries and makes plans
+    measure(ours, *few), measure(plain, *few)  # the first call loads libraries
     our_results, plain_results = [], []
     for _ in range(rounds):
         *result, gradient = measure(ours, student, teacher)

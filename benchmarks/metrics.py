@@ -1,9 +1,9 @@
-"""Fréchet statistics of many images beside the extractor's own forward pass over them, in one process.
+"""Time of the Fréchet statistics of many images, compared with the extractor's forward pass alone.
 
     python benchmarks/metrics.py --samples 50000 --architecture cnn
 
-Prints both times and their ratio, by the wall clock and by processor time (which another load on the machine does not
-change much), and the peak memory, everything counted.
+Prints both times and their ratio, by wall clock and by processor time (which other load on the machine hardly changes),
+and the peak memory of the whole process.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
     list(extractor.batches(images[:BLOCK]))  # warm-up
     own, whole = np.zeros(2), np.zeros(2)
-    for start in range(0, len(images), 8 * BLOCK):  # in turns, so that another load on the machine meets both
+    for start in range(0, len(images), 8 * BLOCK):  # in turns, so that other load on the machine affects both
         block = images[start : start + 8 * BLOCK]
         own += timed(partial(forward, block))
         whole += timed(partial(accumulator.add_all, extractor.batches(block)))

@@ -1,4 +1,4 @@
-"""Where Android's int8 clips activations, and on how much noise that is found: PSNR of each artifact to the student.
+"""PSNR of Android's int8 artifacts to the student, by the observer of activation ranges and the calibration samples.
 
 python benchmarks/observers.py RUN --observer range running histogram --samples 8 64 256
 """
@@ -14,8 +14,7 @@ import numpy as np
 from rdd_edge.benchmarking.isolation import run_artifact
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.calibration import calibration_set
-from rdd_edge.exporting.parity import make_vectors
+from rdd_edge.exporting.parity import calibration_set, make_vectors
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.metrics.psnr import psnr_per_image
@@ -26,23 +25,24 @@ from rdd_edge.targets.base import ExportSpec
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=Path, help="a trained student: random weights say nothing here")
+    parser.add_argument("checkpoint", type=Path, help="a trained student; random weights give no meaningful result")
     parser.add_argument("--observer", nargs="+", choices=tuple(OBSERVERS), default=list(OBSERVERS))
     parser.add_argument("--samples", nargs="+", type=int, default=[8, 64, 256])
     parser.add_argument("--images", type=int, default=64)
     arguments = parser.parse_args()
-    found = read_checkpoint(arguments.checkpoint)
-    spec = ExportSpec("int8", (1, *found.image_shape), found.classes)
-    unet = found.load()
+    checkpoint = read_checkpoint(arguments.checkpoint)
+    shape, classes = checkpoint.image_shape, checkpoint.classes
+    spec = ExportSpec("int8", (1, *shape), classes)
+    unet = checkpoint.load()
     with silenced():
         program = apply_rewrites(
             export_program(unet, spec.input_shape, spec.classes), target.precision("int8").rewrites
         )
-    vectors = make_vectors(unet, found.image_shape, found.classes, arguments.images)
+    vectors = make_vectors(unet, shape, classes, arguments.images)
     print("| observer | calibration samples | PSNR, dB, median | worst |\n|---|---:|---:|---:|")
     for name in arguments.observer:
         for samples in arguments.samples:
-            calibration = calibration_set(found.image_shape, found.classes, samples)
+            calibration = calibration_set(shape, classes, samples)
             with tempfile.TemporaryDirectory() as folder, silenced():
                 quantized = quantize(program, spec, calibration, (), name)
                 artifact = target.lower(quantized, spec, Path(folder))

@@ -1,12 +1,12 @@
-"""Training steps of a preset: images per second, and FLOP/s beside the device's peak; the parts of an RDD step.
+"""Training speed of a preset: images per second, FLOP/s compared with the device's peak, and the parts of an RDD step.
 
     python benchmarks/train_step.py --preset cifar10-edge --batch 8 --steps 3
     python benchmarks/train_step.py --preset cifar10-edge --stage teacher pd --batch 512 --steps 50
 
-Weights and images are random, which does not change the time. The time of a step is averaged over many in a row, in
-which nothing waits for the device. The parts are timed separately, each with synchronisation, so their sum may exceed
-the step. torch.utils.flop_counter counts the products of convolutions, linear layers and attention; the peak is
-measured here with square matrix products in the type that the networks use.
+Weights and images are random, which does not change the time. The time of a step is the mean of many in a row without
+synchronisation. The parts are timed separately, each with synchronisation, so their sum may exceed the step.
+torch.utils.flop_counter counts the products of convolutions, linear layers and attention; the peak is measured with
+square matrix products in the networks' data type.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class StageFactory:
         return build_unet(self.preset.network.unet(self.shape, classes), seed)
 
     def stage(self, name: str) -> tuple[Stage, int]:
-        """A stage and its batch size. A halving is that of 2 → 1, its queue full so that every term is computed."""
+        """A stage and its batch size. A halving is 2 → 1 steps, with a full queue so that every term is computed."""
         p = self.preset
         if name == "extractor":
             return ClassifierStage(name, self.config, p.extractor_training, self.data, 0), p.extractor_training.batch
@@ -94,10 +94,10 @@ def seconds(work: Callable[[], object], device: torch.device, rounds: int) -> fl
     """Time of the fastest round, with synchronisation."""
     best = float("inf")
     for _ in range(rounds):
-        began = time.perf_counter()
+        start = time.perf_counter()
         work()
         synchronize(device)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.perf_counter() - start)
     return best
 
 
@@ -106,11 +106,11 @@ def step_seconds(stage: Stage, device: torch.device, steps: int) -> float:
     for index in range(WARM_UP):
         stage.step(index, log=False)
     synchronize(device)
-    began = time.perf_counter()
+    start = time.perf_counter()
     for index in range(WARM_UP, WARM_UP + steps):
         stage.step(index, log=False)
     synchronize(device)
-    return (time.perf_counter() - began) / steps
+    return (time.perf_counter() - start) / steps
 
 
 def flops(stage: Stage) -> int:

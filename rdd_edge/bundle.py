@@ -195,9 +195,8 @@ class Bundle(Frozen):
     @property
     def artifact_bytes(self) -> int:
         """Size of the artifact, over all its files."""
-        if self.artifact.is_file():
-            return self.artifact.stat().st_size
-        return sum(path.stat().st_size for path in self.artifact.rglob("*") if path.is_file())
+        paths = (self.artifact, *self.artifact.rglob("*"))
+        return sum(path.stat().st_size for path in paths if path.is_file())
 
     def parity_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, NDArray[np.float32]]:
         """z (N, C, H, W), label (N,) or None for an unconditional model, and the student's x (N, C, H, W).

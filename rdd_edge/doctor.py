@@ -18,6 +18,14 @@ __all__ = ["Row", "doctor"]
 
 PACKAGE = "rdd-edge"
 EMULATION = "for verify --arch arm64"
+TOOLS = (  # name, command that prints the version, advice
+    ("adb", "adb version", "for Android devices: apt-get install adb, or Android Platform-Tools"),
+    ("ssh", "ssh -V", "for Jetson boards: apt-get install openssh-client"),
+    ("trtexec", "trtexec --help", "part of TensorRT on Jetson boards: /usr/src/tensorrt/bin/trtexec"),
+    ("Xcode", "xcodebuild -version", "for iPhones and iPads: a Mac with Xcode"),
+    ("ARM compiler", "aarch64-linux-gnu-g++ --version", f"{EMULATION}: apt-get install g++-aarch64-linux-gnu"),
+    ("ARM emulator", "qemu-aarch64-static --version", f"{EMULATION}: apt-get install qemu-user-static"),
+)
 Group = Literal["machine", "stages", "targets", "tools"]
 
 
@@ -43,7 +51,7 @@ def doctor() -> list[Row]:
         *_machine(),
         *(_packages("stages", name, needs[name]) for name in stages),
         *(row for name in targets for row in (_packages("targets", name, needs.get(name, [])), _runtime(name))),
-        *_tools(),
+        *(_tool(name, command, advice) for name, command, advice in TOOLS),
     ]
 
 
@@ -51,19 +59,14 @@ def _machine() -> list[Row]:
     d = this_machine()
     memory = f", {d.memory_bytes / 2**30:.1f} GiB" if d.memory_bytes else ""
     python = ".".join(map(str, sys.version_info[:3]))
+    # From nvidia-smi, because importing torch is slow.
+    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+    gpu = "; ".join((gpus or "none: training and the server reference use the CPU").splitlines())
     return [
         Row("machine", "Python", (3, 10) <= sys.version_info < (3, 14), python),
         Row("machine", "processor", True, f"{d.processor or d.machine}, {d.cores} cores{memory}, {d.system}"),
-        _cuda(),
+        Row("machine", "CUDA device", gpus is not None, gpu),
     ]
-
-
-def _cuda() -> Row:
-    """Asked of nvidia-smi, because importing torch is slow."""
-    devices = _output("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
-    if devices is None:
-        return Row("machine", "CUDA device", False, "none: training and the server reference use the CPU")
-    return Row("machine", "CUDA device", True, "; ".join(devices.splitlines()))
 
 
 def _extras() -> dict[str, list[str]]:
@@ -78,8 +81,7 @@ def _extras() -> dict[str, list[str]]:
 
 def _packages(group: Group, extra: str, packages: list[str]) -> Row:
     versions = {package: _version(package) for package in packages}
-    missing = [package for package, version in versions.items() if version is None]
-    if missing:
+    if missing := [package for package, version in versions.items() if version is None]:
         return Row(group, extra, False, f"needs {', '.join(missing)}: pip install '{PACKAGE}[{extra}]'")
     return Row(group, extra, True, ", ".join(f"{package} {version}" for package, version in versions.items()))
 
@@ -88,33 +90,19 @@ def _runtime(name: str) -> Row:
     """The runtime that executes the target's artifacts on this machine."""
     target = load_target(name)
     runtime = target.runtime_here()
-    return Row(
-        "targets", f"{name} runtime", runtime is not None, runtime or target.cannot_run(target.precisions[0].name)
-    )
+    detail = runtime or target.cannot_run(target.precisions[0].name)
+    return Row("targets", f"{name} runtime", runtime is not None, detail)
 
 
-def _tools() -> list[Row]:
-    tools: list[tuple[str, tuple[str, ...], str]] = [
-        ("adb", ("adb", "version"), "for Android devices: apt-get install adb, or Android Platform-Tools"),
-        ("ssh", ("ssh", "-V"), "for Jetson boards: apt-get install openssh-client"),
-        ("trtexec", ("trtexec", "--help"), "part of TensorRT on Jetson boards: /usr/src/tensorrt/bin/trtexec"),
-        ("Xcode", ("xcodebuild", "-version"), "for iPhones and iPads: a Mac with Xcode"),
-        ("ARM compiler", ("aarch64-linux-gnu-g++", "--version"), f"{EMULATION}: apt-get install g++-aarch64-linux-gnu"),
-        ("ARM emulator", ("qemu-aarch64-static", "--version"), f"{EMULATION}: apt-get install qemu-user-static"),
-    ]
-    return [_tool(name, command, advice) for name, command, advice in tools]
-
-
-def _tool(name: str, command: tuple[str, ...], advice: str) -> Row:
-    program = shutil.which(command[0])
-    jetpack = Path("/usr/src/tensorrt/bin") / command[0]  # JetPack does not add it to PATH
-    if program is None and not jetpack.is_file():
+def _tool(name: str, command: str, advice: str) -> Row:
+    """A program, with its version as `command` prints it, or advice where it is not installed."""
+    program, *options = command.split()
+    jetpack = Path("/usr/src/tensorrt/bin") / program  # JetPack does not add it to PATH
+    path = shutil.which(program) or (str(jetpack) if jetpack.is_file() else None)
+    if path is None:
         return Row("tools", name, False, advice)
-    text = _output(program or str(jetpack), *command[1:]) or ""
-    version = re.search(r"[Vv]?\d+(\.\d+)+[^\s)]*", text)
-    return Row(
-        "tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {program or jetpack}"
-    )
+    version = re.search(r"[Vv]?\d+(\.\d+)+[^\s)]*", _output(path, *options) or "")
+    return Row("tools", name, True, f"{version.group().rstrip(',') if version else 'version unknown'}, {path}")
 
 
 def _version(package: str) -> str | None:

@@ -8,15 +8,18 @@ from __future__ import annotations
 import shutil
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
 
 from ..bundle import MANIFEST, QUICK, Bundle, Manifest, Plan, read_bundle
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
-from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, write_model
+from ..errors import ArtifactError, MissingError, UsageError
+from ..files import first_fault, new_folder, read_model, write_model
 from ..targets.base import ExportSpec
 from .connection import SSH, Destination
 from .isolation import Request, in_child
-from .record import SERVER, Facts, RunRecord, this_machine
+from .record import MEASURED, SERVER, RunRecord, this_machine
 from .run import PLAN, RECORD, SAMPLES
 from .ssh import bench_over_ssh
 
@@ -25,13 +28,7 @@ __all__ = ["HOST", "bench", "default_plan", "spec_of"]
 HOST = "host"
 
 
-def bench(
-    source: Path,
-    device: str,
-    out: Path,
-    plan: Plan | None = None,
-    runtime: str | None = None,
-) -> RunRecord:
+def bench(source: Path, device: str, out: Path, plan: Plan | None = None, runtime: str | None = None) -> RunRecord:
     """Run a bundle on "host" or an ssh:// device, or a checkpoint (a training run's student) on "server".
 
     out: folder of the benchmark run; an existing benchmark run there is replaced.
@@ -86,63 +83,55 @@ def _check_out(out: Path) -> None:
 
 
 def _bench_bundle(bundle: Bundle, out: Path, plan: Plan | None) -> RunRecord:
-    m, spec, plan = bundle.manifest, spec_of(bundle), plan or bundle.manifest.default_plan
-    artifact = bundle.artifact.resolve()
-    request = Request(job="bench", target=m.target, artifact=str(artifact), spec=spec, threads=plan.threads, plan=plan)
-    source: dict[str, object] = {
-        "bundle_sha256": bundle.sha256,
-        "checkpoint_sha256": m.checkpoint_sha256,
-        "checkpoint": None,
-        "artifact_bytes": bundle.artifact_bytes,
-    }
-    return _run(request, plan, source, out)
+    m, plan = bundle.manifest, plan or bundle.manifest.default_plan
+    artifact, spec = str(bundle.artifact.resolve()), spec_of(bundle)
+    request = Request(target=m.target, artifact=artifact, spec=spec, threads=plan.threads, plan=plan)
+    return _run(request, out, bundle.artifact_bytes, m.checkpoint_sha256, bundle.sha256)
 
 
 def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
     checkpoint.require_one_step()
     spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes)
-    folder = checkpoint.folder.resolve()
-    request = Request(job="bench", target=SERVER, artifact=str(folder), spec=spec, threads=plan.threads, plan=plan)
-    source: dict[str, object] = {
-        "bundle_sha256": None,
-        "checkpoint_sha256": checkpoint.sha256,
-        "checkpoint": str(folder),
-        "artifact_bytes": checkpoint.weights.stat().st_size,
-    }
-    return _run(request, plan, source, out)
+    folder = str(checkpoint.folder.resolve())
+    request = Request(target=SERVER, artifact=folder, spec=spec, threads=plan.threads, plan=plan)
+    return _run(request, out, checkpoint.weights.stat().st_size, checkpoint.sha256, None)
 
 
-def _run(request: Request, plan: Plan, source: dict[str, object], out: Path) -> RunRecord:
-    """Execute the request in a child and write the run. source: the record's fields about the bundle or checkpoint."""
+def _run(
+    request: Request, out: Path, artifact_bytes: int, checkpoint_sha256: str, bundle_sha256: str | None
+) -> RunRecord:
+    """Execute the request in a child and write the run."""
+    assert request.plan is not None
     started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     with new_folder(out.absolute()) as folder:
         work = folder / "work"
         work.mkdir()
         outcome = in_child(request, work)
-        facts = _no_facts(outcome.message) if outcome.status == "none" else read_model(work / "facts.json", Facts)
+        measured: dict[str, Any]
+        if outcome.status == "none":  # nothing on this machine can run the artifact
+            measured = {**dict.fromkeys(MEASURED), "missing": dict.fromkeys(MEASURED, outcome.message)}
+        else:
+            measured = {"threads": request.threads, **outcome.measured}
         for name in SAMPLES:
-            if facts.samples and (work / name).stat().st_size:
+            if measured["samples"] and (work / name).stat().st_size:
                 (work / name).replace(folder / name)
         shutil.rmtree(work)
-        record = RunRecord.model_validate(
-            {
-                "target": request.target,
-                "precision": request.spec.precision,
-                **source,
-                **facts.model_dump(),
-                "where": "host",
-                "device": this_machine(),
-                "threads": request.threads if facts.runtime else None,
-                "batch": request.spec.input_shape[0],
-                "started_at": started,
-            }
-        )
-        write_model(folder / PLAN, plan)
+        fields = {
+            "target": request.target,
+            "precision": request.spec.precision,
+            "bundle_sha256": bundle_sha256,
+            "checkpoint_sha256": checkpoint_sha256,
+            "checkpoint": request.artifact if request.target == SERVER else None,
+            "where": "host",
+            "device": this_machine(),
+            "batch": request.spec.input_shape[0],
+            "started_at": started,
+            "artifact_bytes": artifact_bytes,
+        }
+        try:
+            record = RunRecord.model_validate({**fields, **measured})
+        except ValidationError as error:
+            raise ArtifactError(f"the record of {request.artifact} is not valid: {first_fault(error)}") from None
+        write_model(folder / PLAN, request.plan)
         write_model(folder / RECORD, record)
     return record
-
-
-def _no_facts(reason: str) -> Facts:
-    """The facts where nothing on this machine can run the artifact: all null, for the same reason."""
-    nulls = dict.fromkeys(name for name in Facts.model_fields if name != "missing")
-    return Facts.model_validate({**nulls, "missing": dict.fromkeys([*nulls, "threads"], reason)})

@@ -19,19 +19,23 @@ from .. import errors
 from ..console import show_stage
 from ..errors import ArtifactError, CorruptError, DependencyError, DeviceError, RddEdgeError, UsageError, printable
 from ..schema import Frozen
+from .isolation import last_line
 
-__all__ = ["CONFIG", "SSH", "Connection", "Destination", "show_progress"]
+__all__ = ["CONFIG", "SSH", "Destination", "show_progress"]
 
 SSH = "ssh://"
 CONFIG = "RDD_EDGE_SSH_CONFIG"  # path of an ssh_config to use in place of the user's
+OPTIONS = (
+    "BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3",
+)  # fmt: skip
 STALL_SECONDS = 1800.0  # without any output: building an engine or copying a large bundle may take that long
 MOST_LINE_BYTES = 4096  # of the harness's progress; a longer line is skipped
-MOST_STDERR_BYTES = 1 << 16  # of its end, in which the last line is looked for
+MOST_STDERR_BYTES = 1 << 16  # of the end of stderr, which is searched for the last line
 
 
 @dataclass(frozen=True)
 class Destination:
-    """ssh://user@host[:port]; without user and port, ssh uses its configuration."""
+    """ssh://user@host[:port], where each command is a process of ssh; user and port default to ssh's configuration."""
 
     host: str
     user: str | None = None
@@ -39,7 +43,7 @@ class Destination:
 
     @staticmethod
     def parse(url: str) -> Destination:
-        """Raises UsageError for any other form, in particular what ssh might take for an option or a command."""
+        """Raises UsageError for any other form, in particular one that ssh might take for an option or a command."""
         pattern = r"ssh://(?:(?P<user>\w[\w.-]*)@)?(?P<host>\w[\w.-]*|\[[0-9a-fA-F:]+\])(?::(?P<port>\d{1,5}))?/?"
         match = re.fullmatch(pattern, url, re.ASCII)
         port = int(match["port"]) if match and match["port"] else None
@@ -52,32 +56,11 @@ class Destination:
 
     def command(self, remote: str) -> list[str]:
         """ssh with this remote command line: without prompts, refusing unknown hosts, noticing a dead connection."""
-        options = {
-            "BatchMode": "yes",
-            "StrictHostKeyChecking": "yes",
-            "ConnectTimeout": "10",
-            "ServerAliveInterval": "5",
-            "ServerAliveCountMax": "3",
-        }
         config = ["-F", os.environ[CONFIG]] if os.environ.get(CONFIG) else []
-        flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+        flags = [part for option in OPTIONS for part in ("-o", option)]
         port = ["-p", str(self.port)] if self.port else []
         user = ["-l", self.user] if self.user else []
         return ["ssh", "-T", *config, *flags, *port, *user, "--", self.host, remote]
-
-
-class _Progress(Frozen):
-    """A line that the harness prints."""
-
-    stage: str
-    done: int = Field(ge=0, lt=2**63)
-
-
-class Connection:
-    """Commands on the other machine, one ssh process each."""
-
-    def __init__(self, destination: Destination) -> None:
-        self.destination = destination
 
     def call(self, command: Sequence[str], stdin: bytes = b"", most: int = MOST_LINE_BYTES) -> bytes:
         """The output of a command. Raises CorruptError for more than `most` bytes of it."""
@@ -86,15 +69,8 @@ class Connection:
             for part in parts:
                 output += part
                 if len(output) > most:
-                    raise CorruptError(f"{self.destination} sent back more than the {most} bytes that were expected")
+                    raise CorruptError(f"{self} sent back more than the {most} bytes that were expected")
         return bytes(output)
-
-    def try_call(self, command: Sequence[str]) -> None:
-        """Call a command that cleans up; a broken connection was reported already."""
-        try:
-            self.call(command)
-        except DeviceError:
-            return
 
     def run_harness(self, command: Sequence[str], stdin: bytes) -> None:
         """Run the harness and report its progress."""
@@ -112,13 +88,13 @@ class Connection:
         Raises DeviceError after STALL_SECONDS without output, and the error that the exit code stands for; the exit
         codes of the harness are those of rdd_edge.errors.
         """
-        with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as stderr:
-            given.write(stdin)
-            given.seek(0)
-            ssh = self.destination.command(shlex.join(command))
+        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as stderr:
+            source.write(stdin)
+            source.seek(0)
+            ssh = self.command(shlex.join(command))
             try:
                 process = subprocess.Popen(
-                    ssh, stdin=given, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
+                    ssh, stdin=source, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
                 )
             except FileNotFoundError:
                 raise DependencyError("ssh:// devices need OpenSSH: apt-get install openssh-client") from None
@@ -127,7 +103,7 @@ class Connection:
                     assert process.stdout is not None
                     while True:
                         if not select.select([process.stdout], [], [], STALL_SECONDS)[0]:
-                            raise DeviceError(f"{self.destination} sent nothing for {STALL_SECONDS:g} s")
+                            raise DeviceError(f"{self} sent nothing for {STALL_SECONDS:g} s")
                         part = os.read(process.stdout.fileno(), 1 << 16)
                         if not part:
                             break
@@ -140,20 +116,26 @@ class Connection:
                 raise self._error(code, stderr.read(), harness=harness)
 
     def _error(self, code: int, stderr: bytes, *, harness: bool) -> RddEdgeError:
-        lines = [line.strip() for line in stderr.decode(errors="replace").splitlines() if line.strip()]
-        last = printable(lines[-1], 500) if lines else "no reason given"
+        last = last_line(stderr, 500) or "no reason given"
         if code == 255:
-            return DeviceError(f"{self.destination} cannot be reached, or the connection to it broke: {last}")
+            return DeviceError(f"{self} cannot be reached, or the connection to it broke: {last}")
         if code == 127:
-            return DeviceError(f"{self.destination} lacks a program: {last}")
+            return DeviceError(f"{self} lacks a program: {last}")
         if code > 128 or code < 0:
             number = -code if code < 0 else code - 128
             name = signal.Signals(number).name if number in {s.value for s in signal.Signals} else f"signal {number}"
-            return ArtifactError(f"the harness on {self.destination} was ended by {name}")
+            return ArtifactError(f"the harness on {self} was ended by {name}")
         kinds = {kind.exit_code: kind for kind in map(errors.__dict__.__getitem__, errors.__all__)}
         kind = kinds.get(code, DeviceError) if harness else DeviceError
-        result: RddEdgeError = kind(f"{self.destination}: {last}")
+        result: RddEdgeError = kind(f"{self}: {last}")
         return result
+
+
+class _Progress(Frozen):
+    """A line that the harness prints."""
+
+    stage: str
+    done: int = Field(ge=0, lt=2**63)
 
 
 def show_progress(line: bytes) -> None:

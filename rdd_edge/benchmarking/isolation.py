@@ -1,16 +1,15 @@
 """Artifacts run in a child process: a native runtime that crashes there becomes an ArtifactError here.
 
     this process                             child: python -m rdd_edge.benchmarking.worker FOLDER
-    request.json, z.npy, label.npy   ──▶     builds the runner, does the job
+    request.json, z.npy, label.npy   ──▶     builds the runner, runs the artifact
     progress (stage and count)       ◀──     rewritten as the work goes on
-    outcome.json, the job's files    ◀──     written last
+    x.npy or samples, outcome.json   ◀──     written last
 
 Arrays cross as .npy without pickle. Errors of rdd_edge.errors cross by name and are raised again as the same class.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -19,10 +18,11 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field
 
 from .. import errors
 from ..bundle import Plan
@@ -32,7 +32,7 @@ from ..files import write_model
 from ..schema import Frozen
 from ..targets.base import ExportSpec, Runtime
 
-__all__ = ["ArtifactRun", "Outcome", "Request", "execute", "in_child", "run_artifact", "supervise"]
+__all__ = ["ArtifactRun", "Outcome", "Request", "execute", "in_child", "last_line", "run_artifact", "supervise"]
 
 STALL_SECONDS = 600.0  # without any progress; a first load may compile for minutes
 
@@ -40,12 +40,11 @@ STALL_SECONDS = 600.0  # without any progress; a first load may compile for minu
 class Request(Frozen):
     """What a child is asked to do."""
 
-    job: Literal["run", "bench"]
     target: str
-    artifact: str  # absolute path; of the checkpoint for SERVER
+    artifact: str  # absolute path; for SERVER, of the checkpoint
     spec: ExportSpec
     threads: int
-    plan: Plan | None = None  # of a bench
+    plan: Plan | None = None  # of a benchmark run; None: only the images of z.npy
 
 
 class Outcome(Frozen):
@@ -54,6 +53,8 @@ class Outcome(Frozen):
     status: Literal["done", "none", "error"]
     error: str = ""  # name of a class in rdd_edge.errors
     message: str = ""
+    measured: dict[str, Any] = Field(default={})  # of a benchmark run: the record's fields that only the child knows
+    largest: dict[str, float] = Field(default={})  # as in ArtifactRun
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,14 @@ def execute(
         np.save(folder / "z.npy", z, allow_pickle=False)
         if label is not None:
             np.save(folder / "label.npy", label, allow_pickle=False)
-        request = Request(job="run", target=target, artifact=str(artifact.resolve()), spec=spec, threads=threads)
-        if in_child(request, folder).status == "none":
+        request = Request(target=target, artifact=str(artifact.resolve()), spec=spec, threads=threads)
+        outcome = in_child(request, folder)
+        if outcome.status == "none":
             return None
-        largest = folder / "largest.json"
         return ArtifactRun(
             x=np.load(folder / "x.npy", allow_pickle=False),
             runtime=Runtime.model_validate_json((folder / "runtime.json").read_bytes()),
-            largest=json.loads(largest.read_text()) if largest.is_file() else {},
+            largest=outcome.largest,
         )
 
 
@@ -102,7 +103,7 @@ def in_child(request: Request, folder: Path, stall_seconds: float = STALL_SECOND
     write_model(folder / "request.json", request)
     command = [sys.executable, "-m", "rdd_edge.benchmarking.worker", str(folder)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(request.threads)}
-    code = supervise(command, environment, folder, stall_seconds, show=request.job == "bench")
+    code = supervise(command, environment, folder, stall_seconds, show=request.plan is not None)
     path = folder / "outcome.json"
     if code is None or not path.is_file():
         raise ArtifactError(_death(request, folder, code, stall_seconds))
@@ -167,21 +168,22 @@ def _death(request: Request, folder: Path, code: int | None, stall_seconds: floa
     runtime = Runtime.model_validate_json(path.read_bytes()) if path.is_file() else None
     name = f"{runtime.name} {runtime.version}" if runtime else f"the {request.target} runtime"
     stage = {"load": "while loading", "": "before loading"}.get(_progress(folder)[0], "while running")
+    last = last_line((folder / "output").read_bytes()[-4096:], 300)  # for an abort, its reason
+    reason = f": {last}" if last else ""
     if code is None:
         what, why = f"made no progress for {stall_seconds:g} s", ": it was killed"
     elif code >= 0:
-        what, why = f"ended its process (exit code {code})", _last_line(folder)
+        what, why = f"ended its process (exit code {code})", reason
     elif -code == signal.SIGKILL:
         what, why = "was killed (SIGKILL)", ": most often the machine ran out of memory"
     elif -code == signal.SIGABRT:
-        what, why = "aborted (SIGABRT)", _last_line(folder)
+        what, why = "aborted (SIGABRT)", reason
     else:
         what, why = f"crashed ({signal.Signals(-code).name})", ""
     return f"{name} {what} {stage} {request.artifact}{why}"
 
 
-def _last_line(folder: Path) -> str:
-    """The last line that a runtime printed, which for an abort is its reason."""
-    text = (folder / "output").read_bytes()[-4096:].decode(errors="replace")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return f": {printable(lines[-1], 300)}" if lines else ""
+def last_line(output: bytes, length: int) -> str:
+    """The last line of a program's output that is not blank, or nothing, fit for a terminal."""
+    lines = output.decode(errors="replace").strip().splitlines()
+    return printable(lines[-1].strip(), length) if lines else ""

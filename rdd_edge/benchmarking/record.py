@@ -15,11 +15,15 @@ from ..schema import Bytes, Count, Frozen, Instant, Milliseconds, Name, Sha256, 
 from ..targets.base import Runtime
 
 __all__ = [
-    "SERVER", "Condition", "Device", "Facts", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary",
+    "MEASURED", "SERVER", "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary",
     "Transfers", "summary", "this_machine",
 ]  # fmt: skip
 
 SERVER = "server"  # in place of a target's name: the student itself in PyTorch
+MEASURED = (
+    "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
+    "peak_memory_bytes", "conditions", "power_mode", "clocks_locked", "operators", "samples",
+)  # fmt: skip
 
 
 class Device(Frozen):
@@ -51,12 +55,6 @@ class Samples(Frozen):
         return self.model_dump(include={"seed", "count", "height", "width", "channels"})
 
 
-MEASURED = (
-    "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
-    "peak_memory_bytes", "conditions", "power_mode", "clocks_locked", "operators", "samples",
-)  # fmt: skip
-
-
 class Condition(Frozen):
     """The machine's state before, during or after the timed runs. None: it has no such sensor."""
 
@@ -83,25 +81,6 @@ class OperatorTime(Frozen):
     kind: Text  # operator type, e.g. Conv
     milliseconds: Milliseconds  # mean per inference
     backend: Text | None  # that ran it: a provider, a delegate, cpu, cuda; None: not reported
-
-
-class Facts(Frozen):
-    """The part of a record that only the process which ran the artifact knows."""
-
-    runtime: Runtime | None
-    build_ms: Milliseconds | None
-    load_ms: Milliseconds | None
-    second_load_ms: Milliseconds | None
-    first_inference_ms: Milliseconds | None
-    latency_ms: tuple[Milliseconds, ...] | None
-    transfers: Transfers | None
-    peak_memory_bytes: Bytes | None
-    conditions: tuple[Condition, ...] | None
-    power_mode: Text | None
-    clocks_locked: bool | None
-    operators: tuple[OperatorTime, ...] | None
-    samples: Samples | None
-    missing: dict[Text, Text]
 
 
 class RunRecord(Frozen):
@@ -167,9 +146,7 @@ def summary(record: RunRecord) -> Summary | None:
         return None
     times = np.asarray(record.latency_ms, dtype=np.float64)
     p5, median, p90, p99 = np.percentile(times, [5, 50, 90, 99])
-    return Summary(
-        runs=len(times), minimum=times.min(), p5=p5, median=median, p90=p90, p99=p99, maximum=times.max()
-    )  # fmt: skip
+    return Summary(runs=len(times), minimum=times.min(), p5=p5, median=median, p90=p90, p99=p99, maximum=times.max())
 
 
 def this_machine() -> Device:

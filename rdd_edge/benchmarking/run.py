@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,17 +59,17 @@ class BenchRun:
 
     def images(self) -> NDArray[np.uint8]:
         """The samples, (N, H, W, C) uint8, mapped from the file. Empty where the record has none."""
-        s = self.record.samples
-        if s is None:
-            return np.empty((0, 0, 0, 0), np.uint8)
-        return np.memmap(self.folder / "samples.u8", np.uint8, "r", shape=(s.count, s.height, s.width, s.channels))
+        return self._mapped("samples.u8", "u1", self.record.samples.count if self.record.samples else 0)
 
     def floats(self) -> NDArray[np.float32]:
         """The first samples before rounding, (N', H, W, C) float32. Empty where the record has none."""
+        return self._mapped("samples.f32", "<f4", self.record.samples.floats if self.record.samples else 0)
+
+    def _mapped(self, name: str, dtype: str, count: int) -> NDArray[Any]:
         s = self.record.samples
-        if s is None or s.floats == 0:
-            return np.empty((0, 0, 0, 0), np.float32)
-        return np.memmap(self.folder / "samples.f32", "<f4", "r", shape=(s.floats, s.height, s.width, s.channels))
+        if s is None or count == 0:
+            return np.empty((0, 0, 0, 0), dtype)
+        return np.memmap(self.folder / name, dtype, "r", shape=(count, s.height, s.width, s.channels))
 
 
 def read_bench_run(folder: Path) -> BenchRun:
@@ -79,18 +80,14 @@ def read_bench_run(folder: Path) -> BenchRun:
         raise CorruptError(f"{link} is a symbolic link, which a benchmark run must not contain")
     record, plan = read_model(folder / RECORD, RunRecord), read_model(folder / PLAN, Plan)
     if record.samples:
-        _check_plan(folder, record.samples, plan)
-        _check_samples(folder, record.samples)
+        _check_samples(folder, record.samples, plan)
     return BenchRun(folder, plan, record)
 
 
-def _check_plan(folder: Path, samples: Samples, plan: Plan) -> None:
+def _check_samples(folder: Path, samples: Samples, plan: Plan) -> None:
     a = plan.accuracy
     if (samples.seed, samples.count, samples.floats) != (a.seed, a.samples, min(a.floats, a.samples)):
         raise CorruptError(f"{folder}: {RECORD} has other samples than {PLAN} asked for")
-
-
-def _check_samples(folder: Path, samples: Samples) -> None:
     values = samples.height * samples.width * samples.channels
     _check_file(folder / "samples.u8", samples.count * values, samples.u8_sha256)
     if samples.floats and samples.f32_sha256 is None:

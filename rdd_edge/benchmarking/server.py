@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import nn
+from torch.profiler import ProfilerActivity
 
-from ..dependencies import import_or_explain
 from ..diffusion.checkpoint import one_step, read_checkpoint
 from ..portable.runner import Operator, Runner
 from ..targets.base import ExportSpec, Runtime
-
-if TYPE_CHECKING:
-    from torch import nn
 
 __all__ = ["StudentRunner"]
 
@@ -28,8 +26,7 @@ class StudentRunner(Runner):
     any_batch = True
 
     def __init__(self, checkpoint: Path, spec: ExportSpec, threads: int) -> None:
-        torch = import_or_explain("torch", "the server reference", "distill")
-        self._torch, self._checkpoint = torch, checkpoint
+        self._checkpoint = checkpoint
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -42,7 +39,6 @@ class StudentRunner(Runner):
         self._model = read_checkpoint(self._checkpoint).load().to(self.device)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        torch = self._torch
         assert self._model is not None
         with torch.inference_mode():
             classes = None if label is None else torch.from_numpy(label).to(self.device)
@@ -52,15 +48,13 @@ class StudentRunner(Runner):
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator]:
         """Mean time of each kind of ATen operator by torch.profiler, excluding the operators that it calls."""
-        from torch.profiler import ProfilerActivity
-
         cuda = self.device == "cuda"
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
         self.run(z, label)
-        with self._torch.profiler.profile(activities=activities) as trace:
+        with torch.profiler.profile(activities=activities) as trace:
             for _ in range(runs):
                 self.run(z, label)
         # On a GPU, an operator's time is that of the kernels it launched, which are events as well.
-        events = [e for e in trace.key_averages() if e.device_type == self._torch.autograd.DeviceType.CPU]
+        events = [e for e in trace.key_averages() if e.device_type.name == "CPU"]
         times = {e.key: (e.self_device_time_total if cuda else e.self_cpu_time_total) / 1e3 for e in events}
         return [Operator(name, name, total / runs, self.device) for name, total in times.items() if total > 0]

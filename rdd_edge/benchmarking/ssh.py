@@ -1,7 +1,7 @@
-"""A benchmark run on another machine over ssh: the bundle is copied there, run by its harness, the result fetched.
+"""A benchmark run on another machine over ssh: copy the bundle there, run its harness, and fetch the result.
 
     ~/.cache/rdd-edge/bundles/<sha256>/    the bundle, kept for later runs
-    ~/.cache/rdd-edge/runs/<random>/       plan.json and the run, removed once it was fetched
+    ~/.cache/rdd-edge/runs/<random>/       plan.json and the run, removed once it is fetched
 
 Keys, jump hosts and host keys are those of the user's OpenSSH configuration; an unknown host key is refused. The other
 machine is not trusted: what it sends is bounded in size, cleaned of control characters, and accepted only if it is the
@@ -14,13 +14,14 @@ import io
 import math
 import secrets
 import tarfile
+from contextlib import suppress
 from pathlib import Path
 
 from ..bundle import Bundle, Plan
 from ..console import show_stage
-from ..errors import CorruptError, MissingError, RddEdgeError, UsageError
+from ..errors import CorruptError, DeviceError, MissingError, RddEdgeError, UsageError
 from ..files import MOST_JSON_BYTES, new_folder
-from .connection import Connection, Destination
+from .connection import Destination
 from .record import RunRecord
 from .run import PLAN, RECORD, SAMPLES, read_bench_run
 
@@ -28,7 +29,7 @@ __all__ = ["bench_over_ssh", "most_bytes", "unpack"]
 
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
 TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
-# Each script is one login, because a handshake takes longer than the work. Names are arguments, never in the script.
+# Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
 # Runs that a broken connection left behind are removed by the next run, a day later at the earliest.
 RUN = (
@@ -39,11 +40,7 @@ FETCH = 'tar -C "$1/out" -cf - . && rm -rf "$1"'
 
 
 def bench_over_ssh(
-    bundle: Bundle,
-    destination: Destination,
-    out: Path,
-    plan: Plan | None,
-    runtime: str | None = None,
+    bundle: Bundle, destination: Destination, out: Path, plan: Plan | None, runtime: str | None = None
 ) -> RunRecord:
     """Run a bundle on another machine and write the benchmark run to `out`, which is replaced as a whole or not at all.
 
@@ -58,36 +55,36 @@ def bench_over_ssh(
         )
     plan = plan or bundle.manifest.default_plan
     most = most_bytes(bundle, plan)
-    connection = Connection(destination)
     remote_bundle = f"{HOME}/bundles/{bundle.sha256}"
     remote_run = f"{HOME}/runs/{secrets.token_hex(16)}"
-    _send_bundle(connection, bundle, remote_bundle)
+    _send_bundle(destination, bundle, remote_bundle)
     try:
         harness = ["sh", "-c", RUN, "sh", remote_run, remote_bundle, bundle.sha256, runtime or ""]
-        connection.run_harness(harness, plan.model_dump_json().encode())
-        archive = connection.call(["sh", "-c", FETCH, "sh", remote_run], most=sum(most.values()) + TAR_BYTES)
+        destination.run_harness(harness, plan.model_dump_json().encode())
+        archive = destination.call(["sh", "-c", FETCH, "sh", remote_run], most=sum(most.values()) + TAR_BYTES)
     except CorruptError:
-        connection.call(["rm", "-rf", remote_bundle, remote_run])  # the next run sends a copy that was damaged there
+        destination.call(["rm", "-rf", remote_bundle, remote_run])  # the next run sends a copy that was damaged there
         raise
     except RddEdgeError:
-        connection.try_call(["rm", "-rf", remote_run])
+        with suppress(DeviceError):  # a broken connection was reported already
+            destination.call(["rm", "-rf", remote_run])
         raise
     with new_folder(out.absolute()) as folder:
         unpack(archive, folder, most, destination)
         return _check(folder, bundle, plan, destination)
 
 
-def _send_bundle(connection: Connection, bundle: Bundle, folder: str) -> None:
-    """Copy the bundle unless it is there; it appears under its name only when it is complete."""
+def _send_bundle(destination: Destination, bundle: Bundle, folder: str) -> None:
+    """Copy the bundle unless it is there; it appears under its name only once it is complete."""
     test = ["sh", "-c", 'test ! -f "$1/manifest.json" || echo there', "sh", folder]
-    if connection.call(test).strip() == b"there":
+    if destination.call(test).strip() == b"there":
         return
     show_stage("copy", 0)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w") as tar:
         for name in ("manifest.json", *bundle.manifest.files):
             tar.add(bundle.folder / name, name, recursive=False)
-    connection.call(["sh", "-c", UNPACK, "sh", f"{folder}.{secrets.token_hex(8)}", folder], archive.getvalue())
+    destination.call(["sh", "-c", UNPACK, "sh", f"{folder}.{secrets.token_hex(8)}", folder], archive.getvalue())
 
 
 def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
-from ..bundle import MANIFEST, Bundle, read_bundle
+from ..bundle import MANIFEST, read_bundle
 from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
 from ..metrics.psnr import psnr_per_image
 from ..schema import Frozen
 from ..targets import load_target
-from ..targets.base import ExportSpec, Runtime, Target
+from ..targets.base import Runtime
 from .bench import spec_of
-from .isolation import ArtifactRun, execute
+from .isolation import execute
 
-__all__ = ["PEAK", "THREADS", "VerifyReport", "psnr_to_student", "verify_bundle"]
+__all__ = ["PEAK", "THREADS", "VerifyReport", "verify_bundle"]
 
 PEAK = 2.0  # of images in [-1, 1]
 THREADS = 2
@@ -47,11 +46,17 @@ def verify_bundle(folder: Path) -> VerifyReport:
     """
     bundle = read_bundle(folder)
     m, target = bundle.manifest, load_target(bundle.manifest.target)
-    rules_checked = _check_rules(bundle, target)
-    threshold = _threshold(bundle, target)
+    broken = target.broken_rules(bundle.artifact, m.precision)
+    if broken:
+        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
+        raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
+    try:
+        threshold = target.precision(m.precision).parity_db
+    except UsageError as error:
+        raise CorruptError(f"{folder / MANIFEST} is wrong: {error}") from None
     z, label, x = bundle.parity_vectors()
-    compared = psnr_to_student(m.target, bundle.artifact, spec_of(bundle), z, label, x)
-    psnr, run = compared or (None, None)
+    run = execute(m.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
+    psnr = None if run is None else psnr_per_image(run.x, x, PEAK)
     median = None if psnr is None else float(np.median(psnr))
     if median is not None and not median >= threshold:
         raise ThresholdError(
@@ -68,38 +73,6 @@ def verify_bundle(folder: Path) -> VerifyReport:
         threshold_db=threshold,
         runtime=run.runtime if run else None,
         reason=None if run else target.cannot_run(m.precision),
-        rules_checked=rules_checked,
+        rules_checked=broken is not None,
         largest=dict(largest[:LARGEST_SHOWN]),
     )
-
-
-def psnr_to_student(
-    target: str,
-    artifact: Path,
-    spec: ExportSpec,
-    z: NDArray[np.float32],
-    label: NDArray[np.int64] | None,
-    x: NDArray[np.float32],
-) -> tuple[NDArray[np.float64], ArtifactRun] | None:
-    """PSNR in dB of each of the artifact's images, before rounding, against the student's x (N, C, H, W).
-
-    None where nothing on this machine runs the artifact.  Raises ArtifactError as `execute` does.
-    """
-    run = execute(target, artifact, spec, THREADS, z, label)
-    return None if run is None else (psnr_per_image(run.x, x, PEAK), run)
-
-
-def _check_rules(bundle: Bundle, target: Target) -> bool:
-    """Raise ArtifactError for a broken rule. Returns whether the target has rules."""
-    broken = target.broken_rules(bundle.artifact, bundle.manifest.precision)
-    if broken:
-        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
-        raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
-    return broken is not None
-
-
-def _threshold(bundle: Bundle, target: Target) -> float:
-    try:
-        return target.precision(bundle.manifest.precision).parity_db
-    except UsageError as error:
-        raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None

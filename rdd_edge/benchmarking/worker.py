@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import threading
@@ -12,28 +11,34 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..dependencies import import_or_explain
 from ..errors import RddEdgeError, first_line
-from ..files import storage_errors, write_bytes, write_model
+from ..files import storage_errors, write_model
 from ..portable.runner import Runner
 from ..portable.timing import Work, run_batches, run_benchmark
 from ..targets import load_target
 from ..targets.base import ExportSpec
 from .isolation import Outcome, Request
-from .record import SERVER, Facts
+from .record import SERVER
 
 __all__ = ["ProgressFile", "main"]
 
-WATCHED = 4  # batches in which a runner that can look inside an artifact does so
+WATCHED = 4  # batches in which the largest magnitudes of tensors are read, where the runner can
 
 
 def main(folder: Path) -> None:
-    """Do the request of `folder`, write the outcome, and exit without the teardown in which runtimes also crash."""
+    """Do the request in `folder`, write the outcome, and exit without the teardown, in which some runtimes crash."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         with storage_errors(folder):
             outcome = _work(folder)
+    except RddEdgeError as error:
+        outcome = Outcome(status="error", error=type(error).__name__, message=str(error))
     except Exception as error:
-        outcome = _explain(folder / "request.json", error)
+        request = Request.model_validate_json((folder / "request.json").read_bytes())
+        reason = f"{type(error).__name__}: {first_line(error)[:300]}"
+        message = f"{request.artifact} does not run as a {request.target} artifact: {reason}"
+        outcome = Outcome(status="error", error="ArtifactError", message=message)
     write_model(folder / "outcome.json", outcome)
     os._exit(0)
 
@@ -61,36 +66,30 @@ def _end_with_parent() -> None:
 def _work(folder: Path) -> Outcome:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     report = ProgressFile(folder)
-    runner, reason = _runner(request)
+    runner = _runner(request)
     if runner is None:
-        return Outcome(status="none", message=reason)
+        return Outcome(status="none", message=load_target(request.target).cannot_run(request.spec.precision))
     write_model(folder / "runtime.json", runner.runtime)
-    if request.job == "bench":
-        assert request.plan is not None
+    if request.plan is not None:
         work = Work.from_plan(request.spec.input_shape, request.spec.classes, request.plan.model_dump())
-        facts = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
-        write_model(folder / "facts.json", Facts.model_validate(facts))
-        return Outcome(status="done")
+        measured = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
+        return Outcome(status="done", measured=measured)
     z = np.load(folder / "z.npy", allow_pickle=False)
     label = np.load(folder / "label.npy", allow_pickle=False) if (folder / "label.npy").is_file() else None
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)
-    if largest := _largest(runner, request.spec, z, label):
-        write_bytes(folder / "largest.json", json.dumps(largest).encode())
-    return Outcome(status="done")
+    return Outcome(status="done", largest=_largest(runner, request.spec, z, label))
 
 
-def _runner(request: Request) -> tuple[Runner | None, str]:
-    """The runner, or None with the reason."""
+def _runner(request: Request) -> Runner | None:
     artifact = Path(request.artifact)
     if request.target == SERVER:
+        import_or_explain("torch", "the server reference", "distill")
         from .server import StudentRunner
 
-        return StudentRunner(artifact, request.spec, request.threads), ""
-    target = load_target(request.target)
-    runner = target.runner(artifact, request.spec, request.threads)
-    return runner, target.cannot_run(request.spec.precision) if runner is None else ""
+        return StudentRunner(artifact, request.spec, request.threads)
+    return load_target(request.target).runner(artifact, request.spec, request.threads)
 
 
 def _largest(
@@ -103,15 +102,6 @@ def _largest(
         for name, value in (runner.largest(z[rows], None if label is None else label[rows]) or {}).items():
             largest[name] = max(value, largest.get(name, 0.0))
     return largest
-
-
-def _explain(request_file: Path, error: Exception) -> Outcome:
-    if isinstance(error, RddEdgeError):
-        return Outcome(status="error", error=type(error).__name__, message=str(error))
-    request = Request.model_validate_json(request_file.read_bytes())
-    reason = first_line(error)[:300]
-    message = f"{request.artifact} does not run as a {request.target} artifact: {type(error).__name__}: {reason}"
-    return Outcome(status="error", error="ArtifactError", message=message)
 
 
 if __name__ == "__main__":

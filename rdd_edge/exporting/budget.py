@@ -1,13 +1,14 @@
-"""Quality budgets of mixed precision: a least PSNR to the student, or a largest rise of the Fréchet distance.
+"""Quality budgets of mixed precision: a minimum PSNR to the student, or a maximum rise of the Fréchet distance.
 
-A budget compares images of the built artifact and of the student from the same noise, never of a simulation.
+A budget compares images of the built artifact, never of a simulation, with the student's from the same noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,7 @@ from ..metrics.frechet import frechet_distance
 from ..metrics.psnr import psnr_per_image
 from ..metrics.reference import image_statistics, reference_statistics
 from ..portable.noise import to_uint8
-from .calibration import BUDGET_SEED, PARITY_SEED
-from .parity import PARITY_SAMPLES
+from .parity import BUDGET_SEED, PARITY_SAMPLES, PARITY_SEED
 
 if TYPE_CHECKING:
     from ..data import ImageSet
@@ -31,85 +31,68 @@ FD_SAMPLES = 2000
 Images = NDArray[np.float32]
 
 
-class Budget(Protocol):
-    """A condition on an artifact's images.  samples, seed: of the noise on which it is measured."""
+@dataclass(frozen=True)
+class Budget(ABC):
+    """The value that an artifact's images must reach.
 
-    @property
-    def kind(self) -> Literal["psnr_db", "fd_rise"]: ...
+    samples, seed: of the noise on which it is measured.
+    """
 
-    @property
-    def samples(self) -> int: ...
+    required: float
+    kind: ClassVar[Literal["psnr_db", "fd_rise"]]
+    samples: ClassVar[int]
+    seed: ClassVar[int]
+    sign: ClassVar[int]  # 1 where a larger value is better, -1 where a smaller one is
 
-    @property
-    def seed(self) -> int: ...
-
-    @property
-    def required(self) -> float: ...
-
+    @abstractmethod
     def against(self, student: Images) -> Callable[[Images], float]:
         """A function from an artifact's images (N, C, H, W) to the budget's value, given the student's images."""
-        ...
 
-    def met(self, value: float) -> bool: ...
-
-    def better(self, a: float, b: float) -> float: ...
-
+    @abstractmethod
     def text(self, value: float) -> str:
         """A value with its unit."""
-        ...
 
+    @abstractmethod
     def allowed(self, all_int8: float) -> float:
-        """Fraction of the int8 errors that may remain, if errors add up, where all layers in int8 have this value."""
-        ...
+        """The fraction of the int8 errors that may remain if errors add up.  all_int8: the value with no layer kept."""
+
+    def met(self, value: float) -> bool:
+        return self.sign * value >= self.sign * self.required
+
+    def best(self, values: Iterable[float]) -> float:
+        return self.sign * max(self.sign * value for value in values)
 
 
-@dataclass(frozen=True)
-class PsnrBudget:
-    """A median PSNR of at least `least_db`."""
+class PsnrBudget(Budget):
+    """A median PSNR of at least `required` dB."""
 
-    least_db: float
-    kind: Literal["psnr_db", "fd_rise"] = "psnr_db"
-    samples: int = PARITY_SAMPLES  # the parity vectors, so that the manifest's parity is the budget's value
-    seed: int = PARITY_SEED
-
-    @property
-    def required(self) -> float:
-        return self.least_db
+    kind = "psnr_db"
+    samples, seed = PARITY_SAMPLES, PARITY_SEED  # so that the manifest's parity is the budget's value
+    sign = 1
 
     def against(self, student: Images) -> Callable[[Images], float]:
         return lambda x: float(np.median(psnr_per_image(x, student, PEAK)))
-
-    def met(self, value: float) -> bool:
-        return value >= self.least_db
-
-    def better(self, a: float, b: float) -> float:
-        return max(a, b)
 
     def text(self, value: float) -> str:
         return f"{value:.1f} dB"
 
     def allowed(self, all_int8: float) -> float:
-        return float(10 ** ((all_int8 - self.least_db) / 10))
+        return float(10 ** ((all_int8 - self.required) / 10))
 
 
 @dataclass(frozen=True)
-class FdBudget:
-    """A Fréchet distance to real images at most `rise` (0.02: two percent) above the student's on the same noise."""
+class FdBudget(Budget):
+    """A Fréchet distance to real images at most `required` (0.02: 2%) above the student's on the same noise."""
 
-    rise: float
     real: ImageSet
     extractor: Extractor
-    kind: Literal["psnr_db", "fd_rise"] = "fd_rise"
-    samples: int = FD_SAMPLES
-    seed: int = BUDGET_SEED
+    kind = "fd_rise"
+    samples, seed = FD_SAMPLES, BUDGET_SEED
+    sign = -1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rise < np.inf:
-            raise UsageError(f"--max-fd-rise {self.rise:.1%} must be at least 0, e.g. 2%")
-
-    @property
-    def required(self) -> float:
-        return self.rise
+        if not 0 <= self.required < np.inf:
+            raise UsageError(f"--max-fd-rise {self.required:.1%} must be at least 0, e.g. 2%")
 
     def against(self, student: Images) -> Callable[[Images], float]:
         """fd / (fd of the student) - 1."""
@@ -121,14 +104,8 @@ class FdBudget:
         reference = distance(student)
         return lambda x: distance(x) / reference - 1.0
 
-    def met(self, value: float) -> bool:
-        return value <= self.rise
-
-    def better(self, a: float, b: float) -> float:
-        return min(a, b)
-
     def text(self, value: float) -> str:
         return f"a Fréchet distance {value:+.2%} from the student's"
 
     def allowed(self, all_int8: float) -> float:
-        return self.rise / all_int8
+        return self.required / all_int8

@@ -14,19 +14,18 @@ SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library a
 
 
 def add_harness(target: str, bundle: Path) -> None:
-    """Copy the harness to bundle/harness, if the target has one that runs from there: one with a bench.py.
+    """Copy the target's harness to bundle/harness, if it has one that runs from there: one with a bench.py.
 
-    An app's sources are no such harness, since one installation runs any bundle.
+    The Android app does not, since one installation of it runs any bundle.
     """
-    without_bytecode = shutil.ignore_patterns("__pycache__")
     for folder in targets.__path__:
         source = Path(folder) / target / "harness"
         if (source / "bench.py").is_file():
-            shutil.copytree(source, bundle / "harness", ignore=without_bytecode)
-            package = bundle / "harness" / PACKAGE.name
-            package.mkdir()
-            for name in SHARED:
-                if (PACKAGE / name).is_dir():
-                    shutil.copytree(PACKAGE / name, package / name, ignore=without_bytecode)
-                else:
-                    shutil.copyfile(PACKAGE / name, package / name)
+            shutil.copytree(source, bundle / "harness", ignore=_left_out)
+            shutil.copytree(PACKAGE, bundle / "harness" / PACKAGE.name, ignore=_left_out)
+
+
+def _left_out(folder: str, names: list[str]) -> list[str]:
+    """Bytecode, and what a harness does not import of the package."""
+    in_package = Path(folder) == PACKAGE
+    return [name for name in names if name == "__pycache__" or (in_package and name not in SHARED)]

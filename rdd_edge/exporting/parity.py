@@ -1,8 +1,10 @@
-"""Parity: the artifact's images from its runtime compared with the student's images of the same noise."""
+"""The noise of an export, for calibration and for parity, and the artifact's images compared with the student's.
+
+All noise is at t = 1, the only noise level of a one-step student.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,19 +13,35 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..benchmarking.verify import psnr_to_student
+from ..benchmarking.isolation import run_artifact
+from ..benchmarking.verify import PEAK, THREADS
 from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
+from ..errors import UsageError
 from ..files import write_bytes
-from ..portable.noise import labels, normals
-from ..targets import load_target
-from ..targets.base import ExportSpec
-from .calibration import PARITY_SEED
+from ..metrics.psnr import psnr_per_image
+from ..portable.noise import inputs
+from ..targets.base import CalibrationSet, ExportSpec, Target
 
-__all__ = ["PARITY_SAMPLES", "Vectors", "make_vectors", "measure", "write_vectors"]
+__all__ = ["Vectors", "calibration_set", "make_vectors", "measure", "write_vectors"]
 
+CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 32
+# Above 32 bits, so that benchmark runs, whose seeds are usually small, sample from other noise.
+CALIBRATION_SEED, PARITY_SEED, BUDGET_SEED = (2**32 + i for i in (1, 2, 3))
 BATCH = 8  # of the student; affects memory, not results
+
+
+def calibration_set(
+    image_shape: tuple[int, int, int], classes: int | None, samples: int = CALIBRATION_SAMPLES
+) -> CalibrationSet:
+    """Samples 0 … samples - 1 of the portable noise of CALIBRATION_SEED, with their labels, for a quantizer.
+
+    image_shape: (C, H, W).  classes: None for an unconditional model.  Raises UsageError for fewer than one sample.
+    """
+    if samples < 1:
+        raise UsageError(f"calibration needs at least one sample, not {samples}")
+    return CalibrationSet(*inputs(CALIBRATION_SEED, range(samples), image_shape, classes), CALIBRATION_SEED)
 
 
 @dataclass(frozen=True)
@@ -43,17 +61,14 @@ def make_vectors(
     seed: int = PARITY_SEED,
 ) -> Vectors:
     """The student's images for the first `samples` of the noise of `seed`."""
-    z = normals(seed, range(samples), image_shape)
-    label = None if classes is None else labels(range(samples), classes)
-    return Vectors(z, label, np.concatenate(list(_student(unet, z, label))))
-
-
-def _student(unet: nn.Module, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Iterator[NDArray[np.float32]]:
-    for start in range(0, len(z), BATCH):
+    z, label = inputs(seed, range(samples), image_shape, classes)
+    images = []
+    for start in range(0, samples, BATCH):
         rows = slice(start, start + BATCH)
         with torch.no_grad():
-            classes = None if label is None else torch.from_numpy(label[rows])
-            yield one_step(unet, torch.from_numpy(z[rows]), classes).numpy()
+            batch_label = None if label is None else torch.from_numpy(label[rows])
+            images.append(one_step(unet, torch.from_numpy(z[rows]), batch_label).numpy())
+    return Vectors(z, label, np.concatenate(images))
 
 
 def write_vectors(folder: Path, vectors: Vectors) -> None:
@@ -64,12 +79,11 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
         write_bytes(folder / "label.i64", vectors.label.astype("<i8").tobytes())
 
 
-def measure(target: str, artifact: Path, spec: ExportSpec, vectors: Vectors, seed: int = PARITY_SEED) -> Parity:
-    """Run the artifact in a child process. Raises ArtifactError where it does not run."""
-    compared = psnr_to_student(target, artifact, spec, vectors.z, vectors.label, vectors.x)
-    if compared is None:
-        reason = load_target(target).cannot_run(spec.precision)
-        return Parity(samples=len(vectors.z), seed=seed, psnr_db=None, worst_psnr_db=None, reason=reason)
-    psnr, _ = compared
-    median, worst = float(np.median(psnr)), float(psnr.min())
-    return Parity(samples=len(psnr), seed=seed, psnr_db=median, worst_psnr_db=worst, reason=None)
+def measure(target: Target, artifact: Path, spec: ExportSpec, vectors: Vectors) -> Parity:
+    """Run the artifact on the vectors of PARITY_SEED in a child process. Raises ArtifactError where it does not run."""
+    x = run_artifact(target.name, artifact, spec, THREADS, vectors.z, vectors.label)
+    median, worst, reason = None, None, target.cannot_run(spec.precision) if x is None else None
+    if x is not None:
+        psnr = psnr_per_image(x, vectors.x, PEAK)
+        median, worst = float(np.median(psnr)), float(psnr.min())
+    return Parity(samples=len(vectors.z), seed=PARITY_SEED, psnr_db=median, worst_psnr_db=worst, reason=reason)

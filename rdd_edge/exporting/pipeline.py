@@ -34,12 +34,11 @@ from ..errors import ExportError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
-from .calibration import PARITY_SEED, calibration_set
 from .harness import add_harness
-from .parity import PARITY_SAMPLES, Vectors, make_vectors, measure, write_vectors
+from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
 from .program import converting, export_program
 from .rewrites import apply_rewrites
-from .search import MIXED, SearchResult, search_keep
+from .search import MIXED, search_keep
 from .selection import plan_bundles
 
 __all__ = ["export_bundles"]
@@ -59,8 +58,7 @@ def export_bundles(
     budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
     Raises UsageError for an unknown target or precision and DependencyError for a converter that is not installed, both
     before any work; UsageError for a model of several sampling steps; ExportError where a target cannot take the model;
-    ArtifactError where the artifact does not run;
-    ThresholdError where no choice of layers meets the budget.
+    ArtifactError where the artifact does not run; ThresholdError where no choice of layers meets the budget.
     """
     plan = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in plan}.values():
@@ -133,7 +131,7 @@ class _Build:
                 raise ExportError(f"the {self.target.name} target cannot take this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
-            parity = measure(self.target.name, artifact.path, self.spec, self.student.vectors())
+            parity = measure(self.target, artifact.path, self.spec, self.student.vectors())
             add_harness(self.target.name, folder)
             write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
             read_bundle(folder)  # before the rename, which replaces an older bundle
@@ -158,16 +156,7 @@ class _Build:
         if not self.precision.quantized:
             return program, None
         calibration = calibration_set(self.student.checkpoint.image_shape, self.spec.classes)
-        keep: tuple[str, ...] = ()
-        record = None
-        if self.precision.name == MIXED:
-            budget = self.student.budget
-            assert budget is not None
-            search = self._search(program, calibration, budget)
-            keep = search.keep
-            record = BudgetRecord(
-                kind=budget.kind, required=budget.required, reached=search.value, samples=budget.samples
-            )
+        keep, record = self._search(program, calibration) if self.precision.name == MIXED else ((), None)
         self._begin("quantize")
         with converting():
             quantized = self.target.quantize(program, self.spec, calibration, keep)
@@ -179,8 +168,12 @@ class _Build:
             budget=record,
         )
 
-    def _search(self, program: ExportedProgram, calibration: CalibrationSet, budget: Budget) -> SearchResult:
+    def _search(
+        self, program: ExportedProgram, calibration: CalibrationSet
+    ) -> tuple[tuple[str, ...], BudgetRecord | None]:
         """The layers to keep in higher precision, found by building and running artifacts in temporary folders."""
+        budget = self.student.budget
+        assert budget is not None
         self._begin(f"search: {budget.samples} images of the student")
         vectors = self.student.vectors(budget.samples, budget.seed)
         value_of_images = budget.against(vectors.x)
@@ -203,7 +196,9 @@ class _Build:
         result = search_keep(program, calibration, budget, value_of)
         reporter().end()
         reporter().result(f"{self.name}: {result.explanation(budget)}")
-        return result
+        return result.keep, BudgetRecord(
+            kind=budget.kind, required=budget.required, reached=result.value, samples=budget.samples
+        )
 
     def _manifest(
         self, artifact: Artifact, folder: Path, quantization: Quantization | None, parity: Parity

@@ -6,7 +6,6 @@ higher precision and bisects for the smallest k: the artifact with k meets the b
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,7 +29,7 @@ class SearchResult:
 
     keep: tuple[str, ...]
     value: float  # of the budget, with these layers kept
-    tried: tuple[tuple[int, float], ...]  # (k, value of the budget) of each artifact, in order
+    tried: dict[int, float]  # value of the budget by k, in the order in which the artifacts were built
     error_fractions: tuple[float, ...]  # of each layer kept: its error over the sum of all layers' errors
 
     def explanation(self, budget: Budget) -> str:
@@ -38,7 +37,7 @@ class SearchResult:
         if not self.keep:
             return f"all layers in int8: {budget.text(self.value)}"
         layers = (f"{name} ({part:.0%})" for name, part in zip(self.keep, self.error_fractions, strict=True))
-        fewer = dict(self.tried)[len(self.keep) - 1]
+        fewer = self.tried[len(self.keep) - 1]
         return (
             f"layers kept in higher precision, with their fraction of the int8 error: {', '.join(layers)}; "
             f"{budget.text(self.value)}, or {budget.text(fewer)} with one layer fewer"
@@ -46,10 +45,7 @@ class SearchResult:
 
 
 def search_keep(
-    program: ExportedProgram,
-    calibration: CalibrationSet,
-    budget: Budget,
-    value_of: Callable[[tuple[str, ...]], float],
+    program: ExportedProgram, calibration: CalibrationSet, budget: Budget, value_of: Callable[[tuple[str, ...]], float]
 ) -> SearchResult:
     """Measure the error of each layer on calibration noise, then find the fewest to keep: see `least_kept`."""
     gm = program.module(check_guards=False)
@@ -82,25 +78,24 @@ def least_kept(
 
     low, high = 0, len(order)  # keeping `low` misses the budget, keeping `high` meets it
     if meets(0):
-        return SearchResult((), tried[0], tuple(tried.items()), ())
+        return SearchResult((), tried[0], tried, ())
     probe = _guess(order, errors, budget.allowed(tried[0]))
     while high - low > 1:
         k = min(max(probe, low + 1), high - 1)
         low, high = (low, k) if meets(k) else (k, high)
         probe = (low + high) // 2
     if high == len(order) and not meets(high):
-        best = functools.reduce(budget.better, tried.values())
         raise ThresholdError(
             f"no choice of layers meets the budget of {budget.text(budget.required)}: relax it to the best result, "
-            f"{budget.text(best)}"
+            f"{budget.text(budget.best(tried.values()))}"
         )
     total = sum(errors.values())
     fractions = tuple(errors[name] / total for name in order[:high])
-    return SearchResult(tuple(order[:high]), tried[high], tuple(tried.items()), fractions)
+    return SearchResult(tuple(order[:high]), tried[high], tried, fractions)
 
 
 def _guess(order: list[str], errors: dict[str, float], fraction: float) -> int:
-    """How many to keep if errors add up and `fraction` of their sum is allowed."""
+    """The number of layers to keep if errors add up and `fraction` of their sum is allowed."""
     left = sum(errors.values())
     allowed = left * fraction
     for k, name in enumerate(order):

@@ -29,11 +29,10 @@ def plan_bundles(
         precision = MIXED
     loaded = [load_target(name) for name in dict.fromkeys(targets)]
     chosen = [(target, name) for target in loaded for name in _precisions(target, precision, backend)]
-    mixed = any(name == MIXED for _, name in chosen)
     if precision == MIXED and budget is None:
         raise UsageError("mixed precision needs a quality budget: give --min-psnr, in dB, or --max-fd-rise")
-    if budget is not None and not mixed:
-        raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: take --precision mixed")
+    if budget is not None and all(name != MIXED for _, name in chosen):
+        raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: use --precision mixed")
     wanted = [(target, name) for target, name in chosen if name != MIXED or budget is not None]
     for target, name in wanted:
         folder = out / f"{target.name}-{name}"
@@ -44,12 +43,10 @@ def plan_bundles(
 
 def _precisions(target: Target, precision: str | None, backend: str | None) -> tuple[str, ...]:
     """One precision, or all of a backend; "fp16" of the backend vulkan is vulkan-fp16."""
-    by_backend: dict[str, list[str]] = {}
-    for row in target.precisions:
-        by_backend.setdefault(row.backend, []).append(row.name)
-    if backend is not None and backend not in by_backend:
-        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(by_backend)}")
-    names = by_backend[backend or next(iter(by_backend))]
+    backends = list(dict.fromkeys(row.backend for row in target.precisions))
+    if backend is not None and backend not in backends:
+        raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(backends)}")
+    names = [row.name for row in target.precisions if row.backend == (backend or backends[0])]
     if precision is None:
         return (names[0],)
     if precision == EVERY:

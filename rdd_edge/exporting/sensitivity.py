@@ -1,6 +1,6 @@
-"""The error of the images when a single layer is int8, by which a search ranks layers.
+"""The error of the images when a single layer is in int8, by which a search ranks layers.
 
-Rounding is simulated, so the numbers only rank layers; quality is measured on artifacts.
+Rounding is simulated, so the errors only rank layers; quality is measured on artifacts.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SENSITIVITY_SAMPLES = 8
 def layer_errors(
     program: ExportedProgram, calibration: CalibrationSet, samples: int = SENSITIVITY_SAMPLES
 ) -> dict[str, float]:
-    """Mean squared error of the images when one layer alone is int8, by the layer's name.
+    """Mean squared error of the images when one layer alone is in int8, by the layer's name.
 
     Runs as many whole batches as `samples` holds, but at least one.
     """
@@ -56,12 +56,9 @@ def round_tensor(x: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _batches(program: ExportedProgram, calibration: CalibrationSet, samples: int) -> list[tuple[Tensor, ...]]:
     assert program.example_inputs is not None
     size = program.example_inputs[0][0].shape[0]
-    batches = []
-    for start in range(0, max(min(samples, len(calibration.z)) - size, 0) + 1, size):
-        rows = slice(start, start + size)
-        parts = (calibration.z[rows], None if calibration.label is None else calibration.label[rows])
-        batches.append(tuple(torch.from_numpy(part) for part in parts if part is not None))
-    return batches
+    count = max(min(samples, len(calibration.z)) // size, 1)
+    parts = [torch.from_numpy(part) for part in (calibration.z, calibration.label) if part is not None]
+    return [tuple(part[i * size : (i + 1) * size] for part in parts) for i in range(count)]
 
 
 class _Rounding(Interpreter):
@@ -73,7 +70,7 @@ class _Rounding(Interpreter):
         self._ranges: dict[Node, Tensor] = {node: torch.zeros(4) for node in nodes}  # low, high of input and output
 
     def run_node(self, n: Node) -> Any:
-        if n not in self._ranges:
+        if n not in self._ranges or (self.rounded and n not in self.rounded):
             return super().run_node(n)
         args, kwargs = self.fetch_args_kwargs_from_env(n)
         if not self.rounded:
@@ -82,8 +79,6 @@ class _Rounding(Interpreter):
             extremes = torch.where(torch.tensor([True, False, True, False]), -1.0, 1.0)
             self._ranges[n] = torch.maximum(now * extremes, self._ranges[n] * extremes) * extremes
             return y
-        if n not in self.rounded:
-            return super().run_node(n)
         low, high, out_low, out_high = self._ranges[n]
         x, weight = round_tensor(args[0], low, high), _round_weight(args[1], 1 if n.target in TRANSPOSED else 0)
         return round_tensor(n.target(x, weight, *args[2:], **kwargs), out_low, out_high)  # type: ignore[operator]

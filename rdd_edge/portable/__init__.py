@@ -1,1 +1,1 @@
-"""Modules that also run on a device, unchanged: the standard library and NumPy alone."""
+"""Modules that also run on devices, unchanged: they need only the standard library and NumPy."""

@@ -1,7 +1,7 @@
 """Portable Gaussian noise: the same z for the same (seed, index) on every machine.
 
 Philox4x32-10 (Salmon et al., SC'11) keyed by the seed and counting by (block, sample index), followed by
-Box-Muller in float64. NumPy alone, because this very file also runs on a device without PyTorch.
+Box-Muller in float64. Only NumPy, because this file also runs on devices without PyTorch.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["labels", "normals", "philox4x32", "to_uint8"]
+__all__ = ["inputs", "labels", "normals", "philox4x32", "to_uint8"]
 
 _MASK = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
@@ -64,6 +64,13 @@ def normals(seed: int, indices: Sequence[int], shape: tuple[int, ...]) -> NDArra
 def labels(indices: Sequence[int], classes: int) -> NDArray[np.int64]:
     """Class label of each sample of a conditional model: its index modulo the number of classes."""
     return np.asarray([i % classes for i in indices], dtype=np.int64)
+
+
+def inputs(
+    seed: int, indices: Sequence[int], shape: tuple[int, ...], classes: int | None
+) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+    """A model's inputs for samples: `normals`, and `labels` or None for an unconditional model."""
+    return normals(seed, indices, shape), None if classes is None else labels(indices, classes)
 
 
 def to_uint8(x: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -1,6 +1,6 @@
-"""The interface between an artifact in its runtime and a benchmark. Standard library and NumPy alone.
+"""The interface between an artifact in its runtime and a benchmark.
 
-This very file also runs on a device, inside a bundle's harness.
+Only the standard library and NumPy, because this file also runs on devices, as part of a bundle's harness.
 """
 
 from __future__ import annotations

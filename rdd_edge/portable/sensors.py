@@ -1,6 +1,6 @@
-"""Description and sensors of a Linux or macOS machine: processor, temperature, clock, power. Standard library alone.
+"""Description and sensors of a Linux or macOS machine: processor, temperature, clock, power.
 
-This very file also runs on a device, inside a bundle's harness.
+Only the standard library, because this file also runs on devices, as part of a bundle's harness.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ NO_MODES = "power modes cannot be read on this machine"
 
 
 class Sensors:
-    """The machine's state during a benchmark run. A board with more sensors subclasses this."""
+    """Reads the machine's state during a benchmark run. Subclass it for a board with more sensors."""
 
     def condition(self, when: str, since: float) -> dict[str, Any]:
         """The state "before", "during" or "after" the timed runs, which started at `since` by time.monotonic()."""
         return condition(when)
 
     def modes(self) -> tuple[dict[str, Any], dict[str, str]]:
-        """power_mode and clocks_locked, and the reason of each that is None."""
+        """power_mode and clocks_locked, and for each that is None the reason."""
         names = ("power_mode", "clocks_locked")
         return dict.fromkeys(names), dict.fromkeys(names, NO_MODES)
 
@@ -37,8 +37,9 @@ class Sensors:
 
 def machine() -> dict[str, Any]:
     """Name, system, instruction set, processor, usable cores, memory; None for what cannot be read."""
+    board = _read("/proc/device-tree/model").strip("\0 \n")  # where there is a device tree, as on a Jetson
     return {
-        "name": _model() or platform.node() or "this machine",
+        "name": board or platform.node() or "this machine",
         "system": f"{platform.system()} {platform.release()}".strip(),
         "machine": platform.machine(),
         "processor": _processor(),
@@ -70,12 +71,9 @@ def _throttled(thermal: Path) -> bool | None:
     """Whether a cooling device slows the machine down. Fans and devices of unknown state do not count."""
     states = []
     for device in sorted(thermal.glob("cooling_device*")):
-        try:
-            kind, state = (device / "type").read_text().strip(), int((device / "cur_state").read_text())
-        except (OSError, ValueError):
-            continue
-        if "fan" not in kind.lower() and state >= 0:
-            states.append(state > 0)
+        kind, state = _read(device / "type").strip(), _read(device / "cur_state").strip()
+        if kind and "fan" not in kind.lower() and state.isdigit():
+            states.append(int(state) > 0)
     return any(states) if states else None
 
 
@@ -84,44 +82,33 @@ def peak_memory_bytes() -> int | None:
 
     VmHWM on Linux rather than ru_maxrss, which a child inherits from the process it was forked from.
     """
-    if sys.platform == "linux":
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
     if sys.platform == "darwin":
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes there
-    return None
+    peak = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    return int(peak.group(1)) * 1024 if peak else None
+
+
+def _read(path: str | Path) -> str:
+    """The text of a file, empty where it cannot be read, as for a sensor that is switched off."""
+    try:
+        return Path(path).read_text()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 def integers(folder: str, pattern: str) -> list[int]:
     """The numbers in the files that match, without those that cannot be read."""
-    values = []
-    for path in sorted(Path(folder).glob(pattern)):
-        try:
-            values.append(int(path.read_text()))
-        except (OSError, ValueError):
-            continue  # a zone that is switched off cannot be read
-    return values
-
-
-def _model() -> str | None:
-    """The board's name, where there is a device tree, as on a Jetson."""
-    try:
-        return Path("/proc/device-tree/model").read_text().strip("\0 \n") or None
-    except (OSError, UnicodeDecodeError):
-        return None
+    texts = [_read(path).strip() for path in sorted(Path(folder).glob(pattern))]
+    return [int(text) for text in texts if re.fullmatch(r"-?\d+", text)]
 
 
 def _processor() -> str | None:
     if sys.platform == "darwin":
         command = ["sysctl", "-n", "machdep.cpu.brand_string"]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
-    try:
-        model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
-    except OSError:
-        return platform.processor() or None
+    model = re.search(r"^(?:model name|Model)\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return model.group(1).strip() if model else platform.processor() or None
 
 

@@ -1,6 +1,7 @@
 """Measure a runner, from loading it to its last sample: raw values in order, no statistics.
 
-Standard library and NumPy alone, because this very file also runs on a device, inside a bundle's harness.
+Only the standard library and NumPy, because this file also runs on devices, as part of a bundle's harness. A function
+that measures a field of the record returns the reason, a str, where the field cannot be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ArtifactError
-from .noise import labels, normals, to_uint8
+from .noise import inputs, to_uint8
 from .runner import Runner, Times
 from .sensors import NO_SENSORS, Sensors, peak_memory_bytes
 
@@ -48,17 +49,7 @@ class Work:
     @classmethod
     def from_plan(cls, input_shape: tuple[int, ...], classes: int | None, plan: Mapping[str, Any]) -> Work:
         """plan: the contents of plan.json."""
-        performance, accuracy = plan["performance"], plan["accuracy"]
-        return cls(
-            input_shape=input_shape,
-            classes=classes,
-            warmup=performance["warmup"],
-            runs=performance["runs"],
-            seconds=performance["seconds"],
-            samples=accuracy["samples"],
-            seed=accuracy["seed"],
-            floats=accuracy["floats"],
-        )
+        return cls(input_shape, classes, **plan["performance"], **plan["accuracy"])
 
 
 def run_benchmark(
@@ -73,24 +64,22 @@ def run_benchmark(
     try:
         readings = [sensors.condition("before", time.monotonic())]
         if runner.timed:
-            timings, during, missing = _timings(runner, work, report, sensors)
+            fields, during = _timings(runner, work, report, sensors)
             readings.append(during)
         else:
             report("load", 0)
             runner.load()
             reason = f"{runner.runtime.name} is a stand-in: it makes no claim about the target's time or memory"
-            timings, missing = dict.fromkeys(TIMED), dict.fromkeys(TIMED, reason)
-        samples = _samples(runner, work, folder, report)
-        if samples is None:
-            missing["samples"] = "the plan has no samples"
+            fields = dict.fromkeys(TIMED, reason)
+        fields["samples"] = _samples(runner, work, folder, report)
         readings.append(sensors.condition("after", time.monotonic()))
         modes, reasons = sensors.modes()
     finally:
         sensors.close()
-    conditions: list[dict[str, Any]] | None = readings
-    if all(value is None for reading in readings for name, value in reading.items() if name != "when"):
-        conditions, missing["conditions"] = None, NO_SENSORS
-    return {**timings, "samples": samples, "conditions": conditions, **modes, "missing": {**missing, **reasons}}
+    known = any(value is not None for reading in readings for name, value in reading.items() if name != "when")
+    fields["conditions"] = readings if known else NO_SENSORS
+    missing = {name: value for name, value in fields.items() if isinstance(value, str)}
+    return {**fields, **dict.fromkeys(missing), **modes, "missing": {**missing, **reasons}}
 
 
 def run_batches(
@@ -101,7 +90,7 @@ def run_batches(
     report: Report | None = None,
     batch: int | None = None,
 ) -> NDArray[np.float32]:
-    """x (N, C, H, W) for any N, in batches of the artifact's size; the last is filled up with its last sample.
+    """x (N, C, H, W) for any N, in batches of the artifact's size; the last batch is filled up with the last sample.
 
     batch: instead of the artifact's batch size, for a runner that takes any.
     Raises ArtifactError for an output of the wrong shape or with values that are not finite.
@@ -131,13 +120,10 @@ def _milliseconds(action: Callable[[], object]) -> float:
     return (time.perf_counter_ns() - start) / 1e6
 
 
-def _timings(
-    runner: Runner, work: Work, report: Report, sensors: Sensors
-) -> tuple[dict[str, Any], dict[str, Any], dict[str, str]]:
-    """The measured fields, the sensors' reading during the timed runs, and the reason of each field that is None."""
-    z, label = _first_noise(work)
-    missing: dict[str, str] = {}
-    build = _build(runner, report, missing)
+def _timings(runner: Runner, work: Work, report: Report, sensors: Sensors) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The fields of TIMED, and the sensors' reading during the timed runs."""
+    z, label = inputs(work.seed, range(work.input_shape[0]), work.input_shape[1:], work.classes)
+    build = _build(runner, report)
     report("load", 0)
     load = _milliseconds(runner.load)
     report("first", 0)
@@ -148,7 +134,7 @@ def _timings(
     for _ in range(work.warmup):
         runner.run(z, label)
     begin = time.monotonic()
-    latency, transfers = _timed_runs(runner, work, z, label, report, missing)
+    latency, transfers = _timed_runs(runner, work, z, label, report)
     during = sensors.condition("during", begin)  # at once, since the machine cools down from here on
     timings = {
         "build_ms": build,
@@ -157,44 +143,25 @@ def _timings(
         "first_inference_ms": first,
         "latency_ms": latency,
         "transfers": transfers,
-        "peak_memory_bytes": _peak_memory(runner, missing),  # before profiling, which needs memory of its own
-        "operators": _operators(runner, z, label, report, missing),
+        # Before profiling, which needs memory of its own.
+        "peak_memory_bytes": runner.untracked_memory or peak_memory_bytes() or f"not measured on {sys.platform}",
+        "operators": _operators(runner, z, label, report),
     }
-    return timings, during, missing
+    return timings, during
 
 
-def _peak_memory(runner: Runner, missing: dict[str, str]) -> int | None:
-    peak = None if runner.untracked_memory else peak_memory_bytes()
-    if peak is None:
-        missing["peak_memory_bytes"] = runner.untracked_memory or f"not measured on {sys.platform}"
-    return peak
-
-
-def _first_noise(work: Work) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-    """The noise of the plan's first samples, one batch of it."""
-    batch = work.input_shape[0]
-    label = None if work.classes is None else labels(range(batch), work.classes)
-    return normals(work.seed, range(batch), work.input_shape[1:]), label
-
-
-def _build(runner: Runner, report: Report, missing: dict[str, str]) -> float | None:
-    """Duration of the build in milliseconds; None, with the reason in `missing`, where nothing was built."""
-    reason: str | None = f"{runner.runtime.name} loads the artifact without a build"
-    duration = 0.0
-    if runner.builds:
-        report("build", 0)
-        start = time.perf_counter_ns()
-        reason = runner.build()
-        duration = (time.perf_counter_ns() - start) / 1e6
-    if reason is not None:
-        missing["build_ms"] = reason
-        return None
-    return duration
+def _build(runner: Runner, report: Report) -> float | str:
+    """Duration of the build in milliseconds."""
+    if not runner.builds:
+        return f"{runner.runtime.name} loads the artifact without a build"
+    report("build", 0)
+    start = time.perf_counter_ns()
+    return runner.build() or (time.perf_counter_ns() - start) / 1e6
 
 
 def _timed_runs(
-    runner: Runner, work: Work, z: Any, label: Any, report: Report, missing: dict[str, str]
-) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]] | None]:
+    runner: Runner, work: Work, z: Any, label: Any, report: Report
+) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]] | str]:
     """Latencies in order, and the copies from and to the device where the runner times them separately."""
     times: list[Times] = []
     begin = time.monotonic()
@@ -205,39 +172,30 @@ def _timed_runs(
     to_device = tuple(one.to_device for one in times if one.to_device is not None)
     from_device = tuple(one.from_device for one in times if one.from_device is not None)
     if not to_device:
-        missing["transfers"] = f"{runner.runtime.name} does not time copies separately: a latency includes them"
-        return latency, None
+        return latency, f"{runner.runtime.name} does not time copies separately: a latency includes them"
     return latency, {"to_device_ms": to_device, "from_device_ms": from_device}
 
 
-def _operators(
-    runner: Runner, z: Any, label: Any, report: Report, missing: dict[str, str]
-) -> list[dict[str, Any]] | None:
-    """The runner's own profile of a few more runs; None, with the reason in `missing`, where it has none."""
+def _operators(runner: Runner, z: Any, label: Any, report: Report) -> list[dict[str, Any]] | str:
+    """The runner's own profile of a few more runs."""
     report("profile", 0)
     profile = runner.profile(z, label, PROFILE_RUNS)
-    if isinstance(profile, str):
-        missing["operators"] = profile
-        return None
-    return [operator._asdict() for operator in profile]
+    return profile if isinstance(profile, str) else [operator._asdict() for operator in profile]
 
 
-def _samples(runner: Runner, work: Work, folder: Path, report: Report) -> dict[str, Any] | None:
-    """Write every sample as uint8 and the first ones as float32 too, with a few in memory at a time."""
+def _samples(runner: Runner, work: Work, folder: Path, report: Report) -> dict[str, Any] | str:
+    """Write all samples as uint8 and the first ones as float32 too, with a few in memory at a time."""
     channels, height, width = work.input_shape[1:]
     if work.samples == 0:
-        return None
+        return "the plan has no samples"
     kept = min(work.floats, work.samples)
-    batch = work.input_shape[0]
-    chunk = max(batch, 64 // batch * batch)
-    if runner.any_batch:
-        batch = chunk
+    chunk = max(work.input_shape[0], 64 // work.input_shape[0] * work.input_shape[0])
+    batch = chunk if runner.any_batch else None
     hashes = hashlib.sha256(), hashlib.sha256()
     with (folder / "samples.u8").open("wb") as u8, (folder / "samples.f32").open("wb") as f32:
         for start in range(0, work.samples, chunk):
             indices = range(start, min(start + chunk, work.samples))
-            z = normals(work.seed, indices, work.input_shape[1:])
-            label = None if work.classes is None else labels(indices, work.classes)
+            z, label = inputs(work.seed, indices, work.input_shape[1:], work.classes)
             x = run_batches(runner, work.input_shape, z, label, batch=batch)
             pixels = to_uint8(x).tobytes()
             floats = x[: max(0, kept - start)].transpose(0, 2, 3, 1).astype("<f4").tobytes()

@@ -18,6 +18,47 @@ from ..evaluation.checkpoint import Evaluation
 __all__ = ["CARD_FILE", "ModelFacts", "model_card"]
 
 CARD_FILE = "README.md"
+CARD = """\
+# {name}
+
+A diffusion model distilled to {steps} with {method}. It generates images of {width} × {height} pixels with {channels} \
+from Gaussian noise, {conditioning}. {parameters:.1f} M parameters, {megabytes:.1f} MB in {dtype}, SHA-256 `{sha256}`.
+
+## Use
+
+    rdd-edge sample {name} --n 64 --out grid.png
+    rdd-edge export {name} --target android --out bundles
+
+With diffusers, load `UNet2DModel.from_pretrained(".")` and `DDIMScheduler.from_pretrained(".")` in this folder; the \
+network predicts the image itself, and the scheduler samples as `rdd-edge sample` does.
+
+## Training
+
+Data: {data}, {run.data_count} images (SHA-256 of the pixels and labels `{run.data_sha256}`).
+
+| stage | recipe | minutes |
+|---|---|---:|
+{stages}
+
+{minutes:.1f} minutes of training, started on {device} with torch {run.versions[torch]}.
+{compacted}
+    rdd-edge distill --preset {run.preset.name} --data {data} {changed}--out RUN
+
+## Quality
+
+Measured on the weights of this folder, after rounding to {dtype}. Lower is better for Fréchet
+distances; for comparison, the third column is the distance of half of the real images to the other half.
+
+| metric | value | real images | command |
+|---|---:|---:|---|
+{metrics}
+
+## Limits
+
+- It generates images like its training data, at {width} × {height} pixels, with their biases.
+{unconditional}- It was trained for {steps}; more steps do not improve it.
+- The metrics are of one training run and one seed, and comparable only with the same number of samples.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,110 +75,53 @@ class ModelFacts:
 
 def model_card(facts: ModelFacts) -> str:
     """The card as Markdown."""
-    return "\n".join([*_what(facts), *_use(facts), *_training(facts), *_quality(facts), *_limits(facts), ""])
-
-
-def _what(facts: ModelFacts) -> list[str]:
-    channels, height, width = facts.packed.image_shape
-    size, count = facts.packed.weights.stat().st_size, _parameters(facts.packed.weights)
-    preset = facts.run_file.preset
-    return [
-        f"# {facts.name}",
-        "",
-        f"A diffusion model distilled to {_steps(facts)} with {preset.method.upper()}. It generates images of "
-        f"{width} × {height} pixels with {channels} channel{'s' * (channels > 1)} from Gaussian noise, "
-        f"{'conditioned on a class label' if preset.conditional else 'unconditionally'}. {count / 1e6:.1f} M "
-        f"parameters, {size / 1e6:.1f} MB in {facts.dtype}, SHA-256 `{facts.packed.sha256}`.",
-        "",
-    ]
-
-
-def _use(facts: ModelFacts) -> list[str]:
-    return [
-        "## Use",
-        "",
-        f"    rdd-edge sample {facts.name} --n 64 --out grid.png",
-        f"    rdd-edge export {facts.name} --target android --out bundles",
-        "",
-        "With diffusers, load `UNet2DModel.from_pretrained(\".\")` and `DDIMScheduler.from_pretrained(\".\")` in this "
-        "folder; the network predicts the image itself, and the scheduler samples as `rdd-edge sample` does.",
-        "",
-    ]  # fmt: skip
-
-
-def _training(facts: ModelFacts) -> list[str]:
-    run_file, preset = facts.run_file, facts.run_file.preset
-    rows, total = [], 0.0
-    for stage in stage_names(preset):
-        seconds = stage_seconds(facts.run, stage)
-        total += seconds
-        minutes = f"{seconds / 60:.1f}" if seconds else "elsewhere"
-        rows.append(f"| {stage} | {_recipe(preset, stage)} | {minutes} |")
-    changed = _changed(preset)
-    return [
-        "## Training",
-        "",
-        f"Data: {Path(run_file.data).name}, {run_file.data_count} images (SHA-256 of the pixels and labels "
-        f"`{run_file.data_sha256}`).",
-        "",
-        "| stage | recipe | minutes |",
-        "|---|---|---:|",
-        *rows,
-        "",
-        f"{total / 60:.1f} minutes of training, started on {run_file.versions.get('device', 'an unnamed device')} with "
-        f"torch {run_file.versions['torch']}.",
-        *(
-            f"The run was continued from half-precision weights, without optimizer state: {point}."
-            for point in run_file.compacted
+    run_file, preset, packed = facts.run_file, facts.run_file.preset, facts.packed
+    channels, height, width = packed.image_shape
+    minutes = {stage: stage_seconds(facts.run, stage) / 60 for stage in stage_names(preset)}
+    unconditional = "- The class of an image cannot be chosen: the model is unconditional.\n"
+    compacted = "The run was continued from half-precision weights, without optimizer state: {}.\n"
+    return CARD.format(
+        name=facts.name,
+        steps=_steps(packed),
+        method=preset.method.upper(),
+        width=width,
+        height=height,
+        channels=f"{channels} channel{'s' * (channels > 1)}",
+        conditioning="conditioned on a class label" if preset.conditional else "unconditionally",
+        parameters=_parameters(packed.weights) / 1e6,
+        megabytes=packed.weights.stat().st_size / 1e6,
+        dtype=facts.dtype,
+        sha256=packed.sha256,
+        run=run_file,
+        data=Path(run_file.data).name,
+        stages="\n".join(
+            f"| {stage} | {_recipe(preset, stage)} | {f'{spent:.1f}' if spent else 'elsewhere'} |"
+            for stage, spent in minutes.items()
         ),
-        "",
-        f"    rdd-edge distill --preset {preset.name} --data {Path(run_file.data).name} {changed}--out RUN",
-        "",
-    ]
+        minutes=sum(minutes.values()),
+        device=run_file.versions.get("device", "an unnamed device"),
+        compacted="".join(compacted.format(point) for point in run_file.compacted),
+        changed=_changed(preset),
+        metrics="\n".join(_metric(facts, spec, evaluation) for spec, evaluation in facts.metrics),
+        unconditional="" if preset.conditional else unconditional,
+    )
 
 
-def _quality(facts: ModelFacts) -> list[str]:
-    rows = []
-    for spec, evaluation in facts.metrics:
-        command = (
-            f"rdd-edge evaluate {facts.name} --n {evaluation.samples} --seed {evaluation.seed} "
-            f"--data {Path(facts.run_file.data).name} --extractor {_shortened(spec)}"
-        )
-        (row,) = evaluation.rows
-        score = (
-            ""
-            if row.inception_score is None
-            else f", Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
-        )
-        rows.append(f"| {evaluation.metric} | {row.distance:.3f}{score} | {evaluation.floor:.3f} | `{command}` |")
-    return [
-        "## Quality",
-        "",
-        f"Measured on the weights of this folder, after rounding to {facts.dtype}. Lower is better for Fréchet",
-        "distances; for comparison, the third column is the distance of half of the real images to the other half.",
-        "",
-        "| metric | value | real images | command |",
-        "|---|---:|---:|---|",
-        *rows,
-        "",
-    ]
+def _metric(facts: ModelFacts, spec: str, evaluation: Evaluation) -> str:
+    """A row of the table of metrics."""
+    command = (
+        f"rdd-edge evaluate {facts.name} --n {evaluation.samples} --seed {evaluation.seed} "
+        f"--data {Path(facts.run_file.data).name} --extractor {_shortened(spec)}"
+    )
+    (row,) = evaluation.rows
+    score = ""
+    if row.inception_score is not None:
+        score = f", Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
+    return f"| {evaluation.metric} | {row.distance:.3f}{score} | {evaluation.floor:.3f} | `{command}` |"
 
 
-def _limits(facts: ModelFacts) -> list[str]:
-    _, height, width = facts.packed.image_shape
-    unconditional = "- The class of an image cannot be chosen: the model is unconditional."
-    return [
-        "## Limits",
-        "",
-        f"- It generates images like its training data, at {width} × {height} pixels, with their biases.",
-        *([] if facts.run_file.preset.conditional else [unconditional]),
-        f"- It was trained for {_steps(facts)}; more steps do not improve it.",
-        "- The metrics are of one training run and one seed, and comparable only with the same number of samples.",
-    ]
-
-
-def _steps(facts: ModelFacts) -> str:
-    steps = facts.packed.card.sampling_steps if facts.packed.card else None
+def _steps(packed: Checkpoint) -> str:
+    steps = packed.card.sampling_steps if packed.card else None
     return "one sampling step" if steps == 1 else f"{steps} sampling steps"
 
 

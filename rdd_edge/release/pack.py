@@ -40,7 +40,14 @@ def pack(
     data and the run's judge.  The folder appears whole or not at all.
     Raises UsageError for what cannot be packed, before anything is written.
     """
-    _check(run, name, out, dtype)
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
+        raise UsageError(f"--name {name} is not valid: use lower-case letters, digits, dots, dashes and underscores")
+    if dtype not in get_args(Half):
+        raise UsageError(f"there is no --dtype {dtype}: choose from {', '.join(get_args(Half))}")
+    if not (run / RUN_FILE).is_file():
+        raise UsageError(f"{run} is not a training run: it has no {RUN_FILE} for the recipe of the model card")
+    if out.exists():
+        raise UsageError(f"{out} exists: choose another --out")
     run_file, student = read_training_run(run), read_checkpoint(run)
     if not extractors and run_file.preset.judge is None:
         raise UsageError(f"{run} has no judge, and its students were trained against its extractor: give --extractor")
@@ -54,14 +61,3 @@ def pack(
         facts = ModelFacts(name, dtype, packed, run_file, run, tuple(zip(specs, evaluations, strict=True)))
         write_bytes(folder / CARD_FILE, model_card(facts).encode())
     return evaluations
-
-
-def _check(run: Path, name: str, out: Path, dtype: str) -> None:
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
-        raise UsageError(f"--name {name} is not a name: use lower-case letters, digits, dots, dashes and underscores")
-    if dtype not in get_args(Half):
-        raise UsageError(f"there is no --dtype {dtype}: choose from {', '.join(get_args(Half))}")
-    if not (run / RUN_FILE).is_file():
-        raise UsageError(f"{run} is not a training run: it has no {RUN_FILE} for the recipe of the model card")
-    if out.exists():
-        raise UsageError(f"{out} exists: choose another --out")

@@ -68,7 +68,7 @@ def test_each_death_is_a_sentence(tmp_path: Path, word: str, sentence: str) -> N
 def test_a_stall_ends(tmp_path: Path) -> None:
     (tmp_path / "artifact").write_text("stall")
     np.save(tmp_path / "z.npy", np.zeros((1, 1, 4, 4), np.float32))
-    request = Request(job="run", target="fake", artifact=str(tmp_path / "artifact"), spec=SPEC, threads=1)
+    request = Request(target="fake", artifact=str(tmp_path / "artifact"), spec=SPEC, threads=1)
     with pytest.raises(ArtifactError, match=r"made no progress for 2 s while running"):
         in_child(request, tmp_path, stall_seconds=2)
 

@@ -7,7 +7,7 @@ import pytest
 
 from rdd_edge.bundle import AccuracyPlan
 from rdd_edge.errors import UsageError
-from rdd_edge.exporting.calibration import CALIBRATION_SEED, PARITY_SEED, calibration_set
+from rdd_edge.exporting.parity import CALIBRATION_SEED, PARITY_SEED, calibration_set
 from rdd_edge.portable import noise
 
 

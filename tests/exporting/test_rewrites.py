@@ -16,8 +16,7 @@ from rdd_edge.diffusion.checkpoint import one_step
 from rdd_edge.errors import UsageError
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import REWRITES, apply_rewrites
-from rdd_edge.exporting.rewrites.upsample import transposed_kernel
-from rdd_edge.exporting.rewrites.upsample_subpixel import phase_kernels, upsample_by_phases
+from rdd_edge.exporting.rewrites.upsample import phase_kernels, transposed_kernel, upsample_by_phases
 from rdd_edge.exporting.rewrites.winograd import convolution_of_pairs, pair_kernels, winograd
 from rdd_edge.graphs.layers import total_macs
 

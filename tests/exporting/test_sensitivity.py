@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from networks import small_unet
 
-from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.parity import calibration_set
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.sensitivity import layer_errors, round_tensor
 from rdd_edge.graphs.layers import layers

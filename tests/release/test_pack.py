@@ -65,7 +65,7 @@ def test_minutes_are_those_that_the_stages_trained(run: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"name": "Tiny Edge"}, "is not a name"),
+        ({"name": "Tiny Edge"}, "--name Tiny Edge is not valid"),
         ({"dtype": "int8"}, "there is no --dtype int8"),
         ({"extractors": ["nowhere"]}, "nowhere"),
     ],

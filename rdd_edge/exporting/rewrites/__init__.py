@@ -1,6 +1,6 @@
-"""Exact rewrites of the exported graph: same function, less work or a form that a backend runs better.
+"""Rewrites of the exported graph: the same function with less work, or in a form that a backend runs better.
 
-Each pass edits a GraphModule in place and holds for any UNet2DModel; a pass that finds nothing to do changes nothing.
+Each pass edits a GraphModule in place and is valid for any UNet2DModel; it leaves a graph without its pattern as it is.
 """
 
 from __future__ import annotations
@@ -15,34 +15,27 @@ from ...graphs.cleanup import export_again, remove_dead, simplify
 from .attention import attention
 from .fold_time import fold_time
 from .group_norm import group_norm
-from .upsample import upsample
-from .upsample_subpixel import upsample_subpixel
+from .upsample import upsample, upsample_subpixel
 from .winograd import winograd
 
-__all__ = ["REWRITES", "apply_rewrites", "check_rewrites"]
+__all__ = ["REWRITES", "apply_rewrites"]
 
-# In the order in which they run: folding leaves less for the later ones to match.
+# In the order in which they run: after folding, fewer nodes are left for the later passes to match.
 REWRITES: dict[str, Callable[[GraphModule], None]] = {
     "simplify": simplify,
     "fold_time": fold_time,
     "upsample": upsample,
-    "upsample_subpixel": upsample_subpixel,  # the same pair, so after `upsample` nothing is left for it
+    "upsample_subpixel": upsample_subpixel,  # has the pattern of `upsample`, after which it finds nothing
     "attention": attention,
     "group_norm": group_norm,
-    "winograd": winograd,  # last: what the others leave stays as it is, in pairs of rows
+    "winograd": winograd,  # last: it changes the layout of the maps that the other passes match
 }
-
-
-def check_rewrites(names: tuple[str, ...]) -> None:
-    """Raise UsageError for a name that is no rewrite."""
-    for name in names:
-        if name not in REWRITES:
-            raise UsageError(f"there is no rewrite {name!r}: choose from {', '.join(REWRITES)}")
 
 
 def apply_rewrites(program: ExportedProgram, names: tuple[str, ...]) -> ExportedProgram:
     """The program with the named passes applied, in the order of REWRITES. Raises UsageError for an unknown name."""
-    check_rewrites(names)
+    if unknown := [name for name in names if name not in REWRITES]:
+        raise UsageError(f"there is no rewrite {unknown[0]!r}: choose from {', '.join(REWRITES)}")
     if not names:
         return program
     gm = program.module(check_guards=False)

@@ -1,15 +1,14 @@
-"""t is always 1, so all that depends on it alone is a constant, and lands in the layers beside it.
+"""Constant folding: t is always 1, so everything that depends on t alone is folded into the neighbouring layers.
 
-Unconditional: sine, time MLP and each block's time layer go; what a block adds to a convolution becomes part of that
-convolution's bias, and what scales and shifts a normalisation becomes part of its weight and bias.
-Conditional: what depends on the label alone is a table with a row per class, so the label embedding, the time
-embedding added to it and the activation become one table, and a block's own layer too wherever its table is no larger
-than the layer's weight.
+In an unconditional model, the sinusoidal embedding, the time MLP and each block's time layer disappear: a constant
+added to a convolution becomes part of its bias, and one that scales or shifts a normalisation part of its weight and
+bias. In a conditional model, a value that depends on the label alone is a table with a row per class: the label
+embedding, the time embedding added to it and the activation become one table, and so does a block's own layer where
+the table is no larger than the layer's weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ ROWWISE = (aten.silu.default, aten.to.dtype, aten.gelu.default, aten.relu.defaul
 
 
 def fold_time(gm: GraphModule) -> None:
-    """Evaluate what is constant, turn what depends on the label alone into tables, and fold both where they land."""
+    """Evaluate constants, turn values that depend on the label alone into tables, and fold constants into layers."""
     _fold_constants(gm)
     for node in list(gm.graph.nodes):
         if node.target == aten.embedding.default and is_constant(node.args[0]):
@@ -37,13 +36,15 @@ def fold_time(gm: GraphModule) -> None:
 
 
 def _fold_constants(gm: GraphModule) -> None:
-    """Replace each value that depends on no input by a constant, where something that does depends on it."""
+    """Replace each value that depends on no input, and that is used by one that does, by a constant."""
     values: dict[Node, Any] = {}
     for node in gm.graph.nodes:
         if node.op == "get_attr":
             values[node] = constant(gm, node)
         elif node.op == "call_function" and all(source in values for source in node.all_input_nodes):
-            values[node] = _evaluate(node, values)
+            args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
+            with torch.no_grad():
+                values[node] = node.target(*args, **kwargs)
     for node, value in values.items():
         used = any(user not in values for user in node.users)
         if used and node.op == "call_function" and isinstance(value, Tensor):
@@ -54,15 +55,8 @@ def _fold_constants(gm: GraphModule) -> None:
             gm.graph.erase_node(node)
 
 
-def _evaluate(node: Node, values: dict[Node, Any]) -> Any:
-    call: Callable[..., Any] = node.target  # type: ignore[assignment]
-    args, kwargs = map_arg((node.args, node.kwargs), values.__getitem__)
-    with torch.no_grad():
-        return call(*args, **kwargs)
-
-
 def _grow_table(gm: GraphModule, lookup: Node) -> None:
-    """Move the row-wise operators that follow a lookup into its table, one table for users that do the same."""
+    """Move the row-wise operators that follow a lookup into its table; users with the same operation share a table."""
     groups: dict[Any, list[Node]] = {}
     for user in list(lookup.users):
         if user.target == aten._assert_tensor_metadata.default:
@@ -84,7 +78,7 @@ def _grow_table(gm: GraphModule, lookup: Node) -> None:
 
 
 def _next_table(gm: GraphModule, user: Node, lookup: Node) -> Tensor | None:
-    """The table of `user`, which follows `lookup`; None where it is not row-wise or is larger than its layer."""
+    """The table of `user`, which follows `lookup`; None where it is not row-wise or would be larger than its layer."""
     rows = constant(gm, lookup.args[0])  # (classes, D)
     others = [arg for arg in user.args[1:] if isinstance(arg, Node)]
     with torch.no_grad():
@@ -100,7 +94,7 @@ def _next_table(gm: GraphModule, user: Node, lookup: Node) -> Tensor | None:
 
 
 def _fold_into_source(gm: GraphModule, node: Node) -> None:
-    """Fold a constant per channel, added to a convolution or a normalisation or scaling one, into its parameters."""
+    """Fold a constant per channel into the convolution or normalisation whose result `node` adds it to or scales."""
     left, right = node.args[:2]
     source, other = (left, right) if is_constant(right) else (right, left)
     if not is_constant(other) or not isinstance(source, Node) or len(source.users) != 1:
@@ -122,7 +116,7 @@ def _fold_into_source(gm: GraphModule, node: Node) -> None:
 
 
 def _parameters_to_change(source: Node, node: Node) -> tuple[int, ...]:
-    """Arguments of `source` that change when `node` follows it: a sum the bias, a product the bias and the weight."""
+    """Indices of the arguments of `source` to change: a sum changes the bias, a product the bias and the weight."""
     add = node.target == aten.add.Tensor
     if source.target == aten.group_norm.default:
         return (3,) if add else (2, 3)

@@ -1,14 +1,15 @@
-"""3×3 convolutions by Winograd's minimal filtering along columns: two thirds of the products for a few more additions.
+"""3×3 convolutions by Winograd's minimal filtering along columns: two thirds of the products, a few more additions.
 
-F(2, 3) computes two rows of the output from four rows of the input with four kernels of one row, where the convolution
-has three for each row (Lavin and Gray, arXiv:1509.09308, in one dimension). The weights grow to 4/3 of theirs. F(4, 3)
-needs half of the products and twice the weights, and came out no faster.
+F(2, 3) computes two rows of the output from four rows of the input with four kernels of one row, where the direct
+convolution has three kernels for each row (Lavin and Gray, arXiv:1509.09308, in one dimension). The weights grow to 4/3
+of their size. F(4, 3) needs half of the products and twice the weights, and was no faster.
 
-Every two rows stand side by side, a map (N, C, H, W) being (N, C, H/2, 2W). That is a view, and a depthwise convolution
-whose columns are W apart reads the four rows from it. What treats all pixels alike works on such a map as on the plain
-one, so it stays one from convolution to convolution. Measured in XNNPACK, a chain of convolutions with ReLU, fp32, two
-threads, milliseconds each directly and so: 128 channels of 32×32 1.80, 1.48; 256 channels of 16×16 1.98, 1.55; 64
-channels of 32×32, a quarter of their work, 0.57, 0.52, which the changes between plain maps and such use up.
+Each pair of rows is placed side by side: a map (N, C, H, W) becomes (N, C, H/2, 2W). That is a view, from which a
+depthwise convolution with a dilation of W along columns reads the four rows. Operators that treat all pixels alike work
+on it unchanged, so a map stays in pairs from one convolution to the next. Measured in XNNPACK on a chain of
+convolutions with ReLU, fp32, two threads, in milliseconds each, direct and in pairs: 128 channels of 32×32 1.80 and
+1.48; 256 channels of 16×16 1.98 and 1.55; 64 channels of 32×32, a quarter of the work, 0.57 and 0.52, a gain that the
+conversions between the two layouts cancel.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ from torch.nn import functional
 from ...graphs.layers import layers
 from ...graphs.nodes import add_constant, constant, is_constant, is_plain_3x3, options_of
 from .group_norm import group_norm_of_means
-from .upsample_subpixel import upsample_by_phases
+from .upsample import upsample_by_phases
 
 __all__ = ["convolution_of_pairs", "pair_kernels", "winograd"]
 
 aten = torch.ops.aten
 
-ROWS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # what of four rows of input each product takes
-TAPS = ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1))  # and what of the three of the kernel
+ROWS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # coefficients of the four input rows, per product
+TAPS = ((1, 0, 0), (1 / 2, 1 / 2, 1 / 2), (1 / 2, -1 / 2, 1 / 2), (0, 0, 1))  # and of the kernel's three rows
 
-LEAST_PIXELS = 256  # below, the weights take longer to read than to multiply
-LEAST_MACS = 100_000_000  # of the 3×3 convolutions of a size of map, on average
+LEAST_PIXELS = 256  # with fewer, reading the weights takes longer than multiplying by them
+LEAST_MACS = 100_000_000  # mean over the 3×3 convolutions of maps of one size
 
 ALIKE = {
     aten.add.Tensor, aten.sub.Tensor, aten.mul.Tensor, aten.div.Tensor, aten.silu.default, aten.relu.default,
@@ -46,28 +47,25 @@ Size = tuple[int, ...]
 
 
 def winograd(gm: GraphModule) -> None:
-    """Replace the 3×3 convolutions, of stride 1 and padding 1, of maps that are worth it.
-
-    The export that follows traces the functions.
-    """
+    """Replace 3×3 convolutions of stride 1 and padding 1 where that is faster; the export that follows traces them."""
     convolutions = {
         layer.node: layer.macs
         for layer in layers(gm)
         if layer.node.target == aten.conv2d.default and is_plain_3x3(gm, layer.node)
     }
-    sizes = worth_it(convolutions)
+    sizes = _sizes_to_convert(convolutions)
     pairs = _Pairs(gm)
     for node in list(gm.graph.nodes):
         if node.op == "call_function" and _shape(node)[2:] in sizes:
             if node in convolutions:
                 pairs.convolve(node)
-            elif _alike(node):
+            elif _treats_pixels_alike(node):
                 pairs.repeat(node)
-    pairs.part()
+    pairs.replace()
 
 
-def worth_it(convolutions: dict[Node, int]) -> set[Size]:
-    """The sizes (H, W) of the maps whose convolutions have work enough, of the multiplications of each."""
+def _sizes_to_convert(convolutions: dict[Node, int]) -> set[Size]:
+    """The sizes (H, W) of the maps whose convolutions are large enough.  convolutions: multiplications of each."""
     of_size: defaultdict[Size, list[int]] = defaultdict(list)
     for node, macs in convolutions.items():
         images, _, *size = _shape(node)
@@ -80,12 +78,12 @@ def worth_it(convolutions: dict[Node, int]) -> set[Size]:
 
 
 class _Pairs:
-    """Of nodes of the graph, those that compute the same with every two rows side by side."""
+    """For nodes of the graph, nodes that compute the same map with each pair of rows side by side."""
 
     def __init__(self, gm: GraphModule) -> None:
         self._gm = gm
-        self._computed: dict[Node, Node] = {}  # in place of nodes
-        self._viewed: dict[Node, Node] = {}  # of nodes that stay
+        self._computed: dict[Node, Node] = {}  # in place of nodes that are removed
+        self._viewed: dict[Node, Node] = {}  # views of nodes that stay
 
     def convolve(self, node: Node) -> None:
         x, weight, *rest = node.args
@@ -99,13 +97,13 @@ class _Pairs:
             self._computed[node] = self._gm.graph.call_function(convolution_of_pairs, args)
 
     def repeat(self, node: Node) -> None:
-        """The node once more, of maps whose rows stand in pairs."""
+        """Copy a node, with inputs whose rows are in pairs."""
         sources = {x: self._paired(x, node) for x in node.all_input_nodes if _is_map_of(x, node)}
         with self._gm.graph.inserting_before(node):
             self._computed[node] = self._gm.graph.node_copy(node, lambda x: sources.get(x, x))
 
-    def part(self) -> None:
-        """Put the rows under one another again where what follows wants it."""
+    def replace(self) -> None:
+        """Remove the nodes that were converted; their remaining users get the plain map again."""
         for node, paired in reversed(self._computed.items()):
             if node.users:
                 with self._gm.graph.inserting_after(paired):
@@ -119,7 +117,7 @@ class _Pairs:
             return self._computed[node]
         if node not in self._viewed:
             with self._gm.graph.inserting_before(before):
-                if node.target == upsample_by_phases:  # which leaves its rows as it is told
+                if node.target == upsample_by_phases:  # it can arrange its rows itself
                     new = self._gm.graph.call_function(upsample_by_phases, (*node.args, 2))
                 else:
                     n, c, h, w = _shape(node)
@@ -129,10 +127,10 @@ class _Pairs:
 
 
 def pair_kernels(kernel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-    """What `convolution_of_pairs` needs of a kernel (C_out, C_in, 3, 3).
+    """The arguments `rows` and `taps` of `convolution_of_pairs` for a kernel (C_out, C_in, 3, 3).
 
-    Returns four depthwise kernels, (C_in, 1, 1, 2) of one pair of rows or (C_in, 1, 3, 2) with the pairs around it, and
-    four kernels (C_out, C_in, 1, 3).
+    Returns four depthwise kernels, (C_in, 1, 1, 2) over one pair of rows or (C_in, 1, 3, 2) over the pairs around it
+    too, and four kernels (C_out, C_in, 1, 3).
     """
     rows = []
     for above, first, second, below in ROWS:
@@ -144,16 +142,16 @@ def pair_kernels(kernel: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def convolution_of_pairs(z: Tensor, rows: list[Tensor], taps: list[Tensor], bias: Tensor | None) -> Tensor:
-    """The convolution of a map whose rows stand in pairs, z (N, C_in, H/2, 2W), as (N, C_out, H/2, 2W).
+    """The convolution of a map whose rows are in pairs, z (N, C_in, H/2, 2W), as (N, C_out, H/2, 2W).
 
-    rows, taps: of `pair_kernels`.  bias: (C_out,).
+    rows, taps: as from `pair_kernels`.  bias: (C_out,).
     """
     width = z.shape[3] // 2
     products = []
     for index, (row, tap) in enumerate(zip(rows, taps, strict=True)):
         around = row.shape[2] // 2  # pairs above and below
         u = functional.conv2d(z, row, dilation=(1, width), padding=(around, 0), groups=z.shape[1])
-        # The second product is in either row of the output once.
+        # The bias goes into the second product, which each of the two output rows contains once.
         products.append(functional.conv2d(u, tap, bias if index == 1 else None, padding=(0, 1)))
     above, plus, minus, below = products
     return torch.cat([above + plus + minus, plus - minus - below], dim=3)
@@ -169,8 +167,8 @@ def _is_map_of(node: Node, result: Node) -> bool:
     return not is_constant(node) and _shape(node) != () and _shape(node)[2:] == _shape(result)[2:]
 
 
-def _alike(node: Node) -> bool:
-    """Whether a node does the same to every pixel, whatever stands beside it."""
+def _treats_pixels_alike(node: Node) -> bool:
+    """Whether a node computes each pixel in the same way, from no other pixel than itself or from all of them alike."""
     if node.target not in ALIKE:
         return False
     if node.target == aten.conv2d.default:
