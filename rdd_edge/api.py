@@ -245,6 +245,7 @@ def export(
     max_fd_rise: float | None = None,
     data: str | None = None,
     extractor: str | None = None,
+    allow_low_parity: bool = False,
 ) -> list[Bundle]:
     """Build a bundle for each target, each checked by running its artifact.
 
@@ -261,6 +262,7 @@ def export(
         max_fd_rise: Mixed precision: largest relative rise of the Fréchet distance over the student's, e.g. 0.02.
         data: Real images for `max_fd_rise`; by default the data of the training run.
         extractor: Feature extractor for `max_fd_rise`; by default the run's judge.
+        allow_low_parity: Also make a bundle whose images are further from the student's than its precision allows.
 
     Returns:
         The bundles, in the order of the targets.
@@ -271,7 +273,10 @@ def export(
     from .exporting.pipeline import export_bundles
 
     budget = _budget(Path(checkpoint), min_psnr, max_fd_rise, data, extractor)
-    return export_bundles(Path(checkpoint), tuple(targets), precision, Path(out), budget=budget, backend=backend)
+    return export_bundles(
+        Path(checkpoint), tuple(targets), precision, Path(out), budget=budget, backend=backend,
+        allow_low_parity=allow_low_parity,
+    )  # fmt: skip
 
 
 def bench(

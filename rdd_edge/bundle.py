@@ -129,6 +129,7 @@ class Parity(Frozen):
     psnr_db: Decibels | None  # median over images, peak 2.0, before rounding to uint8
     worst_psnr_db: Decibels | None
     reason: Text | None  # why psnr_db is None
+    low_allowed: bool = False  # whether the export was told to keep an artifact below its precision's parity
 
 
 class Manifest(Frozen):

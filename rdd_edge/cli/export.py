@@ -34,6 +34,9 @@ def export(
     ] = None,
     data: Data = None,
     extractor: Extractor = None,
+    allow_low_parity: Annotated[
+        bool, Option("--allow-low-parity", help="Keep a bundle whose images are too far from the student's.")
+    ] = False,
 ) -> None:
     """Export a student: one bundle for each target and precision.
 
@@ -52,6 +55,7 @@ def export(
         run(
             checkpoint, target, out, precision=precision, backend=backend, min_psnr=min_psnr,
             max_fd_rise=parse_fraction(max_fd_rise), data=data, extractor=extractor,
+            allow_low_parity=allow_low_parity,
         )  # fmt: skip
 
 
@@ -85,7 +89,7 @@ def verify(
     else:
         typer.echo(
             f"{name}: {found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; "
-            f"at least {found.threshold_db:g} dB required"
+            f"at least {found.threshold_db:g} dB required{', lower allowed by its export' if found.low_allowed else ''}"
         )
     for tensor, magnitude in found.largest.items():
         typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")

@@ -30,7 +30,7 @@ from ..bundle import (
 )
 from ..console import reporter
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
-from ..errors import ExportError, UsageError
+from ..errors import ExportError, ThresholdError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
@@ -52,20 +52,22 @@ def export_bundles(
     batch: int = 1,
     budget: Budget | None = None,
     backend: str | None = None,
+    allow_low_parity: bool = False,
 ) -> list[Bundle]:
     """Build out/<target>-<precision> for each target: one precision, all of its backend, or its default.
 
     budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
     Raises UsageError for an unknown target or precision and DependencyError for a converter that is not installed, both
     before any work; UsageError for a model of several sampling steps; ExportError where a target cannot take the model;
-    ArtifactError where the artifact does not run; ThresholdError where no choice of layers meets the budget.
+    ArtifactError where the artifact does not run; ThresholdError where no choice of layers meets the budget, or where
+    an artifact's images are further from the student's than its precision allows, unless `allow_low_parity`.
     """
     plan = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in plan}.values():
         target.require()
     found = read_checkpoint(checkpoint)
     found.require_one_step()
-    student = _Student(found, batch, budget)
+    student = _Student(found, batch, budget, allow_low_parity)
     return [
         _Build(student, target, target.precision(name)).bundle(out / f"{target.name}-{name}") for target, name in plan
     ]
@@ -78,6 +80,7 @@ class _Student:
     checkpoint: Checkpoint
     batch: int
     budget: Budget | None
+    allow_low_parity: bool
     rewritten: dict[tuple[str, ...], ExportedProgram] = field(default_factory=dict)
     made: dict[tuple[int, int], Vectors] = field(default_factory=dict)
 
@@ -131,7 +134,7 @@ class _Build:
                 raise ExportError(f"the {self.target.name} target cannot take this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
-            parity = measure(self.target, artifact.path, self.spec, self.student.vectors())
+            parity = self._parity(artifact.path, out)
             add_harness(self.target.name, folder)
             write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
             read_bundle(folder)  # before the rename, which replaces an older bundle
@@ -139,6 +142,19 @@ class _Build:
         reporter().end()
         reporter().result(f"{out}: {', '.join(_verdict(self.precision, bundle, artifact))}")
         return bundle
+
+    def _parity(self, artifact: Path, out: Path) -> Parity:
+        """The artifact's parity. Raises ThresholdError where it is too low and that is not allowed."""
+        parity = measure(self.target, artifact, self.spec, self.student.vectors())
+        if parity.psnr_db is None or parity.psnr_db >= self.precision.parity_db:
+            return parity
+        if not self.student.allow_low_parity:
+            raise ThresholdError(
+                f"{out} is not made: its images are {parity.psnr_db:.1f} dB from the student's, and {self.target.name} "
+                f"{self.precision.name} has to reach {self.precision.parity_db:g} dB; choose another precision, or keep "
+                "it with --allow-low-parity"
+            )
+        return parity.model_copy(update={"low_allowed": True})
 
     def _begin(self, stage: str) -> None:
         reporter().begin(f"{self.name} {stage}")

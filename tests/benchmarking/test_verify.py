@@ -40,7 +40,7 @@ def test_the_saved_bytes_reach_what_the_export_measured(bundles: dict[str, Path]
     assert report.psnr_db == pytest.approx(read_bundle(bundles[target]).manifest.parity.psnr_db)
     assert report.psnr_db >= report.threshold_db == 45.0
     assert report.runtime is not None
-    assert report.rules_checked == (target == "jetson")
+    assert report.rules_checked
     values = list(report.largest.values())
     assert len(values) == 5
     assert values == sorted(values, reverse=True)

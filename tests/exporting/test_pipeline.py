@@ -13,7 +13,8 @@ from tiny import Recorder
 from rdd_edge.bundle import read_bundle
 from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
-from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, UsageError
+from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, ThresholdError, UsageError
+from rdd_edge.exporting import pipeline
 from rdd_edge.exporting.budget import PsnrBudget
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.exporting.selection import plan_bundles
@@ -168,3 +169,15 @@ def test_a_failure_leaves_the_old_bundle_and_nothing_else(
     with pytest.raises(ExportError, match="gave up"):
         export_bundles(tiny_checkpoint, ("android",), "fp32", out)
     assert tree_sha256(out) == before
+
+
+def test_an_artifact_far_from_its_student_is_kept_only_where_that_is_allowed(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = pipeline.measure
+    monkeypatch.setattr(pipeline, "measure", lambda *given: real(*given).model_copy(update={"psnr_db": 20.0}))
+    with pytest.raises(ThresholdError, match=r"jetson-fp32 is not made: its images are 20\.0 dB .* --allow-low-parity"):
+        export_bundles(tiny_checkpoint, ("jetson",), "fp32", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (bundle,) = export_bundles(tiny_checkpoint, ("jetson",), "fp32", tmp_path, allow_low_parity=True)
+    assert bundle.manifest.parity.low_allowed
