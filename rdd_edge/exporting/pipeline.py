@@ -151,7 +151,7 @@ class _Build:
         if not self.student.allow_low_parity:
             raise ThresholdError(
                 f"{out} is not made: its images are {parity.psnr_db:.1f} dB from the student's, and {self.target.name} "
-                f"{self.precision.name} has to reach {self.precision.parity_db:g} dB; choose another precision, or keep "
+                f"{self.precision.name} must reach {self.precision.parity_db:g} dB; choose another precision, or keep "
                 "it with --allow-low-parity"
             )
         return parity.model_copy(update={"low_allowed": True})

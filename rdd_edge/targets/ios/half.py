@@ -2,9 +2,10 @@
 
 The Neural Engine computes in float16 alone: one float32 operator moves its part of the model to another processor, and
 every change of processor costs copies. A variance leaves float16 easily: the square of 256 is infinite, and a phone
-shows a black image. Since the normalisation of s·x with s²·ε is that of x with ε, each group is multiplied by a
-power of two, which changes no digit, such that its squares and even their sum over all pixels stay in range: whether
-the Neural Engine adds up in float16 or in float32 is not documented.
+shows a black image. Since the normalisation of s·x with s²·ε is that of x with ε, x is multiplied by a power of two,
+which changes no digit, such that its squares and even their sum over all pixels stay in range: whether the Neural
+Engine adds up in float16 or in float32 is not documented. One factor for each normalisation, and not for each of its
+groups: Core ML multiplies it into the convolution before, where a table of 16 weights has to serve all channels.
 """
 
 from __future__ import annotations
@@ -82,21 +83,19 @@ def _first(node: Node) -> Node:
 
 
 def _scale(x: Tensor) -> Tensor:
-    """The largest power of two for each channel of x (N, C, H, W) that keeps it within both limits, as (C,)."""
-    largest = x.abs().amax((0, 2, 3))
-    squares = (x - x.mean((2, 3), keepdim=True)).square().sum((2, 3)).amax(0)
+    """The largest power of two that keeps x (N, C, H, W) within both limits."""
+    largest = x.abs().amax()
+    squares = (x - x.mean((2, 3), keepdim=True)).square().sum((2, 3)).amax()
     bound = torch.minimum(LARGEST / largest.clamp(min=1e-6), (LARGEST_SUM / squares.clamp(min=1e-12)).sqrt())
     return torch.exp2(bound.log2().floor()).clamp(2.0**-14, 2.0**6)
 
 
 def _insert(gm: GraphModule, norm: _Norm, scale: Tensor) -> None:
-    """Multiply x by the smallest scale (C,) of each group, and ε by its square."""
+    """Multiply x by a scale, and ε by its square."""
     weight, eps = norm.variance.args[1:3]
     assert isinstance(weight, Node) and isinstance(eps, Node)
-    width = constant(gm, weight).shape[1]  # channels of a group
-    scale = scale.view(-1, width).amin(1, keepdim=True).expand(-1, width).reshape(-1)
     owner = str(weight.target).rpartition(".")[0]
-    factor = add_constant(gm, f"{owner}.range", scale.view(1, -1, 1, 1), norm.means)
+    factor = add_constant(gm, f"{owner}.range", scale.view(1, 1, 1, 1), norm.means)
     with gm.graph.inserting_before(norm.means):
         scaled = gm.graph.call_function(aten.mul.Tensor, (norm.x, factor))
     for reader in (norm.means, norm.centred):
