@@ -131,7 +131,7 @@ class _Build:
             with converting():
                 artifact = self.target.lower(lowered, self.spec, folder)
             if broken := self.target.broken_rules(artifact.path, self.precision.name):
-                raise ExportError(f"the {self.target.name} target cannot take this model: {'; '.join(broken[:3])}")
+                raise ExportError(f"the {self.target.name} target does not support this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
             parity = self._parity(artifact.path, out)
@@ -150,9 +150,9 @@ class _Build:
             return parity
         if not self.student.allow_low_parity:
             raise ThresholdError(
-                f"{out} is not made: its images are {parity.psnr_db:.1f} dB from the student's, and {self.target.name} "
-                f"{self.precision.name} must reach {self.precision.parity_db:g} dB; choose another precision, or keep "
-                "it with --allow-low-parity"
+                f"{out} was not created: its images are {parity.psnr_db:.1f} dB from the student's, and "
+                f"{self.target.name} {self.precision.name} must reach {self.precision.parity_db:g} dB; choose another "
+                "precision, or keep it with --allow-low-parity"
             )
         return parity.model_copy(update={"low_allowed": True})
 

@@ -176,7 +176,9 @@ def test_an_artifact_far_from_its_student_is_kept_only_where_that_is_allowed(
 ) -> None:
     real = pipeline.measure
     monkeypatch.setattr(pipeline, "measure", lambda *given: real(*given).model_copy(update={"psnr_db": 20.0}))
-    with pytest.raises(ThresholdError, match=r"jetson-fp32 is not made: its images are 20\.0 dB .* --allow-low-parity"):
+    with pytest.raises(
+        ThresholdError, match=r"jetson-fp32 was not created: its images are 20\.0 dB .* --allow-low-parity"
+    ):
         export_bundles(tiny_checkpoint, ("jetson",), "fp32", tmp_path)
     assert list(tmp_path.iterdir()) == []
     (bundle,) = export_bundles(tiny_checkpoint, ("jetson",), "fp32", tmp_path, allow_low_parity=True)

@@ -25,7 +25,7 @@ class TensorRT(Runner):
     """An ONNX file in TensorRT."""
 
     builds = True
-    untracked_memory = "the engine and tensors are in memory of the GPU, which the system does not count to a process"
+    untracked_memory = "the engine and tensors are in GPU memory, which the system does not count for a process"
 
     def __init__(self, artifact: Path, engines: Path) -> None:
         self._trt = import_tensorrt()
