@@ -32,7 +32,7 @@ from torch import nn
 
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.calibration import calibration_set
+from rdd_edge.exporting.parity import calibration_set
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.portable.noise import normals
