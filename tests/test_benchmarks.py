@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -33,3 +34,17 @@ def test_losses_prints_each_forms_distance_from_the_float64_gradient(monkeypatch
     assert len(found) == 3
     assert all(float(number) < 1e-3 for line in found for number in line)
     assert len(re.findall("time .* ratio", out)) == len(re.findall("extra memory .* ratio", out)) == 3
+
+
+@pytest.mark.arm64
+@pytest.mark.skipif(shutil.which("qemu-aarch64") is None, reason="needs qemu-user and g++-aarch64-linux-gnu")
+def test_arm64_ranks_known_pairs_and_counts_the_ways(monkeypatch, capsys, tiny_checkpoint):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    out = printed(
+        monkeypatch, capsys, "arm64.py", "--checkpoint", str(tiny_checkpoint), "--only", "recipe fp32,ours fp32"
+    )
+    pairs = re.findall(r"^\| .* \| .* \| (\d+\.\d\d) \| .* \|$", out, re.MULTILINE)
+    assert len(pairs) == 5
+    assert all(float(ratio) > 1 for ratio in pairs)
+    recipe, ours = (float(count) for count in re.findall(r"fp32 \| (\d+\.\d\d) \|", out))
+    assert 0 < ours < recipe

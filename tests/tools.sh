@@ -10,6 +10,7 @@ need() { # program package
 if [ "${1:-}" = arm64 ]; then
     need aarch64-linux-gnu-g++ "g++-aarch64-linux-gnu"
     need qemu-aarch64-static qemu-user-static
+    need qemu-aarch64 qemu-user
     need g++ g++
 else
     need sshd openssh-server
