@@ -98,9 +98,22 @@ def unquantized_input(proto: Any) -> None:
     convolution.input[0] = quantized.input[0]
 
 
+def norm_in_float16(proto: Any) -> None:
+    """A normalization without the cast before it."""
+    norm = first(proto, "InstanceNormalization")
+    cast = next(node for node in proto.graph.node if norm.input[0] in node.output)
+    norm.input[0] = cast.input[0]
+    for index in (1, 2):
+        array = numpy_helper.to_array(constant(proto, norm.input[index])).astype(np.float16)
+        proto.graph.initializer.append(numpy_helper.from_array(array, f"half_{index}"))
+        norm.input[index] = f"half_{index}"
+    del proto.graph.value_info[:]
+
+
 @pytest.mark.parametrize(
     ("plant", "sentence"),
     [
+        (norm_in_float16, r"InstanceNormalization .* computes in float16, which its squares overflow"),
         (newer_opset, r"its opset is 22"),
         (unknown_operator, r"TensorRT has no operator Softsign"),
         (dynamic_batch, r"z has a dynamic size"),

@@ -1,12 +1,10 @@
 """float32 → float16 in the graph itself, as a strongly typed TensorRT network requires.
 
-Weights, activations and the scales of Q/DQ become float16. The graph's inputs and outputs stay float32, and so do the
-nodes of the operators in `keep_float32`, between casts.
+Weights, activations and the scales of Q/DQ become float16. The graph's inputs and outputs stay float32, and so do
+normalizations, between casts: a group's sum of squares overflows float16 long before an activation does.
 """
 
 from __future__ import annotations
-
-from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -15,16 +13,18 @@ from ...errors import ExportError
 from ..ranges import HALF_MAX, magnitude
 from .graph import add_initializer, constant, new_node
 
-__all__ = ["to_half"]
+__all__ = ["NORMS", "to_half"]
+
+NORMS = ("InstanceNormalization", "LayerNormalization")
 
 # Inputs that an operator's definition requires in float32: sizes, not activations.
 _ALWAYS_FLOAT32 = {"Resize": (1, 2)}
 
 
-def to_half(model: ir.Model, keep_float32: Collection[str]) -> ir.Model:
+def to_half(model: ir.Model) -> ir.Model:
     """Change the model in place. Raises ExportError where a weight overflows float16."""
-    in_float32 = [node for node in model.graph if node.op_type in keep_float32]
-    in_float16 = [node for node in model.graph if node.op_type not in keep_float32]
+    in_float32 = [node for node in model.graph if node.op_type in NORMS]
+    in_float16 = [node for node in model.graph if node.op_type not in NORMS]
     for node in in_float16:
         _constants_to_half(model, node)
         for value in node.outputs:

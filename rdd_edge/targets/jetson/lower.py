@@ -15,10 +15,8 @@ from .half import to_half
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["NORMS", "lower"]
+__all__ = ["lower"]
 
-# A group's sum of squares overflows float16 long before an activation does.
-NORMS = frozenset({"InstanceNormalization", "LayerNormalization"})
 _PROTOBUF_LIMIT = 2**31 - 1
 
 
@@ -29,7 +27,7 @@ def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> 
     else:
         model = convert(program)
         if spec.precision == "fp16":
-            model = to_half(model, NORMS)
+            model = to_half(model)
     content = _serialized(model)
     write_bytes(out / "model.onnx", content)
     packages = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime")

@@ -1,4 +1,4 @@
-"""The int8 graph: QuantizeLinear and DequantizeLinear around convolutions and linear layers, the rest float16.
+"""The int8 graph: QuantizeLinear and DequantizeLinear around convolutions and linear layers, the rest as in fp16.
 
 Symmetric, with zero points 0: one scale per tensor for activations, one per output channel for weights, stored as
 int8. Scales are float16, so that the result of a quantized product is float16, without float32 nodes around it.
@@ -48,7 +48,7 @@ def quantize(
         _quantize_weight_of(model, name, node)
     for name in tensors:
         _quantize_activation(model, readers[name], clip[name])
-    return Quantized(to_half(model, ()), fraction, keep)
+    return Quantized(to_half(model), fraction, keep)
 
 
 def _observer(model: ir.Model, tensors: list[str]) -> Callable[..., Iterable[tuple[str, NDArray[np.float32]]]]:

@@ -16,6 +16,7 @@ import onnx_ir as ir
 from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
 from .graph import OPSET, PRODUCTS, channel_axis, constant
+from .half import NORMS
 
 __all__ = ["broken_rules"]
 
@@ -39,7 +40,7 @@ _QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 def broken_rules(path: Path, precision: str) -> tuple[str, ...]:
     """What TensorRT would refuse or run slowly in the graph at `path`, one clause each. Raises ArtifactError."""
     graph = _read(path)
-    rules = [_opset, _operators, _restrictions, _interface, _one_type]
+    rules = [_opset, _operators, _restrictions, _interface, _one_type, _norms]
     rules += [_quantize_pairs, _quantized_products] if precision == "int8" else [_no_quantization]
     return (*(clause for rule in rules for clause in rule(graph)), *_product_types(graph, precision))
 
@@ -107,6 +108,13 @@ def _one_type(graph: ir.Graph) -> Iterator[str]:
         types = {_type(value) for value in (*node.inputs, *node.outputs)} & {"float32", "float16"}
         if len(types) > 1 and node.op_type not in ("Cast", "Resize", *_QUANTIZATION):
             yield f"{node.op_type} {node.name} mixes float16 and float32 without a cast"
+
+
+def _norms(graph: ir.Graph) -> Iterator[str]:
+    """Normalizations compute in float32: their sums of squares overflow float16, and the image is black."""
+    for node, label in _nodes(graph, *NORMS):
+        if (found := _type(node.outputs[0])) != "float32":
+            yield f"{label} computes in {found}, which its squares overflow"
 
 
 def _no_quantization(graph: ir.Graph) -> Iterator[str]:

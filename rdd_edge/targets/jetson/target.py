@@ -18,7 +18,7 @@ class JetsonTarget(Target):
 
     fp16  weights and activations float16, group normalization in float32 between casts, z and x float32.
     fp32  float32 throughout.
-    int8  symmetric Q/DQ around every convolution and linear layer, per channel for weights; the rest float16.
+    int8  symmetric Q/DQ around every convolution and linear layer, per channel for weights; the rest as in fp16.
     """
 
     name = "jetson"
