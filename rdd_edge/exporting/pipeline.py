@@ -221,7 +221,9 @@ class _Build:
     ) -> Manifest:
         spec, label = self.spec, None
         if spec.classes is not None:
-            label = TensorSpec(name="label", shape=spec.input_shape[:1], dtype="int64", low=0, high=spec.classes - 1)
+            label = TensorSpec(
+                name="label", shape=spec.input_shape[:1], dtype=self.target.label_dtype, low=0, high=spec.classes - 1
+            )
         tools = {name: version(name) for name in ("rdd-edge", "diffusers")}
         tools |= {"torch": torch.__version__, "python": platform.python_version(), **artifact.tool_versions}
         return Manifest(

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,7 @@ class Target(ABC):
     name: ClassVar[str]  # of the folder, and of the extra that installs its packages
     modules: ClassVar[tuple[str, ...]]  # required for export
     runtime_package: ClassVar[str | None] = None  # runs its artifacts on this machine
+    label_dtype: ClassVar[Literal["int32", "int64"]] = "int64"  # of the artifact's input; parity/label.i64 is int64
     precisions: ClassVar[tuple[Precision, ...]]  # the first is the default, and the first of a backend is its default
 
     def precision(self, name: str) -> Precision:

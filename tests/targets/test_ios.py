@@ -70,7 +70,7 @@ def test_label_of_a_conditional_network(make_case: Callable[..., Any], lowered: 
         lowered("fp16", num_class_embeds=10, seed=1),
     )
     inputs = read_package(path).inputs
-    assert {name: type_of(var) for name, var in inputs.items()} == {"z": "fp32", "label": "int32"}
+    assert {name: type_of(var) for name, var in inputs.items()} == {"z": "fp32", "label": TARGET.label_dtype}
     assert parity(case, path, "fp16") >= 45.0
 
 

@@ -25,6 +25,7 @@ class IosTarget(Target):
 
     name = "ios"
     modules = ("torch", "coremltools")
+    label_dtype = "int32"
     precisions = (
         Precision("fp16", "coreml", REWRITES, quantized=False, parity_db=45.0),
         Precision("fp32", "coreml", REWRITES, quantized=False, parity_db=80.0),
