@@ -17,8 +17,8 @@ NOT_SCORED = "Not evaluated: use rdd-edge evaluate BENCH --reference SERVER_BENC
 
 
 HOST_NOTE = (
-    "Times on a host are those of the machine that ran the benchmark in place of the device: they say nothing about the "
-    "device's speed."
+    "Times on a host are those of the machine that ran the benchmark in place of the device: they say nothing about "
+    "the device's speed."
 )
 
 
