@@ -95,7 +95,7 @@ def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
     return {PLAN: MOST_JSON_BYTES, RECORD: MOST_JSON_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
 
 
-def unpack(archive: bytes, folder: Path, most: dict[str, int], destination: Destination) -> None:
+def unpack(archive: bytes, folder: Path, most: dict[str, int], destination: object) -> None:
     """Write the files of an uncompressed tar into `folder`; each must be a regular file named in `most`, and no larger.
 
     Raises CorruptError for anything else, and for a truncated archive.
@@ -119,7 +119,7 @@ def unpack(archive: bytes, folder: Path, most: dict[str, int], destination: Dest
         raise CorruptError(f"the benchmark run from {destination} is truncated or not a tar: run it again") from None
 
 
-def _check(folder: Path, bundle: Bundle, plan: Plan, destination: Destination) -> RunRecord:
+def _check(folder: Path, bundle: Bundle, plan: Plan, destination: object) -> RunRecord:
     """The record of the run in `folder`, if it is the run of this bundle and this plan."""
     try:
         run = read_bench_run(folder)

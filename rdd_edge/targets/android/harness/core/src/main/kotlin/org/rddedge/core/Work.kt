@@ -77,6 +77,7 @@ internal class Work(
             execute(z, labels)
             report("warmup", run)
         }
+        report("time", 0)
         var latency = DoubleArray(1024)
         var count = 0
         val begin = System.nanoTime()
@@ -92,6 +93,7 @@ internal class Work(
     /** The accuracy run: samples.u8 of every image and samples.f32 of the first ones, N H W C; null where none. */
     fun sample(folder: RunFolder): JsonObject? {
         if (plan.samples == 0) return null
+        report("samples", 0)
         val kept = minOf(plan.floats, plan.samples)
         val (u8, f32) = List(2) { MessageDigest.getInstance("SHA-256") }
         folder.write("samples.u8") { pixels ->

@@ -1,0 +1,101 @@
+package org.rddedge.core
+
+import java.io.DataInputStream
+import java.io.DataOutputStream
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import kotlin.system.exitProcess
+
+/**
+ * ExecuTorch on this machine, in a child process: the command line [command] with artifact, threads and shape, which then
+ * answers N C H W float32 values on its stdin with as many on its stdout, and an exit with the last line of its stderr.
+ */
+class ChildRuntime(private val command: List<String>) : Runtime {
+    private var child: Process? = null
+
+    override fun describe() = RuntimeInfo("executorch", "host", "xnnpack")
+
+    override fun load(bundle: Bundle, threads: Int) {
+        close()
+        val shape = bundle.manifest.shape.joinToString(",")
+        child = ProcessBuilder(command + listOf(bundle.artifact.path, "$threads", shape)).start()
+        check(child!!.inputStream.read() == 'r'.code) { child!!.errorReader().readLines().lastOrNull() ?: "it died" }
+    }
+
+    override fun run(z: FloatArray, labels: LongArray?): FloatArray {
+        val bytes = ByteBuffer.allocate(4 * z.size).order(ByteOrder.LITTLE_ENDIAN)
+        bytes.asFloatBuffer().put(z)
+        val child = checkNotNull(child)
+        DataOutputStream(child.outputStream).apply { write(bytes.array()) }.flush()
+        DataInputStream(child.inputStream).readFully(bytes.array())
+        return FloatArray(z.size).also { bytes.asFloatBuffer().get(it) }
+    }
+
+    override fun close() {
+        child?.destroyForcibly()?.waitFor()
+        child = null
+    }
+}
+
+/** A runtime with a planted fault, from the run of number [at] on where it is not the whole network's. */
+class FaultyRuntime(private val inner: Runtime, private val fault: String, private val at: Int) : Runtime by inner {
+    private lateinit var bundle: Bundle
+    private var runs = 0
+
+    override fun load(bundle: Bundle, threads: Int) {
+        this.bundle = bundle
+        if (fault == "load") error("the program needs a newer runtime")
+        inner.load(bundle, threads)
+    }
+
+    override fun run(z: FloatArray, labels: LongArray?): FloatArray {
+        val x = inner.run(z, labels)
+        runs++
+        when {
+            fault == "channels" -> return reversedChannels(x)
+            runs < at -> return x
+            fault == "stuck" -> Thread.sleep(Long.MAX_VALUE)
+            fault == "throws" -> throw IllegalStateException("out of arena")
+            fault == "dies" -> java.lang.Runtime.getRuntime().halt(139)
+        }
+        return x
+    }
+
+    /** N H W C order where N C H W is asked for, which for one channel is upside down. */
+    private fun reversedChannels(x: FloatArray): FloatArray {
+        val (_, channels, height, width) = bundle.manifest.shape
+        if (channels == 1) return x.reversedArray()
+        val area = height * width
+        return FloatArray(x.size) { i ->
+            val image = i - i % (channels * area)
+            val (pixel, channel) = (i - image) / channels to (i - image) % channels
+            x[image + channel * area + pixel]
+        }
+    }
+}
+
+/** What `am start` runs on a simulated phone: FOLDER, then am's own arguments; a child's command line by CHILD. */
+fun main(arguments: Array<String>) {
+    val folder = File(arguments[0])
+    val extras = arguments.toList().windowed(3).filter { it[0] == "--es" }.associate { it[1] to it[2] }
+    val state = { name: String -> File(folder, "state/$name").takeIf { it.isFile }?.readText() }
+    val log = { line: String -> File(folder, "log/main").appendText("$line\n") }
+    val root = File(folder, "sdcard/Android/data/org.rddedge.harness/files")
+    val child = System.getenv("CHILD")?.split(' ')
+    var runtime = child?.let(::ChildRuntime) ?: TanhRuntime()
+    state("fault")?.let { runtime = FaultyRuntime(runtime, it.substringBefore(' '), it.substringAfter(' ').toInt()) }
+    val request = Request.of(root, "device") { (state("extra.$it") ?: extras[it]) }
+    var last = 0L
+    val benchmark = Benchmark(runtime, FakeDevice(), request.options) { stage, done ->
+        if (done == 0 || System.nanoTime() - last > 50_000_000) {
+            last = System.nanoTime()
+            log("$stage $done")
+        }
+    }
+    when (val outcome = benchmark.run(request.bundle, request.plan, request.out)) {
+        is Outcome.Finished -> log("done ${outcome.medianMs} ms median")
+        is Outcome.Failed -> log("error ${outcome.error.kind.wireName} ${outcome.error.sentence}")
+    }
+    exitProcess(0)
+}
