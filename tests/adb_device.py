@@ -20,7 +20,6 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -219,6 +218,7 @@ class AdbDevice:
             (folder / name).touch()
         (folder / "app.sh").write_text(shlex.join(app or ["true"]))
         self.set(installed="1", airplane="1", level="80", temperature="281", boot_reason="reboot")
+        self.environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # of its programs
         self.commands: list[str] = []  # that the host has sent
         self.answer: Callable[[str], bytes | None] = lambda command: None  # in place of running a command
         self.links: list[socket.socket] = []
@@ -251,7 +251,7 @@ class AdbDevice:
             stream.write(answer)
             return
         mapped = re.sub(r"(?<![\w.-])/(sdcard|data)/", rf"{self.folder}/\1/", command)
-        environment = {"PATH": f"{self.folder}/bin:/usr/bin:/bin", "DEVICE": str(self.folder), "PYTHON": sys.executable}
+        environment = {**self.environment, "PATH": f"{self.folder}/bin:/usr/bin:/bin", "DEVICE": str(self.folder)}
         process = subprocess.Popen(
             ["/bin/sh", "-c", mapped], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, start_new_session=True, cwd=self.folder,

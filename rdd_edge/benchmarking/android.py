@@ -40,7 +40,10 @@ POLL_SECONDS = 5.0  # without a line of the log, before a command asks for the a
 MOST_LINE_BYTES = 4096
 MOST_ERROR_BYTES = 1 << 14
 # Names are arguments of a script, never part of it.
-PREPARE = 'cd "$1" && mkdir -p bundles plans runs && rm -rf bundles/adb-* plans/adb-* runs/adb-* runs/.adb-* && printf %s "$3" > "plans/$2"'
+PREPARE = (
+    'cd "$1" && mkdir -p bundles plans runs && rm -rf bundles/adb-* plans/adb-* runs/adb-* runs/.adb-* && '
+    'printf %s "$3" > "plans/$2"'
+)
 CLEAN = 'cd "$1" && rm -rf "bundles/$3" "plans/$2" "runs/$2" "runs/.$2".*'
 PLACE = 'cd "$1/bundles" && rm -rf "$3" && mv "$2" "$3"'
 STATE = 'if [ -e "$1/runs/$2" ]; then echo finished; elif pidof "$3" > /dev/null; then echo running; else echo dead; fi'

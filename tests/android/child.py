@@ -1,4 +1,7 @@
-"""ExecuTorch for the simulated phone: ARTIFACT THREADS N,C,H,W; a batch of float32 on stdin, its images on stdout."""
+"""ExecuTorch for the simulated phone: ARTIFACT THREADS N,C,H,W LABELS, LABELS the number of class labels of a batch.
+
+On stdin an l asks for a load, answered by r; an x and a batch, float32 then int64, for its images, float32 on stdout.
+"""
 
 import math
 import os
@@ -9,13 +12,17 @@ import numpy as np
 
 from rdd_edge.targets.android.runner import ExecuTorchRunner
 
-artifact, threads, shape = Path(sys.argv[1]), int(sys.argv[2]), tuple(map(int, sys.argv[3].split(",")))
+artifact, threads, labels = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[4])
+shape = tuple(map(int, sys.argv[3].split(",")))
 out = os.fdopen(os.dup(1), "wb")
 os.dup2(2, 1)  # what native code prints must not mix with the images
 runner = ExecuTorchRunner(artifact, threads)
-runner.load()
-out.write(b"r")
-out.flush()
-while len(z := sys.stdin.buffer.read(4 * math.prod(shape))) == 4 * math.prod(shape):
-    out.write(runner.run(np.frombuffer(z, "<f4").reshape(shape), None).astype("<f4").tobytes())
+while command := sys.stdin.buffer.read(1):
+    if command == b"l":
+        runner.load()
+        out.write(b"r")
+    else:
+        z = np.frombuffer(sys.stdin.buffer.read(4 * math.prod(shape)), "<f4").reshape(shape)
+        label = np.frombuffer(sys.stdin.buffer.read(8 * labels), "<i8") if labels else None
+        out.write(runner.run(z, label).astype("<f4").tobytes())
     out.flush()

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from adb_device import ADB, AdbDevice, AdbServer
 from bundles import write_fake_bundle
+from records import REAL, Means
 from tiny import Recorder
 
 from rdd_edge.benchmarking import android
@@ -115,6 +116,29 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDe
         bench(bundle, f"adb://{phone.serial}", tmp_path / "run", PLAN)
     assert "copy" not in [stage for stage, _ in again.stages]
     assert phone.left("runs") == ["by-finger"]
+
+
+@needs_app
+@pytest.mark.parametrize(("precision", "checkpoint"), [("fp32", "tiny"), ("int8", "tiny_conditional")])
+def test_its_images_are_those_of_the_host_bit_for_bit(
+    tmp_path: Path, phone: AdbDevice, precision: str, checkpoint: str, request: pytest.FixtureRequest
+) -> None:
+    """The harness's core with the real ExecuTorch behind its interface, through the real adb, to scores."""
+    from rdd_edge.evaluation.scores import score
+    from rdd_edge.exporting.pipeline import export_bundles
+
+    pytest.importorskip("executorch")
+    student = request.getfixturevalue(f"{checkpoint}_checkpoint")
+    (bundle,) = export_bundles(student, ("android",), precision, tmp_path / "bundles")
+    phone.environment["CHILD"] = f"{sys.executable} {ROOT / 'tests/android/child.py'}"
+    record = bench(bundle.folder, "adb://", tmp_path / "run", PLAN)
+    bench(bundle.folder, "host", tmp_path / "host", PLAN)
+    for name in ("samples.u8", "samples.f32"):
+        assert (tmp_path / "run" / name).read_bytes() == (tmp_path / "host" / name).read_bytes()
+    bench(student, "server", tmp_path / "server", PLAN)
+    psnr = score(tmp_path / "run", tmp_path / "server", REAL, Means()).psnr_float
+    assert psnr is not None and psnr.median_db > 35
+    assert (record.precision, record.runtime and record.runtime.name) == (precision, "executorch")
 
 
 def sentence(error: pytest.ExceptionInfo[RddEdgeError]) -> str:

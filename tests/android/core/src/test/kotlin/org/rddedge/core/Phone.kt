@@ -1,44 +1,42 @@
 package org.rddedge.core
 
 import java.io.DataInputStream
-import java.io.DataOutputStream
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.system.exitProcess
 
-/**
- * ExecuTorch on this machine, in a child process: the command line [command] with artifact, threads and shape, which then
- * answers N C H W float32 values on its stdin with as many on its stdout, and an exit with the last line of its stderr.
- */
+/** ExecuTorch on this machine, in a child process with the protocol of child.py, whose command line is [command]. */
 class ChildRuntime(private val command: List<String>) : Runtime {
     private var child: Process? = null
 
     override fun describe() = RuntimeInfo("executorch", "host", "xnnpack")
 
     override fun load(bundle: Bundle, threads: Int) {
-        close()
-        val shape = bundle.manifest.shape.joinToString(",")
-        child = ProcessBuilder(command + listOf(bundle.artifact.path, "$threads", shape)).start()
-        check(child!!.inputStream.read() == 'r'.code) { child!!.errorReader().readLines().lastOrNull() ?: "it died" }
+        val (shape, classes) = bundle.manifest.shape to bundle.manifest.classes
+        val arguments =
+            listOf(bundle.artifact.path, "$threads", shape.joinToString(","), "${classes?.let { shape[0] } ?: 0}")
+        val child = child ?: ProcessBuilder(command + arguments).start().also { child = it }
+        child.outputStream.apply { write('l'.code) }.flush()
+        check(child.inputStream.read() == 'r'.code) { child.errorReader().readLines().lastOrNull() ?: "it died" }
     }
 
     override fun run(z: FloatArray, labels: LongArray?): FloatArray {
-        val bytes = ByteBuffer.allocate(4 * z.size).order(ByteOrder.LITTLE_ENDIAN)
-        bytes.asFloatBuffer().put(z)
+        val bytes = ByteBuffer.allocate(1 + 4 * z.size + 8 * (labels?.size ?: 0)).order(ByteOrder.LITTLE_ENDIAN)
+        bytes.put('x'.code.toByte())
+        z.forEach { bytes.putFloat(it) }
+        labels?.forEach { bytes.putLong(it) }
         val child = checkNotNull(child)
-        DataOutputStream(child.outputStream).apply { write(bytes.array()) }.flush()
-        DataInputStream(child.inputStream).readFully(bytes.array())
-        return FloatArray(z.size).also { bytes.asFloatBuffer().get(it) }
+        child.outputStream.apply { write(bytes.array()) }.flush()
+        val x = ByteArray(4 * z.size).also { DataInputStream(child.inputStream).readFully(it) }
+        return FloatArray(z.size).also { ByteBuffer.wrap(x).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(it) }
     }
 
-    override fun close() {
-        child?.destroyForcibly()?.waitFor()
-        child = null
-    }
+    /** The child stays for the next load: it takes seconds to start. It ends with this process. */
+    override fun close() = Unit
 }
 
-/** A runtime with a planted fault, from the run of number [at] on where it is not the whole network's. */
+/** A runtime with a planted fault: in the run of number [at], or in the artifact as a whole. */
 class FaultyRuntime(private val inner: Runtime, private val fault: String, private val at: Int) : Runtime by inner {
     private lateinit var bundle: Bundle
     private var runs = 0
