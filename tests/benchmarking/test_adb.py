@@ -50,12 +50,13 @@ LONG = PLAN.changed(seconds=60)
 
 
 def app() -> list[str]:
-    """Command line of the app's core in a JVM, with its stand-in for Android around it."""
+    """Command line of the harness in a JVM: the app's core and request, without Android."""
     if not BUILT:
         return ["true"]
-    built = ROOT / BUILT
-    path = [str(built / "classes"), str(built / "test-classes"), (built / "classpath.txt").read_text()]
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(path), "org.rddedge.core.PhoneKt"]
+    core, app = ROOT / BUILT, ROOT / BUILT.replace("core", "app")
+    path = [str(built / kind) for built in (core, app) for kind in ("classes", "test-classes")]
+    classes = os.pathsep.join([*path, (core / "classpath.txt").read_text()])
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", classes, "org.rddedge.harness.PhoneKt"]
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ class ExecuTorchRuntimeTest {
         assertInstanceOf(Outcome.Finished::class.java, outcome, "$outcome")
         assertEquals(Pair(0, 2), Pair(Module.open, Module.lastThreads))
         val record = File(temporary, "out/record.json").readText()
-        assertTrue("\"version\": \"0-fake\"" in record && "\"backend\": \"xnnpack\"" in record)
+        assertTrue("\"version\":\"0-fake\"" in record && "\"backend\":\"xnnpack\"" in record)
     }
 
     @Test

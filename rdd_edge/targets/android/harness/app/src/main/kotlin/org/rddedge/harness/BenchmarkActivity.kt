@@ -16,7 +16,6 @@ import org.rddedge.core.Benchmark
 import org.rddedge.core.HarnessException
 import org.rddedge.core.Options
 import org.rddedge.core.Outcome
-import org.rddedge.core.Request
 import org.rddedge.core.Runtime
 import java.io.File
 import java.util.Locale

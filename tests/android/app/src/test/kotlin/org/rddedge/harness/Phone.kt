@@ -1,5 +1,12 @@
-package org.rddedge.core
+package org.rddedge.harness
 
+import org.rddedge.core.Benchmark
+import org.rddedge.core.Bundle
+import org.rddedge.core.FakeDevice
+import org.rddedge.core.Outcome
+import org.rddedge.core.Runtime
+import org.rddedge.core.RuntimeInfo
+import org.rddedge.core.TanhRuntime
 import java.io.DataInputStream
 import java.io.File
 import java.nio.ByteBuffer
