@@ -207,7 +207,6 @@ class AdbDevice:
     """A device that listens on a port of the loopback address."""
 
     def __init__(self, folder: Path, app: list[str] | None = None) -> None:
-        """app: command line of the harness app, started by `am start` with the device's folder and the extras."""
         self.folder, self.authorized, self.free_bytes = folder, True, 1 << 40
         for name in ("state", "log", "sdcard", "data/app", "data/local/tmp"):
             (folder / name).mkdir(parents=True)
@@ -216,7 +215,7 @@ class AdbDevice:
             (folder / "bin" / name).symlink_to(SCRIPT)
         for name in ("log/main", "log/crash"):
             (folder / name).touch()
-        (folder / "app.sh").write_text(shlex.join(app or ["true"]))
+        self.set_app(app or ["true"])
         self.set(installed="1", airplane="1", level="80", temperature="281", boot_reason="reboot")
         self.environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # of its programs
         self.commands: list[str] = []  # that the host has sent
@@ -225,6 +224,10 @@ class AdbDevice:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.serial = f"127.0.0.1:{self.listener.getsockname()[1]}"
         threading.Thread(target=self._listen, args=(self.listener,), daemon=True).start()
+
+    def set_app(self, command: list[str]) -> None:
+        """Command line that `am start` runs, followed by the device's folder and am's arguments."""
+        (self.folder / "app.sh").write_text(shlex.join(command))
 
     def set(self, **state: str) -> None:
         """What the device's programs say of it; the empty string removes it."""

@@ -47,7 +47,8 @@ PREPARE = (
 CLEAN = 'cd "$1" && rm -rf "bundles/$3" "plans/$2" "runs/$2" "runs/.$2".*'
 PLACE = 'cd "$1/bundles" && rm -rf "$3" && mv "$2" "$3"'
 STATE = (  # the process first, since it may end as soon as the run is there
-    'pid=$(pidof "$3"); if [ -e "$1/runs/$2" ]; then echo finished; elif [ "$pid" ]; then echo running; else echo dead; fi'
+    'pid=$(pidof "$3"); if [ -e "$1/runs/$2" ]; then echo finished; elif [ "$pid" ]; then echo running; '
+    "else echo dead; fi"
 )
 HINTS = "dumpsys battery; settings get global airplane_mode_on; getprop sys.boot.reason"
 

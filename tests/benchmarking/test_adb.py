@@ -49,14 +49,14 @@ PLAN = Plan(
 LONG = PLAN.changed(seconds=60)
 
 
-def app() -> list[str]:
-    """Command line of the harness in a JVM: the app's core and request, without Android."""
+def app(main: str = "PhoneKt") -> list[str]:
+    """Command line of the app in a JVM: its core and its request, or with PhoneActivityKt its activity in Robolectric."""
     if not BUILT:
         return ["true"]
     core, app = ROOT / BUILT, ROOT / BUILT.replace("core", "app")
     path = [str(built / kind) for built in (core, app) for kind in ("classes", "test-classes")]
-    classes = os.pathsep.join([*path, (core / "classpath.txt").read_text()])
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", classes, "org.rddedge.harness.PhoneKt"]
+    path += [str(app / "monitor/classes.jar"), (app / "classpath.txt").read_text()]
+    return ["java", "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(path), f"org.rddedge.harness.{main}"]
 
 
 @pytest.fixture
@@ -124,13 +124,14 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDe
 def test_its_images_are_those_of_the_host_bit_for_bit(
     tmp_path: Path, phone: AdbDevice, precision: str, checkpoint: str, request: pytest.FixtureRequest
 ) -> None:
-    """The harness's core with the real ExecuTorch behind its interface, through the real adb, to scores."""
+    """The app's activity in Robolectric, with the real ExecuTorch behind its interface, through the real adb, to scores."""
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 
     pytest.importorskip("executorch")
     student = request.getfixturevalue(f"{checkpoint}_checkpoint")
     (bundle,) = export_bundles(student, ("android",), precision, tmp_path / "bundles")
+    phone.set_app(app("PhoneActivityKt"))
     phone.environment["CHILD"] = f"{sys.executable} {ROOT / 'tests/android/child.py'}"
     record = bench(bundle.folder, "adb://", tmp_path / "run", PLAN)
     bench(bundle.folder, "host", tmp_path / "host", PLAN)
@@ -139,6 +140,7 @@ def test_its_images_are_those_of_the_host_bit_for_bit(
     bench(student, "server", tmp_path / "server", PLAN)
     psnr = score(tmp_path / "run", tmp_path / "server", REAL, Means()).psnr_float
     assert psnr is not None and psnr.median_db > 35
+    assert (phone.folder / "screen.png").stat().st_size > 10_000
     assert (record.precision, record.runtime and record.runtime.name) == (precision, "executorch")
 
 

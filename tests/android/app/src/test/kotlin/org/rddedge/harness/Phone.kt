@@ -80,27 +80,37 @@ class FaultyRuntime(private val inner: Runtime, private val fault: String, priva
     }
 }
 
-/** What `am start` runs on a simulated phone: FOLDER, then am's own arguments; a child's command line by CHILD. */
-fun main(arguments: Array<String>) {
+/** A simulated phone as tests/adb_device.py lays it out, seen from the app: [arguments] are FOLDER and those of `am`. */
+class Phone(arguments: List<String>) {
     val folder = File(arguments[0])
-    val extras = arguments.toList().windowed(3).filter { it[0] == "--es" }.associate { it[1] to it[2] }
-    val state = { name: String -> File(folder, "state/$name").takeIf { it.isFile }?.readText() }
-    val log = { line: String -> File(folder, "log/main").appendText("$line\n") }
     val root = File(folder, "sdcard/Android/data/org.rddedge.harness/files")
-    val child = System.getenv("CHILD")?.split(' ')
-    var runtime = child?.let(::ChildRuntime) ?: TanhRuntime()
-    state("fault")?.let { runtime = FaultyRuntime(runtime, it.substringBefore(' '), it.substringAfter(' ').toInt()) }
-    val request = Request.of(root, "device") { (state("extra.$it") ?: extras[it]) }
+    val extras = arguments.windowed(3).filter { it[0] == "--es" }.associate { it[1] to it[2] }
+
+    fun log(line: String) = File(folder, "log/main").appendText("$line\n")
+
+    /** ExecuTorch where CHILD has its command line, else tanh; with the fault that a test has planted. */
+    fun runtime(): Runtime {
+        val runtime = System.getenv("CHILD")?.split(' ')?.let(::ChildRuntime) ?: TanhRuntime()
+        val fault = File(folder, "state/fault").takeIf { it.isFile } ?: return runtime
+        val (name, at) = fault.readText().split(' ')
+        return FaultyRuntime(runtime, name, at.toInt())
+    }
+}
+
+/** What `am start` runs without Android: FOLDER, then am's own arguments. */
+fun main(arguments: Array<String>) {
+    val phone = Phone(arguments.toList())
+    val request = Request.of(phone.root, "device") { phone.extras[it] }
     var last = 0L
-    val benchmark = Benchmark(runtime, FakeDevice(), request.options) { stage, done ->
+    val benchmark = Benchmark(phone.runtime(), FakeDevice(), request.options) { stage, done ->
         if (done == 0 || System.nanoTime() - last > 50_000_000) {
             last = System.nanoTime()
-            log("$stage $done")
+            phone.log("$stage $done")
         }
     }
     when (val outcome = benchmark.run(request.bundle, request.plan, request.out)) {
-        is Outcome.Finished -> log("done ${outcome.medianMs} ms median")
-        is Outcome.Failed -> log("error ${outcome.error.kind.wireName} ${outcome.error.sentence}")
+        is Outcome.Finished -> phone.log("done ${outcome.medianMs} ms median")
+        is Outcome.Failed -> phone.log("error ${outcome.error.kind.wireName} ${outcome.error.sentence}")
     }
     exitProcess(0)
 }

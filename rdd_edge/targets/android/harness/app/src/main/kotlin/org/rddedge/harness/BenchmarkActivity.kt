@@ -4,6 +4,7 @@ import android.app.Activity
 import android.content.Intent
 import android.graphics.Bitmap
 import android.graphics.Color
+import android.graphics.drawable.BitmapDrawable
 import android.os.Bundle
 import android.util.Log
 import android.view.WindowManager
@@ -122,7 +123,7 @@ open class BenchmarkActivity : Activity() {
         }
         if (grid == null) return
         val image = ImageView(this).apply {
-            setImageBitmap(grid)
+            setImageDrawable(BitmapDrawable(resources, grid).apply { isFilterBitmap = false }) // pixels as they are
             adjustViewBounds = true
         }
         page.addView(image, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 1000))
