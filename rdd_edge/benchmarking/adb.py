@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Generator
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..console import reporter
-from ..errors import CorruptError, DeviceError, RddEdgeError, StorageError, UsageError, printable
-from .processes import last_line, output_of
+from ..errors import DeviceError, RddEdgeError, StorageError, UsageError, printable
+from .processes import bounded, last_line, output_of
 
 __all__ = ["ADB", "NO_DEVICE", "AdbDevice", "Android", "list_adb_devices", "serial_of"]
 
@@ -69,26 +68,15 @@ def list_adb_devices() -> list[AdbDevice]:
 
 
 def _adb(*arguments: str, most: int = MOST_OUTPUT_BYTES, wait: float = ANSWER_SECONDS) -> bytes:
-    """The output of the adb program. Raises DeviceError with its last line where it fails."""
-    output = bytearray()
-    parts = output_of(["adb", *arguments], wait, MISSING)
-    with closing(parts):
-        while True:
-            try:
-                part = next(parts)
-            except StopIteration as end:
-                code, stderr = end.value
-                break
-            if not part:
-                raise DeviceError(f"adb {arguments[0]} did not answer for {wait:g} s")
-            output += part
-            if len(output) > most:
-                raise CorruptError(f"the device sent back more than the {most} bytes that were expected")
-    if code:
-        lines = bytes(output + b"\n" + stderr).splitlines()
-        told = [line for line in lines if b"rror" in line or b"Failure" in line]  # progress may follow it
-        raise DeviceError(last_line(b"\n".join(told or lines)))
-    return bytes(output)
+    """The output of the adb program. Raises DeviceError with its error where it fails."""
+    stalled = DeviceError(f"adb {arguments[0]} did not answer for {wait:g} s")
+    return bounded(output_of(["adb", *arguments], _failed, MISSING, wait, stalled), most, "the device")
+
+
+def _failed(code: int, stdout: bytes, stderr: bytes) -> RddEdgeError:
+    lines = (stdout + b"\n" + stderr).splitlines()
+    told = [line for line in lines if b"rror" in line or b"Failure" in line]  # lines about the progress may follow it
+    return DeviceError(last_line(b"\n".join(told or lines), 500) or f"adb ended with exit code {code}")
 
 
 class Android:
@@ -123,7 +111,7 @@ class Android:
         if not re.fullmatch(rb"\d{1,3}\n", code):
             raise self.lost("the answer of the device was cut off")
         if int(code):
-            raise self._failed(last_line(body))
+            raise self._failed(last_line(body, 500) or "no reason given")
         return body
 
     def push(self, source: Path, remote: str) -> None:
@@ -140,11 +128,14 @@ class Android:
         except DeviceError as error:
             raise self._failed(f"{apk} was not installed: {error}") from None
         if b"Success" not in output.splitlines():
-            raise DeviceError(f"{self}: {apk} was not installed: {last_line(output)}")
+            raise DeviceError(f"{self}: {apk} was not installed: {last_line(output, 500)}")
 
     def follow(self, *command: str, wait: float) -> Generator[bytes, None, None]:
         """Output of a command that does not end by itself; empty after each `wait` seconds without any."""
-        yield from output_of(["adb", "-s", self.serial, "exec-out", shlex.join(command)], wait, MISSING)
+        try:
+            yield from output_of(["adb", "-s", self.serial, "exec-out", shlex.join(command)], _failed, MISSING, wait)
+        except DeviceError as error:
+            raise self.lost(str(error)) from None
         raise self.lost("its log ended")
 
     def lost(self, reason: str) -> RddEdgeError:

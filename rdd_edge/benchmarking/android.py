@@ -26,7 +26,7 @@ from ..files import new_folder, read_model, sha256_of
 from ..schema import Decibels, Frozen, Number, Text, Version1
 from .adb import Android, serial_of
 from .record import RunRecord
-from .ssh import TAR_BYTES, _check, most_bytes, unpack
+from .returned import TAR_BYTES, check_run, most_bytes, unpack
 
 __all__ = ["bench_over_adb"]
 
@@ -95,7 +95,7 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
         archive = phone.shell(*tar, most=sum(most.values()) + TAR_BYTES)
         with new_folder(out.absolute()) as folder:
             unpack(archive, folder, most, phone)
-            record = _check(folder, bundle, plan, phone)
+            record = check_run(folder, bundle, plan, phone)
             test = _read_selftest(folder / SELFTEST)
     except BaseException as error:  # Ctrl-C too
         with suppress(RddEdgeError):  # a device that was lost has been reported already

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import DependencyError, DeviceError, printable
 from .adb import ADB, NO_DEVICE, list_adb_devices
-from .connection import Connection, Destination
+from .connection import Destination
 from .record import SERVER, this_machine
 
 __all__ = ["list_devices"]
@@ -22,7 +22,7 @@ def list_devices(hosts: Sequence[str] = ()) -> list[tuple[str, str]]:
     rows = [("host", f"this machine, for bundles: {here}"), (SERVER, "this machine, for checkpoints in PyTorch")]
     for url in hosts:
         try:
-            system = Connection(Destination.parse(url)).call(["uname", "-srm"])
+            system = Destination.parse(url).call(["uname", "-srm"])
             rows.append((url, printable(system.decode(errors="replace").strip(), 200)))
         except DeviceError as error:
             rows.append((url, f"cannot be used: {error}"))

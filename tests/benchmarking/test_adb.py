@@ -50,7 +50,7 @@ LONG = PLAN.changed(seconds=60)
 
 
 def app(main: str = "PhoneKt") -> list[str]:
-    """Command line of the app in a JVM: its core and its request, or with PhoneActivityKt its activity in Robolectric."""
+    """Command line of the app in a JVM: its core alone, or with PhoneActivityKt its activity in Robolectric."""
     if not BUILT:
         return ["true"]
     core, app = ROOT / BUILT, ROOT / BUILT.replace("core", "app")
@@ -124,7 +124,7 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDe
 def test_its_images_are_those_of_the_host_bit_for_bit(
     tmp_path: Path, phone: AdbDevice, precision: str, checkpoint: str, request: pytest.FixtureRequest
 ) -> None:
-    """The app's activity in Robolectric, with the real ExecuTorch behind its interface, through the real adb, to scores."""
+    """The app's activity in Robolectric with the real ExecuTorch behind it, through the real adb, to scores."""
     from rdd_edge.evaluation.scores import score
     from rdd_edge.exporting.pipeline import export_bundles
 
