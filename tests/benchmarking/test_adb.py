@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from records import REAL, Means
 from tiny import Recorder
 
 from rdd_edge.benchmarking import android
-from rdd_edge.benchmarking.adb import list_adb_devices, serial_of
+from rdd_edge.benchmarking.adb import Android, list_adb_devices, serial_of
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
@@ -56,7 +57,13 @@ def app(main: str = "PhoneKt") -> list[str]:
     core, app = ROOT / BUILT, ROOT / BUILT.replace("core", "app")
     path = [str(built / kind) for built in (core, app) for kind in ("classes", "test-classes")]
     path += [str(app / "monitor/classes.jar"), (app / "classpath.txt").read_text()]
-    return ["java", "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(path), f"org.rddedge.harness.{main}"]
+    return [
+        shutil.which("java") or "java",
+        "-XX:TieredStopAtLevel=1",
+        "-cp",
+        os.pathsep.join(path),
+        f"org.rddedge.harness.{main}",
+    ]
 
 
 @pytest.fixture
@@ -96,7 +103,7 @@ write_bundle = partial(write_fake_bundle, target="android")
 
 @needs_app
 def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDevice) -> None:
-    bundle, recorder = write_bundle(tmp_path, channels=3), Recorder()
+    bundle, recorder = write_bundle(tmp_path, channels=3, name="a b'; touch $(pwd)"), Recorder()
     with reporting_to(recorder):
         record = bench(bundle, "adb://", tmp_path / "run", PLAN)
     run = read_bench_run(tmp_path / "run")
@@ -280,6 +287,18 @@ def test_the_app_is_installed_where_it_differs(tmp_path: Path, phone: AdbDevice)
     with pytest.raises(DeviceError, match=r"was not installed: .*INSTALL_FAILED_UPDATE_INCOMPATIBLE") as error:
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
     sentence(error)
+
+
+@needs_adb
+def test_hints_are_printed_once(phone: AdbDevice) -> None:
+    recorder = Recorder()
+    with reporting_to(recorder):
+        android._give_hints(Android(None))
+        phone.set(airplane="0", level="12", temperature="384", boot_reason="shutdown,thermal")
+        android._give_hints(Android(None))
+    (note,) = recorder.notes
+    for hint in ("let it cool down", "38 °C", "charge it (12 %)", "airplane mode", "shut down because of heat"):
+        assert hint in note
 
 
 @needs_app
