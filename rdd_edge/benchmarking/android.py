@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -23,15 +24,17 @@ from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
 from ..files import new_folder, read_model, sha256_of
-from ..schema import Decibels, Frozen, Number, Text, Version1
+from ..schema import Count, Decibels, Frozen, Number, Text, Version1
 from .adb import Android, serial_of
+from .processes import last_line
 from .record import RunRecord
 from .returned import TAR_BYTES, check_run, most_bytes, unpack
 
 __all__ = ["bench_over_adb"]
 
-TARGET = "android"
+TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
+ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
 HOME = f"/sdcard/Android/data/{PACKAGE}/files"
 TAG = "rdd-edge"
 SELFTEST = "selftest.json"
@@ -69,7 +72,7 @@ class _SelfTest(Frozen):
     psnr_db: Decibels
     worst_psnr_db: Decibels
     threshold_db: Decibels | None
-    samples: int
+    samples: Count
 
 
 def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: Path | None = None) -> RunRecord:
@@ -81,6 +84,8 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     """
     if bundle.manifest.target != TARGET:
         raise UsageError(f"{bundle.folder} is for {bundle.manifest.target}, and adb:// devices run {TARGET} bundles")
+    if (backend := targets.load_target(TARGET).precision(bundle.manifest.precision).backend) != BACKEND:
+        raise UsageError(f"{bundle.folder} is for {backend}, and the harness app has {BACKEND} alone")
     phone, plan = Android(serial_of(url)), plan or bundle.manifest.default_plan
     _install(phone, apk)
     _give_hints(phone)
@@ -88,8 +93,7 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     try:
         phone.shell("sh", "-c", PREPARE, "sh", HOME, name, plan.model_dump_json())
         _send(phone, bundle, name)
-        failure = _run(phone, bundle, name)
-        _raise_failure(phone, name, failure)
+        _raise_failure(phone, name, _follow(phone, name, _start(phone, bundle, name)))
         most = {**most_bytes(bundle, plan), SELFTEST: MOST_ERROR_BYTES}
         tar = ["sh", "-c", 'tar -C "$1" -cf - . 2>/dev/null', "sh", f"{HOME}/runs/{name}"]
         archive = phone.shell(*tar, most=sum(most.values()) + TAR_BYTES)
@@ -136,7 +140,7 @@ def _install(phone: Android, apk: Path | None) -> None:
     if found[1].decode() != _version():
         raise DeviceError(f"{phone} has version {found[1].decode()} of the harness app, not {_version()}: {how}")
     if phone.shell("sh", "-c", '[ -d "$1" ] || echo none', "sh", HOME):
-        phone.shell("am", "start", "-W", "-n", f"{PACKAGE}/.BenchmarkActivity")  # makes the folder, which is its own
+        phone.shell("am", "start", "-W", "-n", ACTIVITY)  # makes the folder, which is its own
 
 
 def _give_hints(phone: Android) -> None:
@@ -166,48 +170,58 @@ def _send(phone: Android, bundle: Bundle, name: str) -> None:
     phone.shell("sh", "-c", PLACE, "sh", HOME, name, bundle.sha256)
 
 
-def _run(phone: Android, bundle: Bundle, name: str) -> RddEdgeError | None:
-    """Start the app and follow its log until it has ended. Returns the failure that the log reports, if any."""
+def _start(phone: Android, bundle: Bundle, name: str) -> str:
+    """Start the app. Returns its process id, or nothing where it has ended already."""
     parity = targets.load_target(TARGET).precision(bundle.manifest.precision).parity_db
-    texts = {
+    extras = {
         "bundle": f"bundles/{bundle.sha256}", "bundle_sha256": bundle.sha256, "plan": f"plans/{name}",
         "out": f"runs/{name}", "min_psnr_db": f"{parity:g}", "stall_seconds": f"{STALL_SECONDS:g}",
     }  # fmt: skip
-    extras = [word for key, value in texts.items() for word in ("--es", key, value)]
-    phone.shell("log", "-t", TAG, name)  # older lines are those of other runs
-    started = phone.shell("am", "start", "-S", "-W", "-n", f"{PACKAGE}/.BenchmarkActivity", *extras)
+    words = [word for key, value in extras.items() for word in ("--es", key, value)]
+    phone.shell("log", "-t", TAG, name)  # the lines before it are those of other runs
+    started = phone.shell("am", "start", "-S", "-W", "-n", ACTIVITY, *words)
     if wrong := re.search(rb"^Error.*", started, re.MULTILINE):
-        raise DeviceError(f"{phone} cannot start the harness app: {printable(wrong[0].decode(errors='replace'), 300)}")
-    pid = phone.shell("sh", "-c", 'pidof "$1" || true', "sh", PACKAGE).decode(errors="replace").strip()
-    current, progress, line = False, time.monotonic(), b""
-    with closing(phone.follow("logcat", "-v", "raw", "-T", "1000", "-s", f"{TAG}:I", wait=POLL_SECONDS)) as parts:
-        for part in parts:
-            if not part and (state := _state(phone, name)) != "running":
-                if state == "dead":
-                    raise ArtifactError(
-                        f"the harness app on {phone} died in stage {reporter().stage}: {_crash(phone, pid)}"
-                    )
-                return None
-            *lines, line = (line + part).split(b"\n")
-            line = line[: MOST_LINE_BYTES + 1]
-            for text in (one.decode(errors="replace").strip() for one in lines):
-                current = current or text == name
-                if not current:
-                    continue
-                if match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", text, re.ASCII):
-                    progress = time.monotonic()
-                    show_stage(match[1], int(match[2]))
-                elif match := re.fullmatch(r"error (\w{1,40}) (.*)", text):
-                    return _error(match[1], f"{phone}: {printable(match[2], 1000)}")
-                elif text.startswith("done "):
+        raise DeviceError(f"{phone} cannot start the harness app: {last_line(wrong[0], 300)}")
+    return phone.shell("sh", "-c", 'pidof "$1" || true', "sh", PACKAGE).decode(errors="replace").strip()
+
+
+def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
+    """Report the app's progress until it has ended. Returns the failure that its log reports, if any."""
+    progress = time.monotonic()
+    with closing(_log_lines(phone, name)) as lines:
+        for line in lines:
+            if line is None:
+                state = phone.shell("sh", "-c", STATE, "sh", HOME, name, PACKAGE).strip()
+                if state == b"dead":
+                    stage = reporter().stage
+                    raise ArtifactError(f"the harness app on {phone} died in stage {stage}: {_crash(phone, pid)}")
+                if state == b"finished":
                     return None
+            elif match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", line, re.ASCII):
+                progress = time.monotonic()
+                show_stage(match[1], int(match[2]))
+            elif match := re.fullmatch(r"error (\w{1,40}) (.*)", line):
+                return _error(match[1], f"{phone}: {printable(match[2], 1000)}")
+            elif line.startswith("done "):
+                return None
             if time.monotonic() - progress > STALL_SECONDS + 60:
                 raise ArtifactError(f"{phone} made no progress for {STALL_SECONDS:g} s in stage {reporter().stage}")
     return None
 
 
-def _state(phone: Android, name: str) -> str:
-    return phone.shell("sh", "-c", STATE, "sh", HOME, name, PACKAGE).decode(errors="replace").strip()
+def _log_lines(phone: Android, name: str) -> Generator[str | None, None, None]:
+    """Lines of the app's log since this run began; None after each silence of POLL_SECONDS."""
+    current, line = False, b""
+    with closing(phone.follow("logcat", "-v", "raw", "-T", "1000", "-s", f"{TAG}:I", wait=POLL_SECONDS)) as parts:
+        for part in parts:
+            *lines, line = (line + part).split(b"\n")
+            line = line[: MOST_LINE_BYTES + 1]
+            for text in (one.decode(errors="replace").strip() for one in lines):
+                if current:
+                    yield text
+                current = current or text == name
+            if not part:
+                yield None
 
 
 def _crash(phone: Android, pid: str) -> str:
