@@ -178,6 +178,7 @@ def _start(phone: Android, bundle: Bundle, name: str) -> str:
         "out": f"runs/{name}", "min_psnr_db": f"{parity:g}", "stall_seconds": f"{STALL_SECONDS:g}",
     }  # fmt: skip
     words = [word for key, value in extras.items() for word in ("--es", key, value)]
+    show_stage("start", 0)
     phone.shell("log", "-t", TAG, name)  # the lines before it are those of other runs
     started = phone.shell("am", "start", "-S", "-W", "-n", ACTIVITY, *words)
     if wrong := re.search(rb"^Error.*", started, re.MULTILINE):

@@ -84,6 +84,14 @@ def phone(tmp_path: Path, server: AdbServer) -> Iterator[AdbDevice]:
     device.close()
 
 
+def wait_for(condition: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError("the condition did not become true within 60 s")
+
+
 class WhileTimed(Recorder):
     """Does something once, when the first timed run is reported."""
 
@@ -147,6 +155,7 @@ def test_its_images_are_those_of_the_host_bit_for_bit(
     bench(student, "server", tmp_path / "server", PLAN)
     psnr = score(tmp_path / "run", tmp_path / "server", REAL, Means()).psnr_float
     assert psnr is not None and psnr.median_db > 35
+    wait_for(lambda: (phone.folder / "screen.png").exists())
     assert (phone.folder / "screen.png").stat().st_size > 10_000
     assert (record.precision, record.runtime and record.runtime.name) == (precision, "executorch")
 
@@ -208,10 +217,7 @@ def test_an_interrupt_stops_the_app(tmp_path: Path, phone: AdbDevice) -> None:
     command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
-        for _ in range(600):
-            if "time 1" in (phone.folder / "log/main").read_text():
-                break
-            time.sleep(0.1)
+        wait_for(lambda: "time 1" in (phone.folder / "log/main").read_text())
         assert phone.app_pid()
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=30)
@@ -329,10 +335,7 @@ def test_devices_that_cannot_be_used_are_sentences(tmp_path: Path, server: AdbSe
         with pytest.raises(DeviceError, match=f"adb lists no device other: there is .*adb://{two.serial}"):
             bench(bundle, "adb://other", out)
         two.unplug()
-        for _ in range(100):
-            if {device.serial: device for device in list_adb_devices()}[two.serial].state == "offline":
-                break
-            time.sleep(0.1)
+        wait_for(lambda: {device.serial: device.state for device in list_adb_devices()}[two.serial] == "offline")
         with pytest.raises(DeviceError, match="is offline: unplug it"):
             bench(bundle, f"adb://{two.serial}", out)
     finally:

@@ -52,7 +52,9 @@ class PhoneRun {
             layout(0, 0, picture.width, picture.height)
             draw(Canvas(picture))
         }
-        File(phone.folder, "screen.png").outputStream().use { picture.compress(Bitmap.CompressFormat.PNG, 100, it) }
+        val file = File(phone.folder, "screen.new")
+        file.outputStream().use { picture.compress(Bitmap.CompressFormat.PNG, 100, it) }
+        file.renameTo(File(phone.folder, "screen.png"))
     }
 
     private fun exactly(size: Int) = View.MeasureSpec.makeMeasureSpec(size, View.MeasureSpec.EXACTLY)
