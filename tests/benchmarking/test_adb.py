@@ -22,6 +22,7 @@ from tiny import Recorder
 from rdd_edge.benchmarking import android
 from rdd_edge.benchmarking.adb import Android, list_adb_devices, serial_of
 from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.devices import list_devices
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import reporting_to
@@ -388,3 +389,29 @@ def test_the_list_of_devices_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("emulator-5554", "offline", ""),
     ]
     assert [device.advice is None for device in list_adb_devices()] == [True, False, False, False]
+
+
+def test_devices_are_listed_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "adb").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin; cat <<'EOF'\n{LISTED}EOF\n")
+    (tmp_path / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    rows = dict(list_devices())
+    assert {"host", "server", "adb://28161FDF6006PQ", "adb://R58M123"} <= set(rows)
+    assert rows["adb://28161FDF6006PQ"] == "Pixel 8"
+    assert rows["adb://R58M123"].startswith("unauthorized: unlock it")
+    with pytest.raises(UsageError, match="is not a destination"):
+        list_devices(["ssh://-oProxyCommand=x"])
+    (tmp_path / "adb").unlink()
+    assert "apt-get install adb" in dict(list_devices())["adb://"]
+
+
+def test_a_bundle_for_another_platform_or_backend_is_refused(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match="is for fake, and adb:// devices run android bundles"):
+        bench(make_bundle(), "adb://", tmp_path / "run")
+    bundle = write_bundle(tmp_path, name="vulkan")
+    manifest = bundle / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"precision": "fp32"', '"precision": "vulkan-fp32"'))
+    with pytest.raises(UsageError, match="is for vulkan, and the harness app has xnnpack alone"):
+        bench(bundle, "adb://", tmp_path / "run")
+    with pytest.raises(UsageError, match="--apk goes with adb://"):
+        bench(bundle, "host", tmp_path / "run", apk=tmp_path / "app.apk")
