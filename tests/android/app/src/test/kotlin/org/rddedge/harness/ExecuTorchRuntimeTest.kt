@@ -32,6 +32,19 @@ class ExecuTorchRuntimeTest {
     }
 
     @Test
+    fun `a bundle for a newer executorch is refused, one for an older is not`() {
+        for ((made, words) in mapOf("99.1.0" to "made for executorch 99.1.0: build a newer app", "0.0.9" to "")) {
+            val folder = writeBundle(File(temporary, made)) {
+                kotlinx.serialization.json.Json.parseToJsonElement(
+                    "$it".replace("\"fake\":\"7.0\"", "\"executorch\":\"$made\""),
+                )
+            }
+            val outcome = Benchmark(ExecuTorchRuntime(), FakeDevice()).run(folder, null, File(temporary, "out"))
+            assertTrue(words.isEmpty() == (outcome is Outcome.Finished) && words in "$outcome", "$outcome")
+        }
+    }
+
+    @Test
     fun `labels go in as a second tensor of the type of the manifest`() {
         for (type in listOf("int32", "int64")) {
             val folder = writeBundle(File(temporary, type), batch = 2, classes = 10) {

@@ -47,6 +47,7 @@ class Manifest internal constructor(fields: Fields) {
     val paritySamples = parity.int("samples", 1..MAX_COUNT)
     val paritySeed = parity.seed("seed")
     val defaultPlan = Plan(fields.section("default_plan"))
+    val toolVersions = fields.section("tool_versions").content
     val files = fields.hashes("files") // SHA-256 of every file but the manifest, by relative path
 
     val batch get() = shape[0]
@@ -59,8 +60,8 @@ class Manifest internal constructor(fields: Fields) {
         val values = shape.drop(1).fold(maxOf(paritySamples, batch).toDouble(), Double::times)
         if (values > MAX_VALUES) fields.fail("input", "is larger than this harness takes")
         fields.double("t", 1.0..1.0, 1.0)
-        parity.finish("psnr_db", "worst_psnr_db", "reason")
-        fields.finish("schedule", "quantization", "rewrites", "tool_versions")
+        parity.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
+        fields.finish("schedule", "quantization", "rewrites")
         for (path in files.keys + artifact) {
             val outside = path.split('/').any { it in listOf("", ".", "..") }
             if (outside || path == MANIFEST || !path.all(::isPrintable)) {
