@@ -58,13 +58,13 @@ def app(main: str = "PhoneKt") -> list[str]:
     core, app = ROOT / BUILT, ROOT / BUILT.replace("core", "app")
     path = [str(built / kind) for built in (core, app) for kind in ("classes", "test-classes")]
     path += [str(app / "monitor/classes.jar"), (app / "classpath.txt").read_text()]
-    return [
-        shutil.which("java") or "java",
+    options = [
         "-XX:TieredStopAtLevel=1",
-        "-cp",
-        os.pathsep.join(path),
-        f"org.rddedge.harness.{main}",
+        "-Drobolectric.offline=true",
+        f"-Drobolectric.dependency.dir={app / 'android'}",
     ]
+    java = shutil.which("java") or "java"
+    return [java, *options, "-cp", os.pathsep.join(path), f"org.rddedge.harness.{main}"]
 
 
 @pytest.fixture
