@@ -3,7 +3,7 @@
 #   make test           lint, types and tests
 #   make test-slow      the tests that take minutes each
 #   make docs           the documentation, in site/; warnings are errors
-#   make test-android   compile and test the Android harness; needs JDK 17 and Maven
+#   make test-android   compile and test the Android app, and run it behind adb; needs JDK 17 and Maven
 #   make test-arm64     Android bundles on ARM's kernels, under emulation
 
 PYTHON ?= python3
@@ -56,12 +56,12 @@ docs: $(VENV)/docs-installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # Gradle needs Google's repository for Android's plugin; the same sources are built here by Maven, from Maven Central.
-test-android: install
+test-android: install tools
 	@if ! command -v mvn >/dev/null || ! java -version 2>&1 | grep -q 'version "17'; then \
 	    echo "the Android harness was not tested: it needs JDK 17 and Maven, as in Debian's openjdk-17-jdk-headless, maven"; \
 	else \
 	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
-	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py; \
+	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py tests/benchmarking/test_adb.py; \
 	fi
 
 test-arm64: install

@@ -287,6 +287,7 @@ def bench(
     plan: Plan | None = None,
     quick: bool = False,
     runtime: str | None = None,
+    apk: AnyPath | None = None,
 ) -> RunRecord:
     """Run an artifact as a device would and write a benchmark run.
 
@@ -296,10 +297,11 @@ def bench(
     Args:
         source: Bundle; or, with `device="server"`, a checkpoint.
         out: Folder of the benchmark run.
-        device: "host", "ssh://user@host[:port]", or "server" for a checkpoint in PyTorch.
+        device: "host", "ssh://user@host[:port]", "adb://[serial]", or "server" for a checkpoint in PyTorch.
         plan: What to run; by default the bundle's plan.
         quick: 128 timed inferences and 10 s in place of 1,024 and 60 s. Ignored where a plan is given.
         runtime: Over ssh: "tensorrt" or "onnxruntime"; by default tensorrt.
+        apk: Over adb: the harness app, installed where the device has another one.
 
     Returns:
         What was measured.
@@ -307,7 +309,7 @@ def bench(
     from .benchmarking.bench import bench as run
     from .benchmarking.bench import default_plan
 
-    return run(Path(source), device, Path(out), plan or default_plan(Path(source), quick=quick), runtime)
+    return run(Path(source), device, Path(out), plan or default_plan(Path(source), quick=quick), runtime, _path(apk))
 
 
 def report(

@@ -43,6 +43,8 @@ VALID = {
     "report": ["{record}", "--out", "{tmp}/report.html"],
     "quickstart": ["--out", "{tmp}/quickstart"],
     "doctor": [],
+    "devices": ["ssh://127.0.0.1:1"],
+    "harness": ["android", "--out", "{tmp}/app"],
 }  # fmt: skip
 
 

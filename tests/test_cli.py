@@ -19,7 +19,7 @@ from rdd_edge.errors import UsageError
 
 COMMANDS = [
     "distill", "sample", "evaluate", "compare", "study", "export", "verify", "bench", "report", "compare-bench",
-    "quickstart", "doctor", "compact", "pack",
+    "quickstart", "doctor", "compact", "pack", "devices", "harness",
 ]  # fmt: skip
 
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Programs that some tests drive: an OpenSSH server on the loopback address, and a browser for the page; with the
+# Programs that some tests drive: an OpenSSH server on the loopback address, adb, and a browser for the page; with the
 # argument arm64, the cross compiler and the emulator of `make test-arm64` in their place.
 set -u
 PATH="$PATH:/usr/sbin"
@@ -16,6 +16,7 @@ else
     need sshd openssh-server
     need ssh openssh-client
     need ps procps
+    need adb adb
     command -v google-chrome >/dev/null || need chromium "chromium fonts-dejavu-core"
 fi
 [ -n "$packages" ] || exit 0

@@ -17,6 +17,8 @@ from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import ArtifactError, MissingError, UsageError
 from ..files import first_fault, new_folder, read_model, write_model
 from ..targets.base import ExportSpec
+from .adb import ADB
+from .android import bench_over_adb
 from .connection import SSH, Destination
 from .isolation import Request, in_child
 from .record import MEASURED, SERVER, RunRecord, this_machine
@@ -28,12 +30,20 @@ __all__ = ["HOST", "bench", "default_plan", "spec_of"]
 HOST = "host"
 
 
-def bench(source: Path, device: str, out: Path, plan: Plan | None = None, runtime: str | None = None) -> RunRecord:
-    """Run a bundle on "host" or an ssh:// device, or a checkpoint (a training run's student) on "server".
+def bench(
+    source: Path,
+    device: str,
+    out: Path,
+    plan: Plan | None = None,
+    runtime: str | None = None,
+    apk: Path | None = None,
+) -> RunRecord:
+    """Run a bundle on "host" or an ssh:// or adb:// device, or a checkpoint (a training run's student) on "server".
 
     out: folder of the benchmark run; an existing benchmark run there is replaced.
     plan: by default the bundle's own, or Plan's defaults on the server.
     runtime: over ssh, "tensorrt" or "onnxruntime"; by default the harness chooses.
+    apk: over adb, the harness app to install where the device has another one.
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
     """
     _check_out(out)
@@ -42,19 +52,23 @@ def bench(source: Path, device: str, out: Path, plan: Plan | None = None, runtim
     is_bundle = (source / MANIFEST).is_file()
     if runtime and not device.startswith(SSH):
         raise UsageError(f"--runtime {runtime} goes with {SSH}…: on the {device} each artifact has one runtime")
+    if apk and not device.startswith(ADB):
+        raise UsageError(f"--apk goes with {ADB}: the {device} needs no app")
     if device == SERVER:
         if is_bundle:
             raise UsageError(f"{source} is a bundle and the server runs checkpoints: use --device {HOST}")
         return _bench_student(read_checkpoint(source), out, plan or Plan())
-    if device != HOST and not device.startswith(SSH):
+    if device != HOST and not device.startswith((SSH, ADB)):
         raise UsageError(
-            f"there is no device {device!r}: choose {HOST} or {SSH}user@host[:port] for a bundle, or {SERVER} for a "
-            "checkpoint"
+            f"there is no device {device!r}: choose {HOST}, {SSH}user@host[:port] or {ADB}[serial] for a bundle, or "
+            f"{SERVER} for a checkpoint"
         )
     if not is_bundle:
         raise UsageError(f"{source} is not a bundle: export it first, or use --device {SERVER} for a checkpoint")
     if device == HOST:
         return _bench_bundle(read_bundle(source), out, plan)
+    if device.startswith(ADB):
+        return bench_over_adb(read_bundle(source), device, out, plan, apk)
     return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, runtime)
 
 

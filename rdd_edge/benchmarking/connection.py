@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import shlex
 import signal
-import subprocess
-import tempfile
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -17,9 +14,9 @@ from pydantic import Field, ValidationError
 
 from .. import errors
 from ..console import show_stage
-from ..errors import ArtifactError, CorruptError, DependencyError, DeviceError, RddEdgeError, UsageError, printable
+from ..errors import ArtifactError, DeviceError, RddEdgeError, UsageError, printable
 from ..schema import Frozen
-from .isolation import last_line
+from .processes import bounded, last_line, output_of
 
 __all__ = ["CONFIG", "SSH", "Destination", "show_progress"]
 
@@ -30,7 +27,7 @@ OPTIONS = (
 )  # fmt: skip
 STALL_SECONDS = 1800.0  # without any output: building an engine or copying a large bundle may take that long
 MOST_LINE_BYTES = 4096  # of the harness's progress; a longer line is skipped
-MOST_STDERR_BYTES = 1 << 16  # of the end of stderr, which is searched for the last line
+MISSING = "ssh:// devices need OpenSSH: apt-get install openssh-client"
 
 
 @dataclass(frozen=True)
@@ -64,13 +61,7 @@ class Destination:
 
     def call(self, command: Sequence[str], stdin: bytes = b"", most: int = MOST_LINE_BYTES) -> bytes:
         """The output of a command. Raises CorruptError for more than `most` bytes of it."""
-        output = bytearray()
-        with closing(self._output(command, stdin, harness=False)) as parts:
-            for part in parts:
-                output += part
-                if len(output) > most:
-                    raise CorruptError(f"{self} sent back more than the {most} bytes that were expected")
-        return bytes(output)
+        return bounded(self._output(command, stdin, harness=False), most, self)
 
     def run_harness(self, command: Sequence[str], stdin: bytes) -> None:
         """Run the harness and report its progress."""
@@ -83,37 +74,17 @@ class Destination:
                 line = line[: MOST_LINE_BYTES + 1]
 
     def _output(self, command: Sequence[str], stdin: bytes, *, harness: bool) -> Generator[bytes, None, None]:
-        """Run a command and yield its output as it comes.
+        """The output of a command as it comes.
 
         Raises DeviceError after STALL_SECONDS without output, and the error that the exit code stands for; the exit
         codes of the harness are those of rdd_edge.errors.
         """
-        with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as stderr:
-            source.write(stdin)
-            source.seek(0)
-            ssh = self.command(shlex.join(command))
-            try:
-                process = subprocess.Popen(
-                    ssh, stdin=source, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
-                )
-            except FileNotFoundError:
-                raise DependencyError("ssh:// devices need OpenSSH: apt-get install openssh-client") from None
-            with process:
-                try:
-                    assert process.stdout is not None
-                    while True:
-                        if not select.select([process.stdout], [], [], STALL_SECONDS)[0]:
-                            raise DeviceError(f"{self} sent nothing for {STALL_SECONDS:g} s")
-                        part = os.read(process.stdout.fileno(), 1 << 16)
-                        if not part:
-                            break
-                        yield part
-                    code = process.wait()
-                finally:
-                    process.kill()
-            if code:
-                stderr.seek(max(0, stderr.seek(0, os.SEEK_END) - MOST_STDERR_BYTES))
-                raise self._error(code, stderr.read(), harness=harness)
+        stalled = DeviceError(f"{self} sent nothing for {STALL_SECONDS:g} s")
+
+        def failed(code: int, _: bytes, stderr: bytes) -> RddEdgeError:
+            return self._error(code, stderr, harness=harness)
+
+        return output_of(self.command(shlex.join(command)), failed, MISSING, STALL_SECONDS, stalled, stdin)
 
     def _error(self, code: int, stderr: bytes, *, harness: bool) -> RddEdgeError:
         last = last_line(stderr, 500) or "no reason given"

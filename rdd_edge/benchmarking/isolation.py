@@ -27,12 +27,13 @@ from pydantic import Field
 from .. import errors
 from ..bundle import Plan
 from ..console import show_stage
-from ..errors import ArtifactError, RddEdgeError, printable
+from ..errors import ArtifactError, RddEdgeError
 from ..files import write_model
 from ..schema import Frozen
 from ..targets.base import ExportSpec, Runtime
+from .processes import last_line
 
-__all__ = ["ArtifactRun", "Outcome", "Request", "execute", "in_child", "last_line", "run_artifact", "supervise"]
+__all__ = ["ArtifactRun", "Outcome", "Request", "execute", "in_child", "run_artifact", "supervise"]
 
 STALL_SECONDS = 600.0  # without any progress; a first load may compile for minutes
 
@@ -181,9 +182,3 @@ def _death(request: Request, folder: Path, code: int | None, stall_seconds: floa
     else:
         what, why = f"crashed ({signal.Signals(-code).name})", ""
     return f"{name} {what} {stage} {request.artifact}{why}"
-
-
-def last_line(output: bytes, length: int) -> str:
-    """The last line of a program's output that is not blank, or nothing, fit for a terminal."""
-    lines = output.decode(errors="replace").strip().splitlines()
-    return printable(lines[-1].strip(), length) if lines else ""

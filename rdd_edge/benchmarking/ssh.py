@@ -11,7 +11,6 @@ run of the bundle and the plan that were sent.
 from __future__ import annotations
 
 import io
-import math
 import secrets
 import tarfile
 from contextlib import suppress
@@ -19,16 +18,15 @@ from pathlib import Path
 
 from ..bundle import Bundle, Plan
 from ..console import show_stage
-from ..errors import CorruptError, DeviceError, MissingError, RddEdgeError, UsageError
-from ..files import MOST_JSON_BYTES, new_folder
+from ..errors import CorruptError, DeviceError, RddEdgeError, UsageError
+from ..files import new_folder
 from .connection import Destination
 from .record import RunRecord
-from .run import PLAN, RECORD, SAMPLES, read_bench_run
+from .returned import TAR_BYTES, check_run, most_bytes, unpack
 
-__all__ = ["bench_over_ssh", "most_bytes", "unpack"]
+__all__ = ["bench_over_ssh"]
 
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
-TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
 # Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
 # Runs that a broken connection left behind are removed by the next run, a day later at the earliest.
@@ -71,7 +69,7 @@ def bench_over_ssh(
         raise
     with new_folder(out.absolute()) as folder:
         unpack(archive, folder, most, destination)
-        return _check(folder, bundle, plan, destination)
+        return check_run(folder, bundle, plan, destination)
 
 
 def _send_bundle(destination: Destination, bundle: Bundle, folder: str) -> None:
@@ -85,47 +83,3 @@ def _send_bundle(destination: Destination, bundle: Bundle, folder: str) -> None:
         for name in ("manifest.json", *bundle.manifest.files):
             tar.add(bundle.folder / name, name, recursive=False)
     destination.call(["sh", "-c", UNPACK, "sh", f"{folder}.{secrets.token_hex(8)}", folder], archive.getvalue())
-
-
-def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
-    """The largest size of each file of the run, by name."""
-    values = math.prod(bundle.manifest.input.shape[1:])
-    samples, floats = plan.accuracy.samples, min(plan.accuracy.samples, plan.accuracy.floats)
-    sizes = (samples * values, 4 * floats * values)
-    return {PLAN: MOST_JSON_BYTES, RECORD: MOST_JSON_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
-
-
-def unpack(archive: bytes, folder: Path, most: dict[str, int], destination: Destination) -> None:
-    """Write the files of an uncompressed tar into `folder`; each must be a regular file named in `most`, and no larger.
-
-    Raises CorruptError for anything else, and for a truncated archive.
-    """
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if member.isdir() and name in (".", ""):
-                    continue
-                if name not in most or not member.isreg():
-                    raise CorruptError(f"{destination} sent back {name[:80]!r}, which is not part of a benchmark run")
-                if member.size > most[name]:
-                    raise CorruptError(
-                        f"{destination} sent back {name} with {member.size} bytes; the plan allows {most[name]}"
-                    )
-                source = tar.extractfile(member)
-                assert source is not None  # it is a regular file
-                (folder / name).write_bytes(source.read())
-    except (tarfile.TarError, ValueError, RecursionError):
-        raise CorruptError(f"the benchmark run from {destination} is truncated or not a tar: run it again") from None
-
-
-def _check(folder: Path, bundle: Bundle, plan: Plan, destination: Destination) -> RunRecord:
-    """The record of the run in `folder`, if it is the run of this bundle and this plan."""
-    try:
-        run = read_bench_run(folder)
-    except (CorruptError, MissingError) as error:
-        reason = str(error).replace(f"{folder}/", "")
-        raise CorruptError(f"the benchmark run from {destination} is not valid: {reason}") from None
-    if run.record.bundle_sha256 != bundle.sha256 or run.plan != plan:
-        raise CorruptError(f"{destination} sent back the run of another bundle or plan")
-    return run.record

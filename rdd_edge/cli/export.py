@@ -107,6 +107,25 @@ def _verify_emulated(bundle: Path, arch: str, cpus: list[str], n: int | None) ->
             )
 
 
+def harness(
+    target: Annotated[str, Argument(help="Target whose bundles an app runs: android.")],
+    out: Annotated[Path, Option(file_okay=False, help="New folder for the app's project.")],
+    build: Annotated[bool, Option("--build", help="Build the APK too; needs Gradle and an Android SDK.")] = False,
+) -> None:
+    """Copy the project of the app that runs bundles on a phone, and build it.
+
+    \b
+    Examples:
+      rdd-edge harness android --out app
+      rdd-edge harness android --build --out app
+    """
+    from ..console import ConsoleReporter
+    from ..exporting.app import build_app, copy_app
+
+    with ConsoleReporter("harness:"):
+        typer.echo(build_app(target, out) if build else copy_app(target, out))
+
+
 def pack(
     run: Annotated[Path, Argument(help="Training run whose student is packed.")],
     name: Annotated[str, Option(help="Name of the model.")],
@@ -142,4 +161,4 @@ def pack(
     typer.echo(f"{out}: {(out / WEIGHTS).stat().st_size / 1e6:.1f} MB, {out / CARD_FILE}")
 
 
-COMMANDS = (export, verify, pack)
+COMMANDS = (export, verify, harness, pack)

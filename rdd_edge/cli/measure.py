@@ -105,10 +105,17 @@ def bench(
     source: Annotated[Path, Argument(help="Bundle, or with --device server a checkpoint.")],
     out: Annotated[Path, Option(file_okay=False, help="Folder of the benchmark run.")],
     device: Annotated[
-        str, Option(help="Where to run: host, ssh://user@host\\[:port], or server for a checkpoint in PyTorch.")
+        str,
+        Option(
+            help="Where to run: host, ssh://user@host\\[:port] or adb://\\[serial]; server for a checkpoint in PyTorch."
+        ),
     ] = "host",
     quick: Annotated[bool, Option("--quick", help="128 timed runs and 10 s in place of 1,024 runs and 60 s.")] = False,
     runtime: Annotated[str | None, Option(help="Over ssh: tensorrt or onnxruntime.  Default: tensorrt.")] = None,
+    apk: Annotated[
+        Path | None,
+        Option(dir_okay=False, help="Over adb: the harness app, installed where the device has another one."),
+    ] = None,
     n: Annotated[int | None, Option("--n", "-n", min=0, max=MOST_SAMPLES, help="Number of samples.")] = None,
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")] = None,
     runs: Annotated[int | None, Option(min=1, max=MOST_SAMPLES, help="Least number of timed runs.")] = None,
@@ -125,6 +132,7 @@ def bench(
     Examples:
       rdd-edge bench bundles/android-int8 --quick --out bench/android-int8
       rdd-edge bench bundles/jetson-fp16 --device ssh://nvidia@orin --out bench/orin
+      rdd-edge bench bundles/android-int8 --device adb:// --out bench/phone
       rdd-edge bench runs/digits --device server --out bench/server
     """
     from ..api import bench as run
@@ -134,12 +142,30 @@ def bench(
 
     plan = default_plan(source, quick=quick).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
     with ConsoleReporter(f"bench {source.name}:"):
-        record = run(source, out, device=device, plan=plan, runtime=runtime)
+        record = run(source, out, device=device, plan=plan, runtime=runtime, apk=apk)
     found = summary(record)
     if found is None:
         typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")
     else:
         typer.echo(f"{out}: {found.median:.3f} ms median, {found.p90:.3f} ms p90 of {found.runs} runs")
+
+
+def devices(
+    hosts: Annotated[
+        list[str] | None, Argument(metavar="[SSH]...", help="Boards to try: ssh://user@host\\[:port].")
+    ] = None,
+) -> None:
+    """List what bench --device can be given: this machine, Android devices, and the boards that are named.
+
+    \b
+    Examples:
+      rdd-edge devices
+      rdd-edge devices ssh://nvidia@orin
+    """
+    from ..benchmarking.devices import list_devices
+
+    for name, detail in list_devices(hosts or ()):
+        typer.echo(f"{name:<28} {detail}")
 
 
 def compare(
@@ -193,4 +219,4 @@ def compare_bench(
     found.check()
 
 
-COMMANDS = (sample, evaluate, bench, compare, compare_bench)
+COMMANDS = (sample, evaluate, bench, devices, compare, compare_bench)

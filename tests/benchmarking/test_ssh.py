@@ -24,8 +24,8 @@ from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.connection import CONFIG, Destination, show_progress
+from rdd_edge.benchmarking.returned import unpack
 from rdd_edge.benchmarking.run import read_bench_run
-from rdd_edge.benchmarking.ssh import unpack
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import Reporter, reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError

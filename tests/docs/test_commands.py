@@ -79,9 +79,10 @@ def check_rdd_edge(arguments: list[str]) -> None:
     if command in ("distill", "study"):
         options = {key: values.get(key) for key in ("method", "losses", "sfddm_steps", "subsequence")}
         resolve(values["preset"], settings=values["set_"] or (), **options)
-    for target in values.get("target") or ():
+    targets = values.get("target") or ()
+    for target in [targets] if isinstance(targets, str) else targets:
         precisions = {getattr(precision, "name", precision) for precision in load_target(target).precisions}
-        assert values["precision"] in {None, "all", *precisions}
+        assert values.get("precision") in {None, "all", *precisions}
 
 
 def check_make(arguments: list[str]) -> None:

@@ -19,6 +19,12 @@ android {
         buildConfigField("String", "EXECUTORCH_VERSION", "\"${libs.versions.executorch.get()}\"")
     }
 
+    buildTypes {
+        release {
+            signingConfig = signingConfigs.getByName("debug") // so that it can be installed as it is
+        }
+    }
+
     buildFeatures {
         buildConfig = true
     }

@@ -28,7 +28,20 @@ class ExecuTorchRuntimeTest {
         assertInstanceOf(Outcome.Finished::class.java, outcome, "$outcome")
         assertEquals(Pair(0, 2), Pair(Module.open, Module.lastThreads))
         val record = File(temporary, "out/record.json").readText()
-        assertTrue("\"version\": \"0-fake\"" in record && "\"backend\": \"xnnpack\"" in record)
+        assertTrue("\"version\":\"0-fake\"" in record && "\"backend\":\"xnnpack\"" in record)
+    }
+
+    @Test
+    fun `a bundle for a newer executorch is refused, one for an older is not`() {
+        for ((made, words) in mapOf("99.1.0" to "made for executorch 99.1.0: build a newer app", "0.0.9" to "")) {
+            val folder = writeBundle(File(temporary, made)) {
+                kotlinx.serialization.json.Json.parseToJsonElement(
+                    "$it".replace("\"fake\":\"7.0\"", "\"executorch\":\"$made\""),
+                )
+            }
+            val outcome = Benchmark(ExecuTorchRuntime(), FakeDevice()).run(folder, null, File(temporary, "out"))
+            assertTrue(words.isEmpty() == (outcome is Outcome.Finished) && words in "$outcome", "$outcome")
+        }
     }
 
     @Test

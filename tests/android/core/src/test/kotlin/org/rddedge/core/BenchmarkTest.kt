@@ -146,13 +146,13 @@ class BenchmarkTest {
         val record = document("record.json")
         assertTrue(record.getValue("latency_ms").jsonArray.size in 10..30)
         assertTrue(record.getValue("latency_ms").jsonArray.all { it.jsonPrimitive.double >= 10.0 })
-        assertEquals("the plan asks for none", record.getValue("missing").jsonObject.text("samples"))
+        assertEquals("the plan has no samples", record.getValue("missing").jsonObject.text("samples"))
         assertFalse(File(out, "samples.u8").exists())
     }
 
     @Test
     fun `what the system does not tell is null, and what is implausible is dropped`() {
-        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null))
+        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, 1))
         finished(Benchmark(TanhRuntime(), silent).run(bundle(), planFile(plan(floats = 0)), out))
         val record = document("record.json")
         assertEquals(JsonNull, record["conditions"])

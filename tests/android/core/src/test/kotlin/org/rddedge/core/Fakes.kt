@@ -37,14 +37,10 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
 }
 
 /** A device that tells [told]. */
-class FakeDevice(private val told: Condition = Condition(31.5, 2800.0, 3.2, false)) : Device {
-    override fun info() = DeviceInfo("a phone", "Android 16", "aarch64", "a core", 8, 8_000_000_000)
+class FakeDevice(private val told: Condition = Condition(31.5, 2800.0, 3.2, false, 123_456_789)) : Device {
+    override fun info() = DeviceInfo("a phone", "Android 16", "aarch64", "a core", 8, 8_000_000_000, null)
 
     override fun condition() = told
-
-    override fun peakMemoryBytes(): Long? = 123_456_789
-
-    override fun powerMode(): String? = null
 }
 
 fun sha256(bytes: ByteArray) = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
@@ -96,7 +92,14 @@ private fun manifest(batch: Int, classes: Int?, files: Map<String, String>) = ob
     "t" to 1.0,
     "checkpoint_sha256" to "c".repeat(64),
     "quantization" to null,
-    "parity" to obj("samples" to 5, "seed" to 9, "psnr_db" to 99.0, "worst_psnr_db" to 98.5, "reason" to null),
+    "parity" to obj(
+        "samples" to 5,
+        "seed" to 9,
+        "psnr_db" to 99.0,
+        "worst_psnr_db" to 98.5,
+        "reason" to null,
+        "low_allowed" to false,
+    ),
     "rewrites" to JsonArray(listOf(JsonPrimitive("fold_time"))),
     "tool_versions" to obj("fake" to "7.0"),
     "default_plan" to plan(),
@@ -114,6 +117,6 @@ private fun tensor(name: String, dtype: String, low: Double?, high: Double?, var
 fun plan(runs: Int = 6, samples: Int = 11, floats: Int = 4, seconds: Double = 0.0): JsonObject = obj(
     "schema_version" to 1,
     "performance" to obj("warmup" to 2, "runs" to runs, "seconds" to seconds),
-    "accuracy" to obj("samples" to samples, "seed" to 1uL.shl(63) + 3u, "floats" to floats),
+    "accuracy" to obj("samples" to samples, "seed" to (1uL.shl(63) + 3u).toString().toBigInteger(), "floats" to floats),
     "threads" to 2,
 )

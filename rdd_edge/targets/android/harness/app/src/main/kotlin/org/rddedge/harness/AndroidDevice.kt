@@ -32,6 +32,7 @@ class AndroidDevice(private val context: Context) : Device {
         processor = processor(),
         cores = Runtime.getRuntime().availableProcessors(),
         memoryBytes = memoryBytes(),
+        powerMode = if (hasSustainedMode) "sustained performance" else null,
     )
 
     override fun condition(): Condition {
@@ -41,16 +42,15 @@ class AndroidDevice(private val context: Context) : Device {
             clockMhz = clockMhz(),
             powerW = state?.let(::watts),
             throttled = throttled(),
+            peakMemoryBytes = peakMemoryBytes(),
         )
     }
 
     /** VmHWM: Java's heap, the native library, artifact and buffers. */
-    override fun peakMemoryBytes(): Long? {
+    private fun peakMemoryBytes(): Long? {
         val line = File("/proc/self/status").readLines().firstOrNull { it.startsWith("VmHWM:") }
         return line?.filter { it.isDigit() }?.toLongOrNull()?.times(1024)
     }
-
-    override fun powerMode(): String? = if (hasSustainedMode) "sustained performance" else null
 
     private fun processor(): String? {
         val model = if (Build.VERSION.SDK_INT >= 31) "${Build.SOC_MANUFACTURER} ${Build.SOC_MODEL}" else Build.HARDWARE

@@ -4,6 +4,7 @@ import android.app.Activity
 import android.content.Intent
 import android.graphics.Bitmap
 import android.graphics.Color
+import android.graphics.drawable.BitmapDrawable
 import android.os.Bundle
 import android.util.Log
 import android.view.WindowManager
@@ -13,6 +14,7 @@ import android.widget.LinearLayout
 import android.widget.ScrollView
 import android.widget.TextView
 import org.rddedge.core.Benchmark
+import org.rddedge.core.HarnessException
 import org.rddedge.core.Options
 import org.rddedge.core.Outcome
 import org.rddedge.core.Runtime
@@ -25,9 +27,8 @@ private const val TAG = "rdd-edge" // of the lines in the log by which a driver 
 private const val COLUMNS = 8
 
 /**
- * Runs one bundle in the foreground and shows its images and median. Extras of the intent, paths below this app's
- * external files folder: bundle, plan (none: the bundle's own), out, bundle_sha256, min_psnr_db and stall_seconds
- * (floats). Without extras it lists the bundles to be tapped.
+ * Runs one bundle in the foreground and shows its images and median. The extras of the intent are those of [Request],
+ * below this app's external files folder. Without extras it lists the bundles to be tapped.
  */
 open class BenchmarkActivity : Activity() {
     private lateinit var text: TextView
@@ -35,6 +36,8 @@ open class BenchmarkActivity : Activity() {
     private var benchmark: Benchmark? = null
     private var lastLine = 0L
 
+    private val system = AndroidDevice(this)
+    private val where get() = if (system.isEmulator) "simulator" else "device"
     private val root: File get() = checkNotNull(getExternalFilesDir(null)) { "there is no external storage" }
 
     /** The runtime that executes the artifact. */
@@ -64,21 +67,13 @@ open class BenchmarkActivity : Activity() {
     }
 
     private fun start(intent: Intent) {
-        val bundle = intent.getStringExtra("bundle")?.let(::inside)
-        val out = intent.getStringExtra("out")?.let(::inside)
-        val plan = intent.getStringExtra("plan")?.let(::inside)
-        if (intent.hasExtra("bundle") && bundle != null && out != null && (plan != null || !intent.hasExtra("plan"))) {
-            run(bundle, plan, out, intent)
-        } else if (intent.hasExtra("bundle")) {
-            finished("error UsageError bundle, plan and out have to be paths below $root")
-        } else {
-            offerBundles()
+        if (!intent.hasExtra("bundle")) return offerBundles()
+        try {
+            run(Request.of(root, where, intent::getStringExtra))
+        } catch (error: HarnessException) {
+            finished("error ${error.kind.wireName} ${error.sentence}")
         }
     }
-
-    /** A path below [root], or null for any other. */
-    private fun inside(path: String): File? =
-        File(root, path).canonicalFile.takeIf { it.path.startsWith("${root.canonicalPath}/") }
 
     private fun offerBundles() {
         val bundles = File(root, "bundles").listFiles { file -> file.isDirectory }.orEmpty().sorted()
@@ -86,25 +81,22 @@ open class BenchmarkActivity : Activity() {
         for (bundle in bundles) {
             val button = Button(this).apply { text = bundle.name }
             button.setOnClickListener {
-                if (benchmark == null) run(bundle, null, File(root, "runs/${bundle.name}"), Intent())
+                if (benchmark ==
+                    null
+                ) {
+                    run(Request(bundle, null, File(root, "runs/${bundle.name}"), Options(where = where)))
+                }
             }
             page.addView(button)
         }
     }
 
-    private fun run(bundle: File, plan: File?, out: File, extras: Intent) {
-        val device = AndroidDevice(this)
-        if (device.hasSustainedMode) window.setSustainedPerformanceMode(true)
-        val options = Options(
-            bundleSha256 = extras.getStringExtra("bundle_sha256"),
-            minPsnrDb = extras.getFloatExtra("min_psnr_db", Float.NaN).takeIf { it.isFinite() }?.toDouble(),
-            stallSeconds = extras.getFloatExtra("stall_seconds", 600f).toDouble(),
-            where = if (device.isEmulator) "simulator" else "device",
-        )
-        val benchmark = Benchmark(runtime(), device, options, ::progress).also { benchmark = it }
-        text.text = bundle.name
+    private fun run(request: Request) {
+        if (system.hasSustainedMode) window.setSustainedPerformanceMode(true)
+        val benchmark = Benchmark(runtime(), system, request.options, ::progress).also { benchmark = it }
+        text.text = request.bundle.name
         thread(name = "harness") {
-            val outcome = benchmark.run(bundle, plan, out)
+            val outcome = benchmark.run(request.bundle, request.plan, request.out)
             val grid = (outcome as? Outcome.Finished)?.let { grid(it.bundle, File(it.folder, "samples.u8")) }
             runOnUiThread { show(outcome, grid) }
         }
@@ -131,7 +123,7 @@ open class BenchmarkActivity : Activity() {
         }
         if (grid == null) return
         val image = ImageView(this).apply {
-            setImageBitmap(grid)
+            setImageDrawable(BitmapDrawable(resources, grid).apply { isFilterBitmap = false }) // pixels as they are
             adjustViewBounds = true
         }
         page.addView(image, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 1000))

@@ -1,5 +1,6 @@
 package org.rddedge.harness
 
+import kotlinx.serialization.json.JsonPrimitive
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
@@ -19,7 +20,17 @@ class ExecuTorchRuntime : Runtime {
     override fun load(bundle: Bundle, threads: Int) {
         close() // a second load must not find the first in memory
         manifest = bundle.manifest
+        val made = manifest.toolVersions["executorch"]?.let { (it as? JsonPrimitive)?.content }
+        check(made == null || release(made) <= release(BuildConfig.EXECUTORCH_VERSION)) {
+            "the bundle is made for executorch $made: build a newer app"
+        }
         module = Module.load(bundle.artifact.path, Module.LOAD_MODE_MMAP, threads).apply { loadMethod("forward") }
+    }
+
+    /** Major and minor version as one number: a program runs on the release that made it and on later ones. */
+    private fun release(version: String): Int {
+        val (major, minor) = version.split('.', limit = 3).map { it.toIntOrNull() ?: 0 } + listOf(0, 0)
+        return 1000 * major + minor
     }
 
     override fun run(z: FloatArray, labels: LongArray?): FloatArray {

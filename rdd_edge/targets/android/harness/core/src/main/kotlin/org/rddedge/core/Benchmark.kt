@@ -1,14 +1,17 @@
 package org.rddedge.core
 
+import kotlinx.serialization.json.JsonObject
 import java.io.File
+import java.io.FileOutputStream
+import java.io.IOException
 import java.util.Calendar
 import java.util.Locale
 import java.util.TimeZone
+import java.util.UUID
 import java.util.concurrent.ExecutionException
 import java.util.concurrent.FutureTask
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.TimeoutException
-import java.util.concurrent.atomic.AtomicReference
 import kotlin.concurrent.thread
 
 /** How to run, apart from the plan. */
@@ -21,18 +24,16 @@ data class Options(
 
 /** How a run ended. */
 sealed interface Outcome {
-    /** [folder] holds the whole run. */
     data class Finished(val folder: File, val bundle: Bundle, val test: SelfTest, val medianMs: Double) : Outcome
 
-    /** [written]: whether the out folder holds the error.json of it. */
+    /** [written]: whether the out folder holds its error.json. */
     data class Failed(val error: HarnessException, val written: Boolean) : Outcome
 }
 
 /**
- * One bench run of a bundle, from checking its files to the folder of the run.
- *
- * In order: hashes, self-tests, load, first inference, second load, warm-up, timed runs, samples. [run] blocks: call it
- * once, off the main thread. [cancel] may be called from any thread, [progress] is called from the one that runs.
+ * One benchmark run of a bundle: hashes, self-tests, load, first inference, second load, warm-up, timed runs, samples.
+ * [run] blocks: call it once, off the main thread. [cancel] may be called from any thread, [progress] is called from a
+ * thread of its own.
  */
 class Benchmark(
     private val runtime: Runtime,
@@ -40,17 +41,14 @@ class Benchmark(
     private val options: Options = Options(),
     private val progress: (stage: String, done: Int) -> Unit = { _, _ -> },
 ) {
-    /** Why the run ends early, or [PUBLISHING] once nothing can end it any more. */
-    private val end = AtomicReference<HarnessException?>()
+    @Volatile private var end: HarnessException? = null // why the run ends early
 
-    @Volatile
-    private var stage = "check"
+    @Volatile private var stage = "check"
 
-    @Volatile
-    private var lastProgress = System.nanoTime()
+    @Volatile private var lastProgress = System.nanoTime()
 
     fun cancel() {
-        end.compareAndSet(null, HarnessException(ErrorKind.DEVICE, "the run was cancelled in stage $stage"))
+        end = HarnessException(ErrorKind.DEVICE, "the run was cancelled in stage $stage")
     }
 
     /**
@@ -75,9 +73,9 @@ class Benchmark(
             try {
                 return task.get(50, TimeUnit.MILLISECONDS)
             } catch (_: TimeoutException) {
-                if ((System.nanoTime() - lastProgress) / 1e9 > options.stallSeconds) giveUp()
-            } catch (_: InterruptedException) {
-                cancel()
+                if ((System.nanoTime() - lastProgress) / 1e9 < options.stallSeconds) continue
+                val sentence = "there was no progress for ${options.stallSeconds} s in stage $stage: it was given up"
+                throw HarnessException(ErrorKind.ARTIFACT, sentence).also { end = it }
             } catch (error: ExecutionException) {
                 val cause = error.cause ?: error
                 if (cause is HarnessException) throw cause
@@ -86,48 +84,77 @@ class Benchmark(
         }
     }
 
-    private fun giveUp() {
-        val sentence = "there was no progress for ${options.stallSeconds} s in stage $stage: the run was given up"
-        end.compareAndSet(null, HarnessException(ErrorKind.ARTIFACT, sentence))
-        end.get()?.takeIf { it !== PUBLISHING }?.let { throw it }
-    }
-
     private fun report(stage: String, done: Int) {
         this.stage = stage
         lastProgress = System.nanoTime()
-        end.get()?.let { throw it }
+        end?.let { throw it }
         progress(stage, done)
     }
 
     private fun measure(bundleFolder: File, planFile: File?, out: File): Outcome.Finished {
         val started = "%1\$tFT%1\$tTZ".format(Locale.ROOT, Calendar.getInstance(TimeZone.getTimeZone("UTC")))
-        val bundle = readBundle(bundleFolder, options.bundleSha256)
+        val bundle = Bundle.read(bundleFolder, options.bundleSha256, ::report)
         val plan = planFile?.let(Plan::read) ?: bundle.manifest.defaultPlan
         val work = Work(runtime, bundle, plan, ::report)
         try {
             return RunFolder(out).publish {
                 val test = work.prove(options.minPsnrDb)
-                val facts = work.time(device).apply { samples = work.sample(this@publish) }
-                facts.conditions["after"] = device.condition()
-                readBundle(bundleFolder, bundle.sha256) // what was measured is what was named
+                val measured = work.measure(device, this) + mapOf("where" to options.where, "started_at" to started)
+                Bundle.read(bundleFolder, bundle.sha256, ::report) // what was measured is what was named
                 write("plan.json", plan.document)
                 write("selftest.json", test.toJson(options.minPsnrDb))
-                write("record.json", record(bundle, plan, facts, runtime.describe(), device, options.where, started))
+                write("record.json", work.record(device, measured))
                 report("publish", 0)
-                if (!end.compareAndSet(null, PUBLISHING)) report("publish", 0)
-                Outcome.Finished(out, bundle, test, median(facts.latencyMs))
+                Outcome.Finished(out, bundle, test, median(work.latency))
             }
         } finally {
             runCatching { runtime.close() }
         }
     }
-
-    private fun readBundle(folder: File, expected: String?): Bundle {
-        report("check", 0)
-        val bundle = Bundle.read(folder) { report("check", it) }
-        if (expected == null || bundle.sha256 == expected) return bundle
-        corrupt("$folder is another bundle than the one asked for: its manifest's SHA-256 is ${bundle.sha256}")
-    }
 }
 
-private val PUBLISHING = HarnessException(ErrorKind.DEVICE, "the run is being put in place")
+/** A folder written beside [out] that takes its place in one step, so that [out] is there whole or not at all. */
+internal class RunFolder(private val out: File) {
+    private val parent: File = out.absoluteFile.parentFile
+    private val beside = File(parent, ".${out.name}.${UUID.randomUUID().toString().take(8)}")
+
+    init {
+        val ours = listOf("record.json", "error.json").any { File(out, it).isFile }
+        if (out.exists() && !ours && !(out.isDirectory && out.list().isNullOrEmpty())) {
+            throw HarnessException(ErrorKind.USAGE, "$out exists and is not a benchmark run: choose another folder")
+        }
+        val leftover = Regex(Regex.escape(".${out.name}.") + "[0-9a-f]{8}")
+        parent.listFiles { file -> leftover.matches(file.name) }?.forEach { it.deleteRecursively() }
+        if (!beside.mkdirs()) throw HarnessException(ErrorKind.STORAGE, "cannot write $out: $parent is not writable")
+    }
+
+    fun write(name: String, document: JsonObject) = write(name) { it.write("$document\n".toByteArray()) }
+
+    /** Writes a file and waits until it is on the disk. Throws [HarnessException] where that fails. */
+    fun write(name: String, content: (FileOutputStream) -> Unit) {
+        try {
+            FileOutputStream(File(beside, name)).use {
+                content(it)
+                it.fd.sync()
+            }
+        } catch (error: IOException) {
+            val full = listOf("ENOSPC", "No space left").any { it in reason(error) }
+            val sentence = if (full) "the disk is full: $out was not written" else "cannot write $out: ${reason(error)}"
+            throw HarnessException(ErrorKind.STORAGE, sentence, error)
+        }
+    }
+
+    fun delete(name: String) = File(beside, name).delete()
+
+    /** Lets [fill] write the folder and puts it in place of an earlier run, or leaves that run where it fails. */
+    fun <T> publish(fill: RunFolder.() -> T): T {
+        try {
+            val result = fill()
+            val free = !out.exists() || out.deleteRecursively()
+            if (!free || !beside.renameTo(out)) throw HarnessException(ErrorKind.STORAGE, "cannot write $out")
+            return result
+        } finally {
+            beside.deleteRecursively()
+        }
+    }
+}

@@ -1,8 +1,5 @@
 package org.rddedge.core
 
-import java.io.File
-import java.io.IOException
-
 /** What kind of failure `error.json` reports; [wireName] is the Python exception that stands for it. */
 enum class ErrorKind(val wireName: String) {
     USAGE("UsageError"), // an argument is wrong
@@ -15,9 +12,9 @@ enum class ErrorKind(val wireName: String) {
 }
 
 /** A failure that a person is told of, in one printable sentence. */
-class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = null) : Exception(cause) {
-    val sentence: String = printable(text)
-    override val message: String get() = sentence
+class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = null) :
+    Exception(printable(text), cause) {
+    val sentence: String get() = message.orEmpty()
 }
 
 /** Python's `str.isprintable`; characters beyond the basic plane, which are pairs here, count as not printable. */
@@ -34,10 +31,3 @@ internal fun reason(error: Throwable): String =
     error.message.orEmpty().trim().lineSequence().first().take(300).ifEmpty { error.javaClass.simpleName }
 
 internal fun corrupt(sentence: String): Nothing = throw HarnessException(ErrorKind.CORRUPT, sentence)
-
-internal fun storageError(path: File, error: IOException): HarnessException {
-    val why = reason(error)
-    val full = "ENOSPC" in why || "No space left" in why
-    val sentence = if (full) "the disk is full: $path was not written" else "cannot write $path: $why"
-    return HarnessException(ErrorKind.STORAGE, sentence, error)
-}

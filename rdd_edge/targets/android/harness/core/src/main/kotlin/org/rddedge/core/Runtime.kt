@@ -3,11 +3,7 @@ package org.rddedge.core
 /** Name and version of what executes an artifact, and its backend where it has several. */
 data class RuntimeInfo(val name: String, val version: String, val backend: String?)
 
-/**
- * Loads and runs an artifact, from one thread.
- *
- * Implementations may throw anything: it is reported as one sentence that names the runtime and the artifact.
- */
+/** Loads and runs an artifact, from one thread. Whatever it throws is reported as a sentence that names the artifact. */
 interface Runtime {
     fun describe(): RuntimeInfo
 
@@ -21,7 +17,7 @@ interface Runtime {
     fun close()
 }
 
-/** The machine that runs; null where the system does not tell. */
+/** The machine; null where the system does not report something. */
 data class DeviceInfo(
     val name: String,
     val system: String,
@@ -29,25 +25,20 @@ data class DeviceInfo(
     val processor: String?,
     val cores: Int?,
     val memoryBytes: Long?,
+    val powerMode: String?, // that the run asked for
 )
 
-/** The machine's state at one moment; null where the system does not tell. */
+/** The machine's state at one moment; null where the system does not report something. */
 data class Condition(
     val temperatureC: Double?, // of the hottest sensor
     val clockMhz: Double?, // of the fastest core
     val powerW: Double?,
     val throttled: Boolean?, // whether the system slows the processor because of heat
+    val peakMemoryBytes: Long?, // the most physical memory that this process has held
 )
 
-/** What the system tells of itself. */
 interface Device {
     fun info(): DeviceInfo
 
     fun condition(): Condition
-
-    /** The most physical memory that this process has held. */
-    fun peakMemoryBytes(): Long?
-
-    /** The power mode that the run asked for, or null where there is none. */
-    fun powerMode(): String?
 }

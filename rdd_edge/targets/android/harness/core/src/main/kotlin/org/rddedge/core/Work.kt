@@ -1,15 +1,15 @@
 package org.rddedge.core
 
+import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonObject
-import java.io.OutputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.security.DigestOutputStream
 import java.security.MessageDigest
 import java.util.Locale
 import kotlin.math.abs
 import kotlin.math.log10
-
-private const val NOISE_TOLERANCE = 1e-6
+import kotlin.system.measureNanoTime
 
 /** This device's images for the parity inputs against the student's: PSNR in dB, peak 2.0, 200 where identical. */
 data class SelfTest(val noiseMaxDifference: Double, val psnrDb: Double, val worstPsnrDb: Double, val samples: Int) {
@@ -33,77 +33,114 @@ internal class Work(
     private val manifest = bundle.manifest
     private val size = manifest.imageSize
     private val name = runtime.describe().let { "${it.name} ${it.version}" }
+    val latency = mutableListOf<Double>() // of every timed run, in milliseconds and in order
 
     /** Proves the device before it is timed: its noise and labels, then the artifact's images. */
     fun prove(minPsnrDb: Double?): SelfTest {
         report("verify", 0)
-        val indices = IntArray(manifest.paritySamples) { it }
-        val (own, golden) = noise(manifest.paritySeed, indices) to bundle.parityFloats("z.f32")
+        val (own, labels) = inputs(manifest.paritySeed, IntArray(manifest.paritySamples) { it })
+        val golden = bundle.parityFloats("z.f32")
         val difference = own.indices.maxOf { abs(own[it].toDouble() - golden[it]) }
-        if (!(difference <= NOISE_TOLERANCE)) fail("was not run: the noise made here differs from parity/z.f32")
-        val labels = labels(indices)
+        if (!(difference <= 1e-6)) fail("was not run: the noise made here differs from parity/z.f32")
         if (labels != null && !labels.contentEquals(bundle.parityLabels())) {
             fail("was not run: the class labels made here differ from parity/label.i64")
         }
         load()
         val expected = bundle.parityFloats("x.f32")
-        val psnr = DoubleArray(indices.size)
+        val psnr = DoubleArray(manifest.paritySamples)
         images(manifest.paritySeed, psnr.size, "verify") { first, count, x ->
             for (row in 0 until count) psnr[first + row] = psnr(x, row * size, expected, (first + row) * size, size)
         }
-        val test = SelfTest(difference, median(psnr), psnr.min(), psnr.size)
+        val test = SelfTest(difference, median(psnr.asList()), psnr.min(), psnr.size)
         if (minPsnrDb != null && !(test.psnrDb >= minPsnrDb)) {
             val found = "%.1f dB".format(Locale.ROOT, test.psnrDb)
-            val sentence = "$name is $found from the student on this device, and $minPsnrDb dB are required"
-            throw HarnessException(ErrorKind.THRESHOLD, sentence)
+            fail("is $found from the student on this device, and $minPsnrDb dB are required", ErrorKind.THRESHOLD)
         }
         return test
     }
 
-    /** The timed part, after which only the samples and the state after them are missing. */
-    fun time(device: Device): Facts {
+    /** The timed runs, then the samples, which are written to [folder]. Returns fields of the record. */
+    fun measure(device: Device, folder: RunFolder): Map<String, Any?> {
         guarded("close") { runtime.close() } // the first load that is timed finds nothing loaded
-        val first = IntArray(manifest.batch) { it }
-        val (z, labels) = noise(plan.seed, first) to labels(first)
-        val before = device.condition()
+        val (z, labels) = inputs(plan.seed, IntArray(manifest.batch) { it })
+        val states = linkedMapOf("before" to device.condition())
+        val fields = mutableMapOf<String, Any?>("latency_ms" to latency)
         report("load", 0)
-        val loadMs = milliseconds { load() }
+        fields["load_ms"] = milliseconds { load() }
         report("first", 0)
-        val firstMs = milliseconds { execute(z, labels) }
+        fields["first_inference_ms"] = milliseconds { execute(z, labels) }
         report("load", 1)
-        val secondMs = milliseconds { load() }
+        fields["second_load_ms"] = milliseconds { load() }
         report("warmup", 0)
         for (run in 1..plan.warmup) {
             execute(z, labels)
             report("warmup", run)
         }
-        var latency = DoubleArray(1024)
-        var count = 0
+        report("time", 0)
         val begin = System.nanoTime()
-        while (count < plan.runs || System.nanoTime() - begin < plan.seconds * 1e9) {
-            if (count == latency.size) latency = latency.copyOf(2 * count)
-            latency[count++] = milliseconds { execute(z, labels) }
-            report("time", count)
+        while (latency.size < plan.runs || System.nanoTime() - begin < plan.seconds * 1e9) {
+            latency += milliseconds { execute(z, labels) }
+            report("time", latency.size)
         }
-        val conditions = linkedMapOf("before" to before, "during" to device.condition())
-        return Facts(loadMs, firstMs, secondMs, latency.copyOf(count), device.peakMemoryBytes(), conditions)
+        states["during"] = device.condition().also { fields["peak_memory_bytes"] = it.peakMemoryBytes }
+        fields["samples"] = if (plan.samples == 0) null else sample(folder)
+        states["after"] = device.condition()
+        fields["conditions"] = conditions(states)
+        return fields
     }
 
-    /** The accuracy run: samples.u8 of every image and samples.f32 of the first ones, N H W C; null where none. */
-    fun sample(folder: RunFolder): JsonObject? {
-        if (plan.samples == 0) return null
+    /** One benchmark run as record.json holds it: [measured] by field, and in `missing` the reason of each null. */
+    fun record(device: Device, measured: Map<String, Any?>): JsonObject {
+        val (name, version, backend) = runtime.describe()
+        val info = device.info()
+        val reasons = mapOf(
+            "build_ms" to "$name loads the artifact without a build",
+            "transfers" to "$name does not time copies separately: a latency includes them",
+            "operators" to "$name is not asked for the time of each operator",
+            "clocks_locked" to "an app cannot lock the clocks",
+            "peak_memory_bytes" to "the system does not report it",
+            "conditions" to "the system reports no temperature, clock or power",
+            "power_mode" to "the run asked for no power mode",
+            "samples" to "the plan has no samples",
+        )
+        val fields = reasons.mapValues { null } + measured + mapOf(
+            "schema_version" to 1,
+            "target" to bundle.manifest.target,
+            "precision" to bundle.manifest.precision,
+            "bundle_sha256" to bundle.sha256,
+            "checkpoint_sha256" to bundle.manifest.checkpointSha256,
+            "checkpoint" to null,
+            "device" to obj(
+                "name" to info.name,
+                "system" to info.system,
+                "machine" to info.machine,
+                "processor" to info.processor,
+                "cores" to info.cores,
+                "memory_bytes" to info.memoryBytes,
+            ),
+            "runtime" to obj("name" to name, "version" to version, "backend" to backend),
+            "power_mode" to info.powerMode,
+            "threads" to plan.threads,
+            "batch" to bundle.manifest.batch,
+            "artifact_bytes" to bundle.artifactBytes,
+        )
+        return obj(fields + ("missing" to obj(reasons.filterKeys { fields[it] == null })))
+    }
+
+    /** samples.u8 of every image and samples.f32 of the first ones, N H W C. */
+    private fun sample(folder: RunFolder): JsonObject {
+        report("samples", 0)
         val kept = minOf(plan.floats, plan.samples)
         val (u8, f32) = List(2) { MessageDigest.getInstance("SHA-256") }
         folder.write("samples.u8") { pixels ->
             folder.write("samples.f32") { floats ->
                 images(plan.seed, plan.samples, "samples") { first, count, x ->
-                    val bytes = ByteBuffer.allocate(count * size)
-                    interleaved(x, count) { bytes.put(Noise.toUint8(it)) }
-                    emit(bytes, pixels, u8)
+                    val values = interleaved(x, count)
+                    DigestOutputStream(pixels, u8).write(ByteArray(values.size) { Noise.toUint8(values[it]) })
                     val rows = minOf(count, kept - first).coerceAtLeast(0)
-                    val values = ByteBuffer.allocate(4 * rows * size).order(ByteOrder.LITTLE_ENDIAN)
-                    interleaved(x, rows) { values.putFloat(it) }
-                    emit(values, floats, f32)
+                    val bytes = ByteBuffer.allocate(4 * rows * size).order(ByteOrder.LITTLE_ENDIAN)
+                    bytes.asFloatBuffer().put(values, 0, rows * size)
+                    DigestOutputStream(floats, f32).write(bytes.array())
                 }
             }
         }
@@ -113,7 +150,7 @@ internal class Work(
             "height" to manifest.shape[2],
             "width" to manifest.shape[3],
             "channels" to manifest.shape[1],
-            "seed" to plan.seed,
+            "seed" to plan.seed.toString().toBigInteger(),
             "u8_sha256" to hex(u8.digest()),
             "floats" to kept,
             "f32_sha256" to if (kept == 0) null else hex(f32.digest()),
@@ -123,9 +160,9 @@ internal class Work(
     /** Images of the first [total] samples, batch by batch; the last batch is filled up with its last sample. */
     private fun images(seed: ULong, total: Int, stage: String, use: (first: Int, count: Int, x: FloatArray) -> Unit) {
         for (first in 0 until total step manifest.batch) {
-            val indices = IntArray(manifest.batch) { minOf(first + it, total - 1) }
-            val x = execute(noise(seed, indices), labels(indices))
-            if (x.size != indices.size * size) fail("gave ${x.size} values, not ${indices.size * size}")
+            val (z, labels) = inputs(seed, IntArray(manifest.batch) { minOf(first + it, total - 1) })
+            val x = execute(z, labels)
+            if (x.size != z.size) fail("gave ${x.size} values, not ${z.size}")
             val bad = x.indexOfFirst { !it.isFinite() }
             if (bad >= 0) fail("gave values that are not finite, first in image ${first + bad / size}")
             val count = minOf(manifest.batch, total - first)
@@ -134,14 +171,12 @@ internal class Work(
         }
     }
 
-    private fun noise(seed: ULong, indices: IntArray): FloatArray {
+    /** Noise of the samples with these indices, and the labels of a conditional model. */
+    private fun inputs(seed: ULong, indices: IntArray): Pair<FloatArray, LongArray?> {
         val z = FloatArray(indices.size * size)
         indices.forEachIndexed { row, index -> Noise.normals(seed, index.toULong(), z, row * size, size) }
-        return z
+        return z to manifest.classes?.let { n -> LongArray(indices.size) { Noise.label(indices[it].toULong(), n) } }
     }
-
-    private fun labels(indices: IntArray): LongArray? =
-        manifest.classes?.let { classes -> LongArray(indices.size) { Noise.label(indices[it].toULong(), classes) } }
 
     private fun load() = guarded("load") { runtime.load(bundle, plan.threads) }
 
@@ -154,29 +189,17 @@ internal class Work(
         throw HarnessException(ErrorKind.ARTIFACT, "$name cannot $action ${bundle.artifact}: ${reason(error)}", error)
     }
 
-    private fun fail(what: String): Nothing = throw HarnessException(ErrorKind.ARTIFACT, "$name $what")
+    private fun fail(what: String, kind: ErrorKind = ErrorKind.ARTIFACT): Nothing =
+        throw HarnessException(kind, "$name $what")
 
-    /** Gives [put] the values of the first [count] images in N H W C order. */
-    private inline fun interleaved(x: FloatArray, count: Int, put: (Float) -> Unit) {
-        val area = manifest.shape[2] * manifest.shape[3]
-        for (image in 0 until count) {
-            for (pixel in 0 until area) {
-                for (at in pixel until size step area) put(x[image * size + at])
-            }
-        }
+    /** The first [count] images in N H W C order. */
+    private fun interleaved(x: FloatArray, count: Int): FloatArray {
+        val (_, channels, height, width) = manifest.shape
+        return FloatArray(count * size) { x[it / size * size + it % channels * height * width + it % size / channels] }
     }
 }
 
-private fun emit(bytes: ByteBuffer, stream: OutputStream, digest: MessageDigest) {
-    stream.write(bytes.array())
-    digest.update(bytes.array())
-}
-
-private inline fun milliseconds(action: () -> Unit): Double {
-    val start = System.nanoTime()
-    action()
-    return (System.nanoTime() - start) / 1e6
-}
+private inline fun milliseconds(action: () -> Unit): Double = measureNanoTime(action) / 1e6
 
 /** PSNR in dB of the image of [size] values in [a] against that in [b]. */
 private fun psnr(a: FloatArray, atA: Int, b: FloatArray, atB: Int, size: Int): Double {
@@ -184,7 +207,21 @@ private fun psnr(a: FloatArray, atA: Int, b: FloatArray, atB: Int, size: Int): D
     return minOf(10.0 * log10(4.0 * size / sum), 200.0)
 }
 
-internal fun median(values: DoubleArray): Double {
-    val sorted = values.sortedArray()
-    return (sorted[(sorted.size - 1) / 2] + sorted[sorted.size / 2]) / 2
+internal fun median(values: List<Double>): Double =
+    values.sorted().let { (it[(it.size - 1) / 2] + it[it.size / 2]) / 2 }
+
+/** The machine's states by moment; what is no plausible value is dropped, and null stands for nothing but nulls. */
+private fun conditions(states: Map<String, Condition>): JsonArray? {
+    val rows = states.mapValues { (_, state) ->
+        mapOf(
+            "temperature_c" to state.temperatureC?.takeIf { it in -100.0..300.0 },
+            "clock_mhz" to state.clockMhz?.takeIf { it in 0.0..1e6 },
+            "gpu_clock_mhz" to null,
+            "gpu_load" to null,
+            "power_w" to state.powerW?.takeIf { it in 0.0..1e6 },
+            "throttled" to state.throttled,
+        )
+    }
+    if (rows.values.all { row -> row.values.all { it == null } }) return null
+    return JsonArray(rows.map { (moment, row) -> obj(row + ("when" to moment)) })
 }

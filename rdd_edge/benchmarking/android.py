@@ -1,0 +1,262 @@
+"""A benchmark run on an Android device: the harness app runs the bundle there, and its run is fetched.
+
+    /sdcard/Android/data/org.rddedge.harness/files/    the app's own folder
+        bundles/<sha256>/    the bundle, kept for later runs
+        plans/adb-<random>   plan.json of one run
+        runs/adb-<random>/   the run, or error.json; removed once it was fetched
+
+The app's log shows the progress and nothing else: the outcome is what the app leaves in the run's folder.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Generator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from .. import errors, targets
+from ..bundle import Bundle, Plan
+from ..console import reporter, show_stage
+from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
+from ..files import new_folder, read_model, sha256_of
+from ..schema import Count, Decibels, Frozen, Number, Text, Version1
+from .adb import Android, serial_of
+from .processes import last_line
+from .record import RunRecord
+from .returned import TAR_BYTES, check_run, most_bytes, unpack
+
+__all__ = ["bench_over_adb"]
+
+TARGET, BACKEND = "android", "xnnpack"
+PACKAGE = "org.rddedge.harness"
+ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
+HOME = f"/sdcard/Android/data/{PACKAGE}/files"
+TAG = "rdd-edge"
+SELFTEST = "selftest.json"
+STALL_SECONDS = 600.0  # without progress; the app gives up by itself, the driver a minute later
+POLL_SECONDS = 5.0  # without a line of the log, before a command asks for the app: each one disturbs what is timed
+MOST_LINE_BYTES = 4096
+MOST_ERROR_BYTES = 1 << 14
+# Names are arguments of a script, never part of it.
+PREPARE = (
+    'cd "$1" && mkdir -p bundles plans runs && rm -rf bundles/adb-* plans/adb-* runs/adb-* runs/.adb-* && '
+    'printf %s "$3" > "plans/$2"'
+)
+CLEAN = 'cd "$1" && rm -rf "bundles/$3" "plans/$2" "runs/$2" "runs/.$2".*'
+PLACE = 'cd "$1/bundles" && rm -rf "$3" && mv "$2" "$3"'
+STATE = (  # the process first, since it may end as soon as the run is there
+    'pid=$(pidof "$3"); if [ -e "$1/runs/$2" ]; then echo finished; elif [ "$pid" ]; then echo running; '
+    "else echo dead; fi"
+)
+HINTS = "dumpsys battery; settings get global airplane_mode_on; getprop sys.boot.reason"
+
+
+class _Failure(Frozen):
+    """error.json, which the app leaves in place of a run."""
+
+    schema_version: Version1
+    kind: Text
+    sentence: Text
+
+
+class _SelfTest(Frozen):
+    """selftest.json: the artifact's images on the device against the student's."""
+
+    schema_version: Version1
+    noise_max_difference: Number
+    psnr_db: Decibels
+    worst_psnr_db: Decibels
+    threshold_db: Decibels | None
+    samples: Count
+
+
+def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: Path | None = None) -> RunRecord:
+    """Run a bundle on an Android device and write the benchmark run to `out`, as a whole or not at all.
+
+    url: adb://[serial].  apk: the harness app, installed where the device has another one.
+    Raises DeviceError where the device cannot be used or is lost, CorruptError for a run that is not the one asked
+    for, and the errors of the app.
+    """
+    if bundle.manifest.target != TARGET:
+        raise UsageError(f"{bundle.folder} is for {bundle.manifest.target}, and adb:// devices run {TARGET} bundles")
+    if (backend := targets.load_target(TARGET).precision(bundle.manifest.precision).backend) != BACKEND:
+        raise UsageError(f"{bundle.folder} is for {backend}, and the harness app has {BACKEND} alone")
+    phone, plan = Android(serial_of(url)), plan or bundle.manifest.default_plan
+    _install(phone, apk)
+    _give_hints(phone)
+    name = f"adb-{secrets.token_hex(8)}"
+    try:
+        phone.shell("sh", "-c", PREPARE, "sh", HOME, name, plan.model_dump_json())
+        _send(phone, bundle, name)
+        _raise_failure(phone, name, _follow(phone, name, _start(phone, bundle, name)))
+        most = {**most_bytes(bundle, plan), SELFTEST: MOST_ERROR_BYTES}
+        tar = ["sh", "-c", 'tar -C "$1" -cf - . 2>/dev/null', "sh", f"{HOME}/runs/{name}"]
+        archive = phone.shell(*tar, most=sum(most.values()) + TAR_BYTES)
+        with new_folder(out.absolute()) as folder:
+            unpack(archive, folder, most, phone)
+            record = check_run(folder, bundle, plan, phone)
+            test = _read_selftest(folder / SELFTEST)
+    except BaseException as error:  # Ctrl-C too
+        with suppress(RddEdgeError):  # a device that was lost has been reported already
+            phone.shell("am", "force-stop", PACKAGE)
+            _clean(phone, name, bundle.sha256 if isinstance(error, CorruptError) else "")
+        raise
+    reporter().note(f"{phone}: {test.psnr_db:.1f} dB from the student on the device, median of {test.samples} images")
+    _clean(phone, name)
+    return record
+
+
+def _clean(phone: Android, name: str, bundle: str = "") -> None:
+    """Remove a run from the device, and a bundle that was not copied or kept as it should be."""
+    phone.shell("sh", "-c", CLEAN, "sh", HOME, name, bundle or name)
+
+
+def _version() -> str:
+    """Of the app that belongs to this rdd-edge."""
+    build = Path(targets.__path__[0]) / TARGET / "harness/app/build.gradle.kts"
+    match = re.search(r'versionName = "([\w.]+)"', build.read_text())
+    assert match
+    return match[1]
+
+
+def _install(phone: Android, apk: Path | None) -> None:
+    """Install the APK unless the device has the same file, and refuse another version than this rdd-edge's."""
+    if apk is not None:
+        if not apk.is_file():
+            raise MissingError(f"there is no {apk}")
+        script = 'path=$(pm path "$1") && sha256sum "${path#package:}" || true'
+        if phone.shell("sh", "-c", script, "sh", PACKAGE)[:64] != sha256_of(apk).encode():
+            show_stage("install", 0)
+            phone.install(apk)
+    how = "build it with `rdd-edge harness android --build --out DIR`, and give --apk FILE"
+    found = re.search(rb"^\s*versionName=([\w.]{1,40})\s*$", phone.shell("dumpsys", "package", PACKAGE), re.MULTILINE)
+    if found is None:
+        raise DeviceError(f"the harness app is not installed on {phone}: {how}")
+    if found[1].decode() != _version():
+        raise DeviceError(f"{phone} has version {found[1].decode()} of the harness app, not {_version()}: {how}")
+    if phone.shell("sh", "-c", '[ -d "$1" ] || echo none', "sh", HOME):
+        phone.shell("am", "start", "-W", "-n", ACTIVITY)  # makes the folder, which is its own
+
+
+def _give_hints(phone: Android) -> None:
+    """Print once what would make the figures steadier; nothing is enforced."""
+    text = phone.shell("sh", "-c", HINTS).decode(errors="replace")
+    battery = dict(re.findall(r"^  (\w+): (\d{1,4})$", text, re.MULTILINE))
+    hints = []
+    if int(battery.get("temperature", 0)) >= 350:
+        hints.append(f"let it cool down (its battery is at {int(battery['temperature']) / 10:.0f} °C)")
+    if int(battery.get("level", 100)) < 30:
+        hints.append(f"charge it ({battery['level']} %)")
+    if not re.search(r"^1$", text, re.MULTILINE):
+        hints.append("turn on airplane mode")
+    if "thermal" in text.rstrip().rpartition("\n")[2]:
+        hints.append("mind that it last shut down because of heat")
+    if hints:
+        reporter().note(f"{phone}: for steadier figures, {', '.join(hints)}")
+
+
+def _send(phone: Android, bundle: Bundle, name: str) -> None:
+    """Copy the bundle unless it is there; it appears under its name only when it is complete."""
+    place = f"{HOME}/bundles/{bundle.sha256}"
+    if phone.shell("sh", "-c", '[ -f "$1/manifest.json" ] && echo there || true', "sh", place):
+        return
+    show_stage("copy", 0)
+    phone.push(bundle.folder, f"{HOME}/bundles/{name}")
+    phone.shell("sh", "-c", PLACE, "sh", HOME, name, bundle.sha256)
+
+
+def _start(phone: Android, bundle: Bundle, name: str) -> str:
+    """Start the app. Returns its process id, or nothing where it has ended already."""
+    extras = {
+        "bundle": f"bundles/{bundle.sha256}", "bundle_sha256": bundle.sha256, "plan": f"plans/{name}",
+        "out": f"runs/{name}", "stall_seconds": f"{STALL_SECONDS:g}",
+    }  # fmt: skip
+    if not bundle.manifest.parity.low_allowed:
+        extras["min_psnr_db"] = f"{targets.load_target(TARGET).precision(bundle.manifest.precision).parity_db:g}"
+    words = [word for key, value in extras.items() for word in ("--es", key, value)]
+    show_stage("start", 0)
+    phone.shell("log", "-t", TAG, name)  # the lines before it are those of other runs
+    started = phone.shell("am", "start", "-S", "-W", "-n", ACTIVITY, *words)
+    if wrong := re.search(rb"^Error.*", started, re.MULTILINE):
+        raise DeviceError(f"{phone} cannot start the harness app: {last_line(wrong[0], 300)}")
+    return phone.shell("sh", "-c", 'pidof "$1" || true', "sh", PACKAGE).decode(errors="replace").strip()
+
+
+def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
+    """Report the app's progress until it has ended. Returns the failure that its log reports, if any."""
+    progress = time.monotonic()
+    with closing(_log_lines(phone, name)) as lines:
+        for line in lines:
+            if line is None:
+                state = phone.shell("sh", "-c", STATE, "sh", HOME, name, PACKAGE).strip()
+                if state == b"dead":
+                    stage = reporter().stage
+                    raise ArtifactError(f"the harness app on {phone} died in stage {stage}: {_crash(phone, pid)}")
+                if state == b"finished":
+                    return None
+            elif match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", line, re.ASCII):
+                progress = time.monotonic()
+                show_stage(match[1], int(match[2]))
+            elif match := re.fullmatch(r"error (\w{1,40}) (.*)", line):
+                return _error(match[1], f"{phone}: {printable(match[2], 1000)}")
+            elif line.startswith("done "):
+                return None
+            if time.monotonic() - progress > STALL_SECONDS + 60:
+                raise ArtifactError(f"{phone} made no progress for {STALL_SECONDS:g} s in stage {reporter().stage}")
+    return None
+
+
+def _log_lines(phone: Android, name: str) -> Generator[str | None, None, None]:
+    """Lines of the app's log since this run began; None after each silence of POLL_SECONDS."""
+    current, line = False, b""
+    with closing(phone.follow("logcat", "-v", "raw", "-T", "1000", "-s", f"{TAG}:I", wait=POLL_SECONDS)) as parts:
+        for part in parts:
+            *lines, line = (line + part).split(b"\n")
+            line = line[: MOST_LINE_BYTES + 1]
+            for text in (one.decode(errors="replace").strip() for one in lines):
+                if current:
+                    yield text
+                current = current or text == name
+            if not part:
+                yield None
+
+
+def _crash(phone: Android, pid: str) -> str:
+    """What the crash log says of a process: a line that names it and the two after it."""
+    log = phone.shell("logcat", "-b", "crash", "-d", "-v", "raw", "-t", "500").decode(errors="replace").splitlines()
+    named = [at for at, line in enumerate(log) if re.search(rf"\bpid:? {re.escape(pid)}\b", line, re.IGNORECASE)]
+    if not pid or not named:
+        return "the system ended it and logged no crash, perhaps for lack of memory: close other apps"
+    return printable("; ".join(line.strip() for line in log[named[-1] : named[-1] + 3]), 500)
+
+
+def _raise_failure(phone: Android, name: str, logged: RddEdgeError | None) -> None:
+    """Raise what error.json says, or the log where the app could not write that file."""
+    path = f"{HOME}/runs/{name}/error.json"
+    script = '[ ! -f "$1" ] || head -c "$2" "$1"'
+    if text := phone.shell("sh", "-c", script, "sh", path, str(MOST_ERROR_BYTES)):
+        try:
+            failure = _Failure.model_validate_json(text, strict=True)
+        except ValidationError:
+            raise CorruptError(f"the error.json of the harness app on {phone} is not valid") from None
+        raise _error(failure.kind, f"{phone}: {failure.sentence}")
+    if logged is not None:
+        raise logged
+
+
+def _error(kind: str, sentence: str) -> RddEdgeError:
+    exception = getattr(errors, kind) if kind in errors.__all__ else DeviceError
+    result: RddEdgeError = exception(sentence)
+    return result
+
+
+def _read_selftest(path: Path) -> _SelfTest:
+    try:
+        return read_model(path, _SelfTest)
+    except (CorruptError, MissingError) as error:
+        raise CorruptError(f"the run has no valid {SELFTEST}: {str(error).replace(f'{path.parent}/', '')}") from None

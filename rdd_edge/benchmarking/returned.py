@@ -1,0 +1,84 @@
+"""What another machine sends back: bounded in size, and accepted only if it is the run that was asked for."""
+
+from __future__ import annotations
+
+import io
+import math
+import tarfile
+from pathlib import Path
+
+from ..bundle import Bundle, Plan
+from ..errors import CorruptError, MissingError
+from ..files import MOST_JSON_BYTES
+from .record import RunRecord
+from .run import PLAN, RECORD, SAMPLES, BenchRun, read_bench_run
+
+__all__ = ["TAR_BYTES", "check_run", "most_bytes", "unpack"]
+
+TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
+
+
+def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
+    """The largest size of each file of the run, by name."""
+    values = math.prod(bundle.manifest.input.shape[1:])
+    samples, floats = plan.accuracy.samples, min(plan.accuracy.samples, plan.accuracy.floats)
+    sizes = (samples * values, 4 * floats * values)
+    return {PLAN: MOST_JSON_BYTES, RECORD: MOST_JSON_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
+
+
+def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -> None:
+    """Write the files of an uncompressed tar into `folder`; each must be a regular file named in `most`, and no larger.
+
+    Raises CorruptError for anything else, and for a truncated archive.
+    """
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
+            for member in tar:
+                name = member.name.removeprefix("./")
+                if member.isdir() and name in (".", ""):
+                    continue
+                if name not in most or not member.isreg():
+                    raise CorruptError(f"{sender} sent back {name[:80]!r}, which is not part of a benchmark run")
+                if member.size > most[name]:
+                    raise CorruptError(
+                        f"{sender} sent back {name} with {member.size} bytes; the plan allows {most[name]}"
+                    )
+                source = tar.extractfile(member)
+                assert source is not None  # it is a regular file
+                (folder / name).write_bytes(source.read())
+    except (tarfile.TarError, ValueError, RecursionError):
+        raise CorruptError(f"the benchmark run from {sender} is truncated or not a tar: run it again") from None
+
+
+def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> RunRecord:
+    """The record of the run in `folder`. Raises CorruptError where it is not a run of this bundle and this plan."""
+    try:
+        run = read_bench_run(folder)
+    except (CorruptError, MissingError) as error:
+        reason = str(error).replace(f"{folder}/", "")
+        raise CorruptError(f"the benchmark run from {sender} is not valid: {reason}") from None
+    if run.record.bundle_sha256 != bundle.sha256 or run.plan != plan:
+        raise CorruptError(f"{sender} sent back the run of another bundle or plan")
+    if name := _foreign(run, bundle):
+        raise CorruptError(
+            f"{sender} sent back a record whose {name} is not that of the bundle and plan that were sent"
+        )
+    return run.record
+
+
+def _foreign(run: BenchRun, bundle: Bundle) -> str | None:
+    """The first field of a record that contradicts the bundle or the plan."""
+    record, m = run.record, bundle.manifest
+    samples = record.samples
+    fields = {
+        "target": record.target == m.target,
+        "precision": record.precision == m.precision,
+        "checkpoint_sha256": record.checkpoint_sha256 == m.checkpoint_sha256,
+        "where": record.where != "host",
+        "batch": record.batch == m.input.shape[0],
+        "threads": record.threads in (None, run.plan.threads),
+        "artifact_bytes": record.artifact_bytes in (None, bundle.artifact_bytes),
+        "latency_ms": record.latency_ms is None or len(record.latency_ms) >= run.plan.performance.runs,
+        "samples": samples is None or (samples.channels, samples.height, samples.width) == m.input.shape[1:],
+    }
+    return next((name for name, fits in fields.items() if not fits), None)

@@ -1,0 +1,55 @@
+"""The app that runs a target's bundles on a device: its project as source, or built with Gradle."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from .. import targets
+from ..console import show_stage
+from ..errors import DependencyError, ExportError, UsageError, printable
+from ..files import new_folder
+
+__all__ = ["build_app", "copy_app"]
+
+APK = "app/build/outputs/apk/release/app-release.apk"
+
+
+def copy_app(target: str, out: Path) -> Path:
+    """Write the project of the target's app to the new folder `out`. Raises UsageError where the target has no app."""
+    sources = [Path(folder) / target / "harness" for folder in targets.__path__]
+    source = next((path for path in sources if (path / "settings.gradle.kts").is_file()), None)
+    if source is None:
+        targets.load_target(target)  # its own sentence for a target that does not exist
+        raise UsageError(f"the {target} target has no app to build: its bundles carry their harness")
+    if out.exists() and any(out.iterdir()):
+        raise UsageError(f"{out} is not empty: choose another --out")
+    with new_folder(out.absolute()) as folder:
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("build", ".gradle"))
+    return out
+
+
+def build_app(target: str, out: Path) -> Path:
+    """Copy the project and build its APK with Gradle, which fetches plugins and libraries from Google and Maven.
+
+    Raises DependencyError where Gradle or the Android SDK is missing, ExportError where the build fails.
+    """
+    sdk = os.environ.get("ANDROID_HOME") or os.environ.get("ANDROID_SDK_ROOT")
+    if not sdk or not Path(sdk).is_dir():
+        raise DependencyError(
+            "building the app needs an Android SDK, which Android Studio installs: set ANDROID_HOME to its folder, or "
+            "copy the project with --out alone and open it in Android Studio"
+        )
+    if shutil.which("gradle") is None or shutil.which("java") is None:
+        raise DependencyError("building the app needs Gradle 8.13 or newer and JDK 17 on the PATH")
+    copy_app(target, out)
+    show_stage("gradle", 0)
+    command = ["gradle", "--console=plain", "--project-dir", str(out), ":app:assembleRelease"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode or not (out / APK).is_file():
+        lines = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        cause = next((line for line in lines if line.startswith(("> ", "e: "))), lines[-1] if lines else "no output")
+        raise ExportError(f"Gradle cannot build the app in {out}: {printable(cause, 300)}")
+    return out / APK

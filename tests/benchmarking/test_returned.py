@@ -1,0 +1,49 @@
+"""The one check of what any device sends back: each field of a record that contradicts the bundle or plan is named."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.returned import check_run
+from rdd_edge.bundle import Plan, read_bundle
+from rdd_edge.errors import CorruptError
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"target": "jetson"}, "a record whose target is not that of"),
+        ({"precision": "int8"}, "a record whose precision"),
+        ({"checkpoint_sha256": "1" * 64}, "a record whose checkpoint_sha256"),
+        ({"where": "host"}, "a record whose where"),
+        ({"batch": 2}, "a record whose batch"),
+        ({"threads": 7}, "a record whose threads"),
+        ({"artifact_bytes": 1}, "a record whose artifact_bytes"),
+        ({"latency_ms": [1.0]}, "a record whose latency_ms"),
+        ({"bundle_sha256": "1" * 64}, "the run of another bundle or plan"),
+        ({"samples": None}, "is not valid: .*gives no reason"),
+        ({"device": {"name": "\x1b[2J"}}, "is not valid: "),
+    ],
+)
+def test_what_contradicts_the_bundle_or_the_plan_is_named(
+    tmp_path: Path, make_bundle: Callable[..., Path], change: dict[str, Any], says: str
+) -> None:
+    bundle = read_bundle(make_bundle())
+    plan: Plan = bundle.manifest.default_plan
+    bench(bundle.folder, "host", tmp_path / "run")
+    path = tmp_path / "run" / "record.json"
+    record = json.loads(path.read_text()) | {"where": "device"}
+    path.write_text(json.dumps(record))
+    assert check_run(tmp_path / "run", bundle, plan, "the phone").where == "device"
+    path.write_text(json.dumps(record | change))
+    with pytest.raises(CorruptError, match=says) as error:
+        check_run(tmp_path / "run", bundle, plan, "the phone")
+    assert "the phone" in str(error.value)
+    assert str(error.value).isprintable()
+    assert str(tmp_path) not in str(error.value)
