@@ -20,18 +20,6 @@ from .errors import CorruptError, MissingError, UsageError
 from .files import read_model, tree_sha256
 from .schema import Decibels, Frozen, Name, Number, Sha256, Side, Text, UInt64, Version1
 
-__all__ = [
-    "MANIFEST",
-    "BudgetRecord",
-    "Bundle",
-    "Calibration",
-    "Manifest",
-    "Parity",
-    "Quantization",
-    "TensorSpec",
-    "read_bundle",
-]
-
 MANIFEST = "manifest.json"
 
 

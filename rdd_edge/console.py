@@ -15,8 +15,6 @@ from contextlib import ExitStack, contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["ConsoleReporter", "Reporter", "err", "out", "reporter", "reporting_to", "show_stage"]
-
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 

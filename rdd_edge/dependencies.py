@@ -16,8 +16,6 @@ from typing import Any
 
 from .errors import DependencyError
 
-__all__ = ["import_diffusers", "import_or_explain", "silenced"]
-
 
 @contextmanager
 def silenced() -> Iterator[None]:

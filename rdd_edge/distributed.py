@@ -24,8 +24,6 @@ from .errors import UsageError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BLOCK", "DistributedContext", "current", "everywhere", "gather_arrays", "joined", "split_evenly"]
-
 BLOCK = 256  # images that a network is given at a time
 TIMEOUT = timedelta(hours=1)  # rank 0 may be writing a large state while the others wait
 

@@ -14,8 +14,6 @@ from typing import Literal
 from .benchmarking.record import this_machine
 from .targets import load_target, target_names
 
-__all__ = ["Row", "doctor"]
-
 PACKAGE = "rdd-edge"
 EMULATION = "for verify --arch arm64"
 TOOLS = (  # name, command that prints the version, advice

@@ -17,22 +17,6 @@ from pydantic import BaseModel, ValidationError
 
 from .errors import CorruptError, MissingError, RddEdgeError, StorageError, first_line, printable
 
-__all__ = [
-    "corrupt_errors",
-    "first_fault",
-    "new_folder",
-    "read_json",
-    "read_model",
-    "read_weights",
-    "reading_errors",
-    "remove_leftovers",
-    "sha256_of",
-    "storage_errors",
-    "tree_sha256",
-    "write_bytes",
-    "write_model",
-]
-
 MOST_JSON_BYTES = 1 << 28  # enough for ten million latencies
 Model = TypeVar("Model", bound=BaseModel)
 

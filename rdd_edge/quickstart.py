@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from .data import ImageSet
     from .metrics.extractors import Extractor
 
-__all__ = ["BUNDLES", "quickstart"]
-
 # For each target a precision close to the student and a smaller, faster one; `rdd-edge export` has the others.
 BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
 SAMPLES = 2000

@@ -6,11 +6,6 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-__all__ = [
-    "Bytes", "Count", "Decibels", "Frozen", "Instant", "Milliseconds", "Name", "Number", "Sha256", "Side", "Text",
-    "UInt64", "Version1",
-]  # fmt: skip
-
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Milliseconds = Annotated[float, Field(ge=0, le=1e12)]
 UInt64 = Annotated[int, Field(ge=0, lt=2**64)]

@@ -16,8 +16,6 @@ from ..console import reporter
 from ..errors import DeviceError, RddEdgeError, StorageError, UsageError, printable
 from .processes import bounded, last_line, output_of
 
-__all__ = ["ADB", "NO_DEVICE", "AdbDevice", "Android", "list_adb_devices", "serial_of"]
-
 ADB = "adb://"
 SERIAL = r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}"
 MISSING = "adb:// devices need the adb program: apt-get install adb, or Android's platform tools, on the PATH"

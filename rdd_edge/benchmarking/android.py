@@ -30,8 +30,6 @@ from .processes import last_line
 from .record import RunRecord
 from .returned import TAR_BYTES, check_run, most_bytes, unpack
 
-__all__ = ["bench_over_adb"]
-
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
 ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"

@@ -25,8 +25,6 @@ from .record import MEASURED, SERVER, RunRecord, this_machine
 from .run import PLAN, RECORD, SAMPLES
 from .ssh import bench_over_ssh
 
-__all__ = ["HOST", "bench", "default_plan", "spec_of"]
-
 HOST = "host"
 
 

@@ -18,8 +18,6 @@ from ..errors import ArtifactError, DeviceError, RddEdgeError, UsageError, print
 from ..schema import Frozen
 from .processes import bounded, last_line, output_of
 
-__all__ = ["CONFIG", "SSH", "Destination", "show_progress"]
-
 SSH = "ssh://"
 CONFIG = "RDD_EDGE_SSH_CONFIG"  # path of an ssh_config to use in place of the user's
 OPTIONS = (

@@ -9,8 +9,6 @@ from .adb import ADB, NO_DEVICE, list_adb_devices
 from .connection import Destination
 from .record import SERVER, this_machine
 
-__all__ = ["list_devices"]
-
 
 def list_devices(hosts: Sequence[str] = ()) -> list[tuple[str, str]]:
     """Each device with what it is, or what has to be done first.

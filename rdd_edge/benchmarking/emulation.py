@@ -21,8 +21,6 @@ from ..targets.base import Runtime
 from .bench import spec_of
 from .verify import PEAK
 
-__all__ = ["EmulationReport", "verify_emulated"]
-
 
 class EmulationReport(Frozen):
     """What the check on one CPU model found; an artifact that fails raises instead."""

@@ -33,8 +33,6 @@ from ..schema import Frozen
 from ..targets.base import ExportSpec, Runtime
 from .processes import last_line
 
-__all__ = ["ArtifactRun", "Outcome", "Request", "execute", "in_child", "run_artifact", "supervise"]
-
 STALL_SECONDS = 600.0  # without any progress; a first load may compile for minutes
 
 

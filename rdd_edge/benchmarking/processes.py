@@ -11,8 +11,6 @@ from contextlib import closing
 
 from ..errors import CorruptError, DependencyError, RddEdgeError, printable
 
-__all__ = ["bounded", "last_line", "output_of"]
-
 MOST_TAIL_BYTES = 1 << 16  # of stdout and of stderr, in which a failure is explained
 
 

@@ -14,11 +14,6 @@ from ..portable.sensors import machine
 from ..schema import Bytes, Count, Frozen, Instant, Milliseconds, Name, Sha256, Side, Text, UInt64, Version1
 from ..targets.base import Runtime
 
-__all__ = [
-    "MEASURED", "SERVER", "Condition", "Device", "OperatorTime", "RunRecord", "Runtime", "Samples", "Summary",
-    "Transfers", "summary", "this_machine",
-]  # fmt: skip
-
 SERVER = "server"  # in place of a target's name: the student itself in PyTorch
 MEASURED = (
     "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",

@@ -13,8 +13,6 @@ from ..files import MOST_JSON_BYTES
 from .record import RunRecord
 from .run import PLAN, RECORD, SAMPLES, BenchRun, read_bench_run
 
-__all__ = ["TAR_BYTES", "check_run", "most_bytes", "unpack"]
-
 TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
 
 

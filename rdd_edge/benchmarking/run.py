@@ -23,8 +23,6 @@ from ..errors import CorruptError, MissingError
 from ..files import read_model, sha256_of
 from .record import SERVER, RunRecord, Samples
 
-__all__ = ["PLAN", "RECORD", "SAMPLES", "SCORES", "BenchRun", "read_bench_run"]
-
 PLAN, RECORD, SCORES = "plan.json", "record.json", "scores.json"
 SAMPLES = ("samples.u8", "samples.f32")
 

@@ -14,8 +14,6 @@ from ..diffusion.checkpoint import one_step, read_checkpoint
 from ..portable.runner import Operator, Runner
 from ..targets.base import ExportSpec, Runtime
 
-__all__ = ["StudentRunner"]
-
 
 class StudentRunner(Runner):
     """A one-step checkpoint in float32, on a CUDA device where there is one.

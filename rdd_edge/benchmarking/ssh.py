@@ -24,8 +24,6 @@ from .connection import Destination
 from .record import RunRecord
 from .returned import TAR_BYTES, check_run, most_bytes, unpack
 
-__all__ = ["bench_over_ssh"]
-
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
 # Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'

@@ -16,8 +16,6 @@ from ..targets.base import Runtime
 from .bench import spec_of
 from .isolation import execute
 
-__all__ = ["PEAK", "THREADS", "VerifyReport", "verify_bundle"]
-
 PEAK = 2.0  # of images in [-1, 1]
 THREADS = 2
 LARGEST_SHOWN = 5

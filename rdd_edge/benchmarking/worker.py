@@ -21,8 +21,6 @@ from ..targets.base import ExportSpec
 from .isolation import Outcome, Request
 from .record import SERVER
 
-__all__ = ["ProgressFile", "main"]
-
 WATCHED = 4  # batches in which the largest magnitudes of tensors are read, where the runner can
 
 

@@ -11,8 +11,6 @@ from typer import Argument, Option
 from ..errors import UsageError
 from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
 
-__all__ = ["COMMANDS"]
-
 
 def export(
     checkpoint: Checkpoint,

@@ -22,8 +22,6 @@ from .options import (
     parse_fraction,
 )
 
-__all__ = ["COMMANDS"]
-
 
 def sample(
     checkpoint: Checkpoint,

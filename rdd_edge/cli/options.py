@@ -13,11 +13,6 @@ from typer import Argument, Option
 
 from ..errors import UsageError
 
-__all__ = [
-    "MOST_SAMPLES", "MOST_SEED", "Checkpoint", "Data", "Extractor", "Samples", "Seed",
-    "finite", "is_main_process", "parse_fraction", "parse_numbers",
-]  # fmt: skip
-
 MOST_SAMPLES = 10_000_000
 MOST_SEED = 2**64 - 1
 Checkpoint = Annotated[

@@ -8,8 +8,6 @@ from typing import Annotated
 import typer
 from typer import Option
 
-__all__ = ["COMMANDS"]
-
 
 def quickstart(
     out: Annotated[Path, Option(file_okay=False, help="Folder for everything it makes.")] = Path("runs/quickstart"),

@@ -8,8 +8,6 @@ from typing import Annotated, Any, cast
 import typer
 from typer import Argument, Option
 
-__all__ = ["COMMANDS"]
-
 
 def report(
     benches: Annotated[list[Path], Argument(help="Benchmark runs.")],

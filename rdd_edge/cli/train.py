@@ -10,8 +10,6 @@ from typer import Argument, Option
 
 from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_process, parse_numbers
 
-__all__ = ["COMMANDS"]
-
 Preset = Annotated[str, Option(help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.")]
 PresetData = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the preset.')]
 StartFrom = Annotated[

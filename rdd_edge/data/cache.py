@@ -24,8 +24,6 @@ from ..schema import Frozen, Sha256
 from .decode import Batch, Source, same_shape
 from .images import ImageSet, content_sha256
 
-__all__ = ["cache_root", "cached"]
-
 log = logging.getLogger(__name__)
 
 FORMAT = 1  # of the decoded pixels: raised with every change of decoding or resizing

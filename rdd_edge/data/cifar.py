@@ -13,8 +13,6 @@ from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
 from .pickles import integers, read_plain_pickle, text
 
-__all__ = ["cifar_archive", "cifar_folder"]
-
 FOLDER = "cifar-10-batches-py"
 META = "batches.meta"
 

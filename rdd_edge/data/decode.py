@@ -24,8 +24,6 @@ from ..errors import DataError, first_line
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Batch", "Encoded", "Source", "decode_all", "fit_array", "same_shape"]
-
 CHUNK = 512
 GRAY_MODES = ("1", "L", "LA", "La")
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")

@@ -9,8 +9,6 @@ from pathlib import Path
 from ..errors import DataError
 from .decode import Batch, Encoded, Source, decode_all
 
-__all__ = ["folder_source"]
-
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 
 

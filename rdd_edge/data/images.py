@@ -12,8 +12,6 @@ from ..dependencies import import_or_explain
 from ..errors import DataError
 from ..portable.noise import philox4x32
 
-__all__ = ["ImageSet", "content_sha256", "load_digits", "shuffled"]
-
 
 @dataclass(frozen=True)
 class ImageSet:

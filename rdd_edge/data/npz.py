@@ -20,8 +20,6 @@ from ..errors import DataError
 from ..files import corrupt_errors
 from .decode import Batch, Source, fit_array
 
-__all__ = ["npz_source"]
-
 ROWS = 2048
 
 

@@ -13,8 +13,6 @@ from ..errors import DataError
 from ..files import corrupt_errors
 from .decode import Batch, Encoded, Source, decode_all
 
-__all__ = ["parquet_source"]
-
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels")
 ROWS = 512

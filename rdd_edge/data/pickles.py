@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from ..errors import first_line
 
-__all__ = ["integers", "read_plain_pickle", "text"]
-
 
 class _Dtype:
     """In place of numpy.dtype: an integer type, with its byte order from the state."""

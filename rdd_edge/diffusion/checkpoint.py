@@ -26,11 +26,6 @@ from .rounding import Half, round_file
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = [
-    "CARD", "SCHEDULER", "STUDENT", "WEIGHTS", "Card", "Checkpoint", "one_step", "read_checkpoint", "save_checkpoint",
-    "save_rounded",
-]  # fmt: skip
-
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"

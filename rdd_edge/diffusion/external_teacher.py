@@ -22,8 +22,6 @@ from .checkpoint import Checkpoint, read_checkpoint
 from .network import Denoiser
 from .schedule import alpha_sigma, per_image
 
-__all__ = ["Foreign", "Schedule", "check_fit", "foreign_denoiser", "read_foreign", "read_schedule", "to_x"]
-
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 BETA_KEYS = (
     "num_train_timesteps",

@@ -16,8 +16,6 @@ from ..dependencies import import_or_explain, silenced
 from ..errors import CorruptError, MissingError, RddEdgeError, first_line
 from ..files import read_json, storage_errors
 
-__all__ = ["HUB_ID", "hub_id", "read_from_hub"]
-
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)  # owner/name
 SECONDS = 10  # to wait for the Hub's answer
 WEIGHTS = "diffusion_pytorch_model.safetensors"

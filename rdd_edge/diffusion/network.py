@@ -12,8 +12,6 @@ from torch import Tensor, nn
 from ..dependencies import import_diffusers
 from .schedule import network_time
 
-__all__ = ["Denoiser", "build_unet", "denoiser"]
-
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """x̂ = θ(z_t, t): z (N, C, H, W), t (N,) in [0, 1]."""
 

@@ -12,8 +12,6 @@ from ..files import write_bytes
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Half", "round_file", "rounded"]
-
 Half = Literal["bfloat16", "float16"]
 
 

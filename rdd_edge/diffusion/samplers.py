@@ -18,8 +18,6 @@ from ..errors import UsageError
 from .network import Denoiser
 from .schedule import ddim_step
 
-__all__ = ["SAMPLERS", "sample", "training_free"]
-
 SAMPLERS = ("ddim", "pndm", "dpm-solver")
 MAX_BETA = 0.999  # as squaredcos_cap_v2 caps: PNDM and DPM-Solver divide by α, which is 0 at a zero terminal SNR
 

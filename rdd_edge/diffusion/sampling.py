@@ -17,8 +17,6 @@ from .checkpoint import Checkpoint
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-__all__ = ["sample_images", "sampling_steps"]
-
 MOST_STEPS = 1000  # the indices of diffusers' schedules
 
 

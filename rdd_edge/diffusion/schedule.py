@@ -12,11 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = [
-    "add_noise", "alpha_sigma", "ddim_step", "log_snr", "network_time", "per_image", "scheduler_config",
-    "snr_weight",
-]  # fmt: skip
-
 TRAIN_TIMESTEPS = 1000  # diffusers' discrete indices: index k is t = (k + 1) / 1000
 MAX_LOG_WEIGHT = 10.0  # training draws t near 0, where α²/σ² is unbounded
 

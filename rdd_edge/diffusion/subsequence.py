@@ -19,8 +19,6 @@ from ..errors import UsageError
 from .network import Denoiser
 from .schedule import TRAIN_TIMESTEPS, ddim_step, scheduler_config
 
-__all__ = ["even_subsequence", "noise_times", "own_times", "sample_subsequence", "subsequence_scheduler"]
-
 
 def even_subsequence(steps: int, teacher_steps: int) -> tuple[int, ...]:
     """φ_t = round(t·T/T′), t = 1 … T′; T need not be a multiple of T′. Raises UsageError unless 1 <= T′ <= T."""

@@ -18,8 +18,6 @@ from torch import Tensor
 from ..distributed import current
 from .compute_context import ComputeContext
 
-__all__ = ["OPERATIONS", "POLICY", "Operation", "auto_augment"]
-
 Step = tuple[str, float, int]  # operation, probability, magnitude 0 … 9
 
 POLICY: tuple[tuple[Step, Step], ...] = (

@@ -10,8 +10,6 @@ from ..data import ImageSet
 from ..distributed import current
 from .compute_context import ComputeContext
 
-__all__ = ["ImageBatches"]
-
 ON_DEVICE_BYTES = 4 << 30
 
 

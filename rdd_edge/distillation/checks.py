@@ -18,8 +18,6 @@ from ..metrics.classifiers import Classifier, ExtractorConfig
 from .config import ClassifierTraining, Preset, Sfddm, Training
 from .losses.lpips import load_lpips
 
-__all__ = ["check", "check_batches", "student_times", "uses_lpips"]
-
 FEWEST_IMAGES = 4  # for a held-out part beside a training part, and two halves with a covariance each in evaluation
 
 

@@ -14,8 +14,6 @@ from torch import Tensor, nn
 
 from ..distributed import current
 
-__all__ = ["all_sum", "gather_rows", "sum_gradients", "synchronize_batch_norm"]
-
 
 def all_sum(value: Tensor) -> Tensor:
     """The sum over ranks; its gradient is summed as well."""

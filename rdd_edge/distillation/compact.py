@@ -18,8 +18,6 @@ from ..files import new_folder, write_model
 from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
-__all__ = ["compact"]
-
 LEFT_OUT = ("optimizer.", "head_adam.", "queue.")
 
 

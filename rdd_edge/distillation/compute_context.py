@@ -21,8 +21,6 @@ from torch import Tensor, nn
 from ..distributed import current
 from .config import Compute
 
-__all__ = ["ComputeContext", "generator"]
-
 Network = TypeVar("Network", bound=nn.Module)
 
 

@@ -8,11 +8,6 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from ..schema import Frozen
 
-__all__ = [
-    "METHODS", "ClassifierTraining", "Compute", "Extractor", "Losses", "Lpips", "Memory", "Network", "Preset", "Sfddm",
-    "Taus", "Term", "Training",
-]  # fmt: skip
-
 Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p", "lpips"]
 METHODS: dict[str, tuple[Term, ...]] = {
     "pd": ("pd",),

@@ -10,8 +10,6 @@ from torch import Tensor
 
 from ..errors import TrainingError
 
-__all__ = ["DivergenceGuard"]
-
 EXPLODED = 1000.0  # times the largest of the term's recent values; batches of a healthy run do not come near it
 MEMORY = 10  # logged steps
 

@@ -23,8 +23,6 @@ from ..drawing.grid import grid_png
 from ..errors import CorruptError
 from ..files import storage_errors, write_bytes
 
-__all__ = ["RunLog", "stage_seconds"]
-
 
 class RunLog:
     """JSON lines. A resumed stage drops the lines after its saved state: those steps are repeated."""

@@ -12,8 +12,6 @@ from .collectives import sum_gradients
 from .config import Training
 from .state import optimizer_tensors, restore_optimizer
 
-__all__ = ["Optimizer", "rate_at"]
-
 RESTART_STEPS = 200  # of warm-up after a resume without moments: these average over some hundred steps
 
 

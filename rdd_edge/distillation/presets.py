@@ -14,8 +14,6 @@ from ..errors import UsageError
 from ..files import first_fault, read_model
 from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Sfddm, Taus, Training
 
-__all__ = ["PRESETS", "changed", "preset", "resolve"]
-
 DIGITS = Preset(
     name="digits",
     data="digits",

@@ -43,8 +43,6 @@ from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
 from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
 
-__all__ = ["RUN_FILE", "RunFile", "base_stage", "distill", "read_training_run", "stage_names", "superseded_stages"]
-
 RUN_FILE = "run.json"
 
 

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ..portable.noise import labels, normals, to_uint8
 from .stages.base import DiffusionStage
 
-__all__ = ["COUNT", "GRIDS", "grid_images", "is_grid_step"]
-
 GRIDS = 4  # per stage
 COUNT = 16  # images per grid
 SEED = 0

@@ -20,8 +20,6 @@ from ..errors import RddEdgeError
 from ..files import new_folder, read_model, sha256_of, write_model
 from ..schema import Frozen, Sha256
 
-__all__ = ["SHARD_BYTES", "load_latest", "optimizer_tensors", "prefixed", "restore_optimizer", "save_state", "select"]
-
 KEPT = 2
 SHARD_BYTES = 1_000_000_000
 

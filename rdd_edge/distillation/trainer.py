@@ -25,8 +25,6 @@ from .sample_grids import grid_images, is_grid_step
 from .stages.base import DiffusionStage, Stage
 from .state import SHARD_BYTES, load_latest, save_state
 
-__all__ = ["LOG_STEPS", "SAVE_SECONDS", "OutOfTime", "TrainerOptions", "run_stage"]
-
 SAVE_SECONDS = 30.0
 LOG_STEPS = 20  # a log line costs a gradient per term, and on a GPU a synchronisation
 

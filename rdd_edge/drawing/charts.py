@@ -10,8 +10,6 @@ from xml.etree.ElementTree import Element, tostring
 
 import numpy as np
 
-__all__ = ["Point", "Scale", "curve", "frontier", "histogram", "labels", "number", "over_time", "strip"]
-
 WIDTH, HEIGHT = 360.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 10.0, 26.0
 MOST_DOTS = 600

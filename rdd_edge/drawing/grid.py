@@ -13,8 +13,6 @@ from ..dependencies import import_or_explain
 from ..errors import UsageError
 from ..files import write_bytes
 
-__all__ = ["difference", "grid_png", "save_grid"]
-
 GAP = 2  # pixels between images
 SIDE = 48  # pixels to which the shorter side of a smaller image is magnified
 

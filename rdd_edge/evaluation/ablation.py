@@ -26,8 +26,6 @@ from .checkpoint import require_samples
 from .comparison import evaluate_cached
 from .sources import evaluation_sources
 
-__all__ = ["VARIED", "Study", "study"]
-
 VARIED = {
     "tau_is": "taus.relation",
     "tau_m": "taus.memory",

@@ -23,8 +23,6 @@ from ..metrics.inception_score import InceptionScore, InceptionScoreAccumulator,
 from ..metrics.reference import reference_statistics
 from ..schema import Frozen, Sha256, UInt64
 
-__all__ = ["Evaluation", "Row", "evaluate", "require_samples"]
-
 SPLITS = 10  # of the Inception score
 Number = Annotated[float, Field(allow_inf_nan=False)]
 

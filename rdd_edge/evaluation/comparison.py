@@ -25,8 +25,6 @@ from ..schema import Frozen, UInt64
 from .checkpoint import Evaluation, evaluate
 from .sources import evaluation_sources
 
-__all__ = ["Comparison", "Entry", "compare", "draw_comparison", "evaluate_cached"]
-
 Number = Annotated[float, Field(allow_inf_nan=False)]
 BASELINE = "ddim"  # the teacher's row
 

@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from ..portable.noise import to_uint8
 from ..schema import Frozen, Text
 
-__all__ = ["Diagnosis", "diagnose"]
-
 Images = NDArray[np.uint8]  # (N, H, W, C)
 EXAMINED = 64  # images; a mistake of the pipeline affects all of them
 UNDONE = 0.25  # a transformation explains the samples if it leaves at most this fraction of the squared error

@@ -12,8 +12,6 @@ from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
 from ..errors import MissingError, ThresholdError, UsageError
 from .scores import Distance, read_scores
 
-__all__ = ["BenchComparison", "Change", "compare_runs"]
-
 
 @dataclass(frozen=True)
 class Change:

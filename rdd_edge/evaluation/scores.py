@@ -31,8 +31,6 @@ from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose
 
-__all__ = ["Distance", "Psnr", "Saturation", "Scores", "Worst", "read_scores", "score"]
-
 WORST = 8
 
 Measure = Annotated[float, Field(ge=0, le=1e12)]

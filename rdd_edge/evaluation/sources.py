@@ -10,8 +10,6 @@ from ..files import read_model
 from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.inception import load_inception
 
-__all__ = ["evaluation_sources"]
-
 
 def evaluation_sources(
     checkpoint: Path | None, data: str | None, extractor: Path | str | None

@@ -12,8 +12,6 @@ from ..console import show_stage
 from ..errors import DependencyError, ExportError, UsageError, printable
 from ..files import new_folder
 
-__all__ = ["build_app", "copy_app"]
-
 APK = "app/build/outputs/apk/release/app-release.apk"
 
 

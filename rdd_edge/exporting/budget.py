@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..data import ImageSet
     from ..metrics.extractors import Extractor
 
-__all__ = ["FD_SAMPLES", "Budget", "FdBudget", "PsnrBudget"]
-
 FD_SAMPLES = 2000
 Images = NDArray[np.float32]
 

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from .. import targets
 
-__all__ = ["add_harness"]
-
 PACKAGE = Path(__file__).parent.parent
 SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library and NumPy only
 

@@ -23,8 +23,6 @@ from ..metrics.psnr import psnr_per_image
 from ..portable.noise import inputs
 from ..targets.base import CalibrationSet, ExportSpec, Target
 
-__all__ = ["Vectors", "calibration_set", "make_vectors", "measure", "write_vectors"]
-
 CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 32
 # Above 32 bits, so that benchmark runs, whose seeds are usually small, sample from other noise.

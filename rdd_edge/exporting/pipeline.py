@@ -41,8 +41,6 @@ from .rewrites import apply_rewrites
 from .search import MIXED, search_keep
 from .selection import plan_bundles
 
-__all__ = ["export_bundles"]
-
 
 def export_bundles(
     checkpoint: Path,

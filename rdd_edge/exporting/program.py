@@ -13,8 +13,6 @@ from torch.fx.traceback import NodeSource
 from ..dependencies import silenced
 from ..diffusion.checkpoint import one_step
 
-__all__ = ["OneStep", "converting", "export_program"]
-
 
 class OneStep(nn.Module):
     """A one-step student as a function of its noise alone, in the form torch.export traces."""

@@ -18,8 +18,6 @@ from ..targets.base import CalibrationSet
 from .budget import Budget
 from .sensitivity import layer_errors
 
-__all__ = ["MIXED", "SearchResult", "least_kept", "order_layers", "search_keep"]
-
 MIXED = "mixed"  # name of the precision that this search determines
 
 

@@ -11,8 +11,6 @@ from ..targets.base import Target
 from .budget import Budget
 from .search import MIXED
 
-__all__ = ["EVERY", "plan_bundles"]
-
 EVERY = "all"
 
 

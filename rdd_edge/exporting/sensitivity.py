@@ -15,8 +15,6 @@ from torch.fx import GraphModule, Interpreter, Node
 from ..graphs.layers import TRANSPOSED, layers
 from ..targets.base import CalibrationSet
 
-__all__ = ["SENSITIVITY_SAMPLES", "layer_errors", "round_tensor"]
-
 SENSITIVITY_SAMPLES = 8
 
 

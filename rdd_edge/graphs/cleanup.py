@@ -6,8 +6,6 @@ import torch
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
-__all__ = ["export_again", "graph_of", "remove_dead", "simplify"]
-
 aten = torch.ops.aten
 
 

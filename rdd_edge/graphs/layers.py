@@ -11,8 +11,6 @@ from torch.fx import GraphModule, Node
 from ..errors import UsageError
 from .nodes import constant, is_constant
 
-__all__ = ["AVERAGING", "PRODUCTS", "TRANSPOSED", "Layer", "layers", "total_macs", "without"]
-
 aten = torch.ops.aten
 TRANSPOSED = (aten.conv_transpose2d.input,)
 PRODUCTS = (aten.conv2d.default, aten.convolution.default, *TRANSPOSED, aten.linear.default)

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
-__all__ = ["add_constant", "constant", "is_constant", "is_plain_3x3", "options_of", "same_rows"]
-
 DEFAULTS = ([1, 1], [0, 0], [1, 1], 1)
 
 

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from .frechet import Statistics, span
 
-__all__ = ["influences", "paired_interval"]
-
 DRAWS = 2000
 
 

@@ -19,8 +19,6 @@ from ..errors import MissingError
 from ..files import corrupt_errors, new_folder, read_model, write_model
 from ..schema import Frozen
 
-__all__ = ["Classifier", "ExtractorConfig", "build_features", "load_feature_network", "save_classifier"]
-
 
 class ExtractorConfig(Frozen):
     """The shape of a classifier. `widths`: layers of each block of a densenet, channels of each level of a cnn."""

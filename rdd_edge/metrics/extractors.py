@@ -16,8 +16,6 @@ from ..files import tree_sha256
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["Extractor", "FeatureExtractor", "load_extractor"]
-
 
 class Extractor(Protocol):
     """A network whose features a distance compares, for the metric `fd_<name>`."""

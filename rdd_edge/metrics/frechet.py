@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["Statistics", "StatisticsAccumulator", "frechet_distance", "gather_statistics", "span"]
-
 JOINED_ROWS = 4096
 
 Features = NDArray[np.float32] | NDArray[np.float64]

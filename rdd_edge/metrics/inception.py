@@ -23,8 +23,6 @@ from ..errors import CorruptError, MissingError
 from ..files import sha256_of, storage_errors, write_bytes
 from .extractors import Extractor
 
-__all__ = ["FILE", "SHA256", "URL", "Inception", "find_weights", "load_inception", "metric_name"]
-
 FILE = "inception-2015-12-05.pt"
 URL = f"https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/{FILE}"
 SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # as k-diffusion pins it

@@ -14,8 +14,6 @@ from numpy.typing import NDArray
 from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 
-__all__ = ["InceptionScore", "InceptionScoreAccumulator", "gather_score"]
-
 
 @dataclass(frozen=True)
 class InceptionScore:

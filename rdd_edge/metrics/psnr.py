@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IDENTICAL_DB", "psnr_per_image"]
-
 IDENTICAL_DB = 200.0  # the value of identical images: JSON has no infinity
 
 

@@ -17,8 +17,6 @@ from ..errors import CorruptError, MissingError
 from ..files import corrupt_errors, read_weights, sha256_of
 from .extractors import FeatureExtractor
 
-__all__ = ["FILE", "SHA256", "URL", "load_resnet20"]
-
 FILE = "resnet20-12fca82f.th"
 URL = f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/{FILE}"
 SHA256 = "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"

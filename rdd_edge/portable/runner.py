@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Operator", "Runner", "Times"]
-
 
 class Times(NamedTuple):
     """Duration of one inference in milliseconds. Copies are None where `compute` includes them."""

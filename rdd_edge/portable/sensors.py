@@ -13,8 +13,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["NO_SENSORS", "Sensors", "condition", "integers", "machine", "peak_memory_bytes"]
-
 NO_SENSORS = "no sensor for temperature, clock or power is available"
 NO_MODES = "power modes cannot be read on this machine"
 

@@ -22,8 +22,6 @@ from .noise import inputs, to_uint8
 from .runner import Runner, Times
 from .sensors import NO_SENSORS, Sensors, peak_memory_bytes
 
-__all__ = ["Report", "Work", "run_batches", "run_benchmark"]
-
 PROFILE_RUNS = 10  # after the timed ones
 TIMED = (
     "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers", "peak_memory_bytes",

@@ -15,8 +15,6 @@ from ..distillation.presets import PRESETS
 from ..distillation.run import RunFile, stage_names
 from ..evaluation.checkpoint import Evaluation
 
-__all__ = ["CARD_FILE", "ModelFacts", "model_card"]
-
 CARD_FILE = "README.md"
 CARD = """\
 # {name}

@@ -21,8 +21,6 @@ from ..evaluation.sources import evaluation_sources
 from ..files import new_folder, write_bytes
 from .model_card import CARD_FILE, ModelFacts, model_card
 
-__all__ = ["pack"]
-
 
 def pack(
     run: Path,

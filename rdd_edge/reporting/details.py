@@ -11,8 +11,6 @@ from ..benchmarking.record import Condition, OperatorTime
 from ..benchmarking.run import BenchRun
 from .table import milliseconds
 
-__all__ = ["KindTime", "by_kind", "command", "facts"]
-
 SHOWN = 10  # kinds of operators
 
 

@@ -12,8 +12,6 @@ from ..errors import UsageError
 from ..evaluation.scores import Distance, Scores, read_scores
 from ..files import read_model, sha256_of
 
-__all__ = ["Entry", "read_entries", "reference_of"]
-
 
 @dataclass(frozen=True)
 class Entry:

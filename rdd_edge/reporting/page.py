@@ -20,8 +20,6 @@ from .details import by_kind, command, facts
 from .entries import Entry, reference_of
 from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, distance_text, measured_on_host
 
-__all__ = ["page"]
-
 SHOWN = 16  # samples of each run
 WORST = 8  # samples that differ most from the server's
 

@@ -20,8 +20,6 @@ from .entries import Entry, read_entries
 from .page import page
 from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, measured_on_host
 
-__all__ = ["Format", "report"]
-
 Format = Literal["html", "md", "json"]
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
 

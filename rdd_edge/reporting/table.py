@@ -10,8 +10,6 @@ from ..evaluation.scores import Distance
 from ..metrics.psnr import IDENTICAL_DB
 from .entries import Entry
 
-__all__ = ["COLUMNS", "Cell", "Column", "Notes", "cells", "distance_text", "megabytes", "milliseconds"]
-
 DASH = "–"
 NOT_SCORED = "Not evaluated: use rdd-edge evaluate BENCH --reference SERVER_BENCH --out BENCH/scores.json"
 

@@ -25,8 +25,6 @@ from ..schema import Frozen, Text
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["Artifact", "CalibrationSet", "ExportSpec", "Precision", "Quantized", "Runtime", "Target"]
-
 
 class Runtime(Frozen):
     """What executed an artifact."""

@@ -13,10 +13,6 @@ from numpy.typing import NDArray
 from ..errors import ArtifactError
 from .base import CalibrationSet
 
-__all__ = [
-    "HALF_MAX", "LEVELS", "SMALLEST_SCALE", "clips", "histograms", "least_squares", "magnitude", "refuse_overflow",
-]  # fmt: skip
-
 HALF_MAX = 65504.0  # the largest finite float16
 SMALLEST_SCALE = 2.0**-14  # the smallest normal float16: a smaller float16 scale loses precision
 LEVELS = 127  # of symmetric int8: -127 … 127, zero point 0

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from .pairwise_kl import mean_pair_kl
 
-__all__ = ["cfd_loss", "ii_p2p_loss", "is_p2p_loss", "kl_rows", "m_p2p_loss", "pd_loss", "unit_pixels"]
-
 
 def _full(x: Tensor) -> Tensor:
     """At least float32: no KL term is computed in half precision."""

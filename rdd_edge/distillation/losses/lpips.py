@@ -18,8 +18,6 @@ from ...errors import CorruptError, DependencyError, MissingError, UsageError
 from ...files import read_weights
 from ..config import Lpips
 
-__all__ = ["PerceptualDistance", "load_lpips"]
-
 SOURCES = {
     "vgg": "https://download.pytorch.org/models/vgg16-397923af.pth",
     "alex": "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",

@@ -13,8 +13,6 @@ from . import functional as losses
 from .lpips import PerceptualDistance
 from .pixel_queue import PixelQueue
 
-__all__ = ["Objective"]
-
 
 class Objective:
     """The terms of one fold, with the pixel queue and the projection head that M_P2P needs."""

@@ -17,8 +17,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-__all__ = ["mean_pair_kl"]
-
 EPSILON = 1e-12  # of the length, as in torch.nn.functional.normalize
 
 

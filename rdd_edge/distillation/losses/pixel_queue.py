@@ -8,8 +8,6 @@ from torch import Tensor
 from ..compute_context import ComputeContext
 from .functional import unit_pixels
 
-__all__ = ["PixelQueue"]
-
 
 class PixelQueue:
     """Unit vectors (capacity, C); the oldest are replaced first. An entry is the C-vector of one pixel of one map."""

@@ -24,8 +24,6 @@ from ..config import Training
 from ..optimizer import Optimizer
 from ..state import prefixed, select
 
-__all__ = ["MOST_STEPS", "Batch", "DiffusionStage", "Stage", "Values", "frozen_copy"]
-
 MOST_STEPS = 16  # of the samples shown during training: they cost the time of a few training steps, and show enough
 Values = dict[str, Tensor | float | None]
 

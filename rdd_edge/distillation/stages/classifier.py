@@ -19,8 +19,6 @@ from ..config import ClassifierTraining
 from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Values
 
-__all__ = ["ClassifierStage", "augment"]
-
 
 def augment(
     x: Tensor, training: ClassifierTraining, rng: torch.Generator, context: ComputeContext, batch: int

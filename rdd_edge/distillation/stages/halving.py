@@ -14,8 +14,6 @@ from ..losses.objective import Objective
 from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Batch, DiffusionStage, Values, grid_times
 
-__all__ = ["HalvingStage", "two_step_target"]
-
 
 class HalvingStage(DiffusionStage):
     """One fold: the objective's terms between x̂ and the two-step target, t drawn from the student's own grid."""

@@ -18,8 +18,6 @@ from ..config import Training
 from ..losses.functional import pd_loss
 from .base import Batch, DiffusionStage, Values, grid_times, uniform_times
 
-__all__ = ["MatchStage"]
-
 
 class MatchStage(DiffusionStage):
     """L_PD (Eq. 2) with the teacher's own x̂ as the target.

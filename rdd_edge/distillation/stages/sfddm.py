@@ -16,8 +16,6 @@ from ..compute_context import generator
 from ..config import Training
 from .base import Batch, DiffusionStage, Values, frozen_copy
 
-__all__ = ["SfddmStage", "with_hidden"]
-
 Precision = Callable[[], AbstractContextManager[object]]
 
 

@@ -16,8 +16,6 @@ from ..losses.functional import pd_loss
 from ..state import prefixed, select
 from .base import Batch, DiffusionStage, Values, uniform_times
 
-__all__ = ["TeacherStage"]
-
 
 class TeacherStage(DiffusionStage):
     """E‖x - θ(z_t, t)‖² weighted by the truncated SNR, t uniform on (0, 1]. The EMA is what is written."""

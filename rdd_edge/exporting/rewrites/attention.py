@@ -6,8 +6,6 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-__all__ = ["attention", "attention_of_products"]
-
 aten = torch.ops.aten
 
 

@@ -18,8 +18,6 @@ from torch.fx.node import map_arg
 
 from ...graphs.nodes import add_constant, constant, is_constant, same_rows
 
-__all__ = ["fold_time"]
-
 aten = torch.ops.aten
 ROWWISE = (aten.silu.default, aten.to.dtype, aten.gelu.default, aten.relu.default, aten.mish.default)
 

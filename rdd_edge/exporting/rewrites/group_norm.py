@@ -18,8 +18,6 @@ from torch.nn import functional
 from ...graphs.layers import AVERAGING
 from ...graphs.nodes import add_constant, constant, is_constant
 
-__all__ = ["group_norm", "group_norm_of_means"]
-
 aten = torch.ops.aten
 
 

@@ -20,8 +20,6 @@ from torch.nn import functional
 
 from ...graphs.nodes import add_constant, constant, is_plain_3x3
 
-__all__ = ["phase_kernels", "transposed_kernel", "upsample", "upsample_by_phases", "upsample_subpixel"]
-
 aten = torch.ops.aten
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # (row, column) of an output pixel within its 2 × 2
 

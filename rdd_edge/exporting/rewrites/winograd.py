@@ -28,8 +28,6 @@ from ...graphs.nodes import add_constant, constant, is_constant, is_plain_3x3, o
 from .group_norm import group_norm_of_means
 from .upsample import upsample_by_phases
 
-__all__ = ["convolution_of_pairs", "pair_kernels", "winograd"]
-
 aten = torch.ops.aten
 
 ROWS = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))  # coefficients of the four input rows, per product

@@ -18,8 +18,6 @@ from ..ranges import HALF_MAX
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["to_half"]
-
 aten = torch.ops.aten
 
 

@@ -16,8 +16,6 @@ from ..base import Artifact, ExportSpec, Quantized
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["lower"]
-
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
     """Write model.pte into the folder `out`. Raises ExportError for a model that ExecuTorch cannot convert."""

@@ -7,8 +7,6 @@ from typing import Any
 
 from ...dependencies import import_or_explain
 
-__all__ = ["delegates", "operators_outside"]
-
 
 def operators_outside(content: bytes) -> dict[str, int]:
     """Number of calls of each operator of a .pte that runs in no backend, in descending order."""

@@ -11,8 +11,6 @@ from ...dependencies import import_or_explain, silenced
 from ...portable.runner import Operator
 from .outside import delegates
 
-__all__ = ["operators", "profile"]
-
 WRAPPERS = ("OPERATOR_CALL", "DELEGATE_CALL")  # events around those of the kernels themselves
 PORTABLE = "portable"  # ExecuTorch's own kernels, for operators that run in no backend
 NATIVE = "native_call_"

@@ -33,8 +33,6 @@ from ..base import CalibrationSet, ExportSpec, Quantized
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["OBSERVERS", "LayerQuantizer", "int8_names", "quantize"]
-
 aten = torch.ops.aten
 quantized = torch.ops.quantized_decomposed
 EPSILON = 2**-12  # the smallest scale that XNNPACK requantizes without loss

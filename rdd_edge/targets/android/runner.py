@@ -14,8 +14,6 @@ from ...errors import ArtifactError, first_line
 from ...portable.runner import Operator, Runner
 from ..base import Runtime
 
-__all__ = ["ExecuTorchRunner"]
-
 
 class ExecuTorchRunner(Runner):
     """A program in ExecuTorch with XNNPACK. Use one runner per process, because the process has one thread pool."""

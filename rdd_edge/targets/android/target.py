@@ -7,8 +7,6 @@ from pathlib import Path
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
-__all__ = ["VULKAN", "AndroidTarget"]
-
 VULKAN = "vulkan"
 FOR_VULKAN = ("simplify", "fold_time", "attention")
 FOR_XNNPACK = ("simplify", "fold_time", "upsample_subpixel", "attention", "group_norm")

@@ -6,8 +6,6 @@ from typing import Any
 
 from .silence import import_coremltools, no_bars
 
-__all__ = ["compress"]
-
 _PRODUCTS = ("conv", "conv_transpose", "linear")
 _BITS = {"w6": 6, "w4": 4}
 # Smaller weights stay float16 where only storage matters: those of the first and last layers, the most sensitive ones.

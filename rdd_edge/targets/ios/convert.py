@@ -13,8 +13,6 @@ from .silence import import_coremltools, no_bars
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["convert"]
-
 
 def convert(program: ExportedProgram, spec: ExportSpec) -> Any:
     """A coremltools MLModel: z float32 [, label int32] → x float32, iOS 17. Raises ExportError."""

@@ -17,8 +17,6 @@ from .silence import no_bars
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["lower"]
-
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
     """Write model.mlpackage into the folder `out`. Raises ExportError."""

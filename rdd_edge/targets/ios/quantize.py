@@ -23,8 +23,6 @@ from ..ranges import LEVELS, SMALLEST_SCALE, clips
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["quantize"]
-
 
 def quantize(
     program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]

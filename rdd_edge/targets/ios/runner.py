@@ -19,8 +19,6 @@ from .silence import import_coremltools, no_bars
 if TYPE_CHECKING:
     from .evaluator import Evaluator, Run
 
-__all__ = ["CoreMLRunner", "EvaluatorRunner"]
-
 
 class CoreMLRunner(Runner):
     """A package in Core ML, which chooses between CPU, GPU and Neural Engine as on a phone."""

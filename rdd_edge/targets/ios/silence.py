@@ -9,8 +9,6 @@ from typing import Any
 
 from ...dependencies import import_or_explain, silenced
 
-__all__ = ["import_coremltools", "no_bars"]
-
 
 def import_coremltools() -> Any:
     """coremltools, with optimize.coreml loaded. Raises DependencyError."""

@@ -9,8 +9,6 @@ from pathlib import Path
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
-__all__ = ["IosTarget"]
-
 REWRITES = ("fold_time", "group_norm")
 
 

@@ -16,11 +16,6 @@ from ...graphs.layers import Layer
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = [
-    "OPSET", "PRODUCTS", "add_initializer", "channel_axis", "constant", "convert", "new_node", "products", "tidy",
-    "to_proto",
-]  # fmt: skip
-
 OPSET = 20  # opset 21 has GroupNormalization, which needs TensorRT 10.9; JetPack 6 has 10.3
 _CHANNEL_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1, "MatMul": 1}
 PRODUCTS = tuple(_CHANNEL_AXIS)

@@ -13,8 +13,6 @@ from ...errors import ExportError
 from ..ranges import HALF_MAX, magnitude
 from .graph import add_initializer, constant, new_node
 
-__all__ = ["NORMS", "to_half"]
-
 NORMS = ("InstanceNormalization", "LayerNormalization")
 
 # Inputs that an operator's definition requires in float32: sizes, not activations.

@@ -15,8 +15,6 @@ from .half import to_half
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["lower"]
-
 _PROTOBUF_LIMIT = 2**31 - 1
 
 

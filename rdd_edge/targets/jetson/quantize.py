@@ -25,8 +25,6 @@ from .harness.onnx_runtime import open_session, session_options
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-__all__ = ["quantize", "quantize_weight"]
-
 
 def quantize(
     program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]

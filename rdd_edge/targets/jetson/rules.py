@@ -18,8 +18,6 @@ from ...errors import ArtifactError, first_line
 from .graph import OPSET, PRODUCTS, channel_axis, constant
 from .half import NORMS
 
-__all__ = ["broken_rules"]
-
 # The operators that a diffusion U-Net can be made of, from onnx-tensorrt's operators.md for TensorRT 8.4 (commit
 # 009d654), the newest that could be read.
 SUPPORTED = frozenset({

@@ -13,8 +13,6 @@ from ..base import Runtime
 from ..ranges import magnitude, refuse_overflow
 from .harness.onnx_runtime import OnnxRuntime
 
-__all__ = ["OnnxRunner"]
-
 
 class OnnxRunner(OnnxRuntime):
     """A graph in ONNX Runtime on the CPU.

@@ -7,8 +7,6 @@ from pathlib import Path
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
-__all__ = ["JetsonTarget"]
-
 # TensorRT itself optimizes Resize, InstanceNormalization and MatMul-Softmax-MatMul.
 REWRITES = ("fold_time",)
 

@@ -20,8 +20,6 @@ from .build import arm64_program, native_program
 from .sdk import executorch_version
 from .toolchain import SYSROOT, emulator
 
-__all__ = ["CPU_MODELS", "ProcessRunner", "emulated_runners", "native_runner"]
-
 CPU_MODELS = (
     "cortex-a53",  # Armv8.0: no dot product, no fp16 arithmetic
     "cortex-a76",  # Armv8.2: dot product and fp16 arithmetic

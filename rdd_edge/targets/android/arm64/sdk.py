@@ -21,8 +21,6 @@ from ....data.cache import cache_root
 from ....errors import CorruptError, DependencyError
 from ....files import new_folder, sha256_of, storage_errors
 
-__all__ = ["arm64_sdk", "executorch_version", "made_once", "native_sdk"]
-
 PLATFORM, PYTHON = "manylinux_2_28_aarch64", "3.11"  # the libraries are the same in the wheel of each Python
 WHEEL_SHA256 = {  # by version
     "1.5.1": "8ee02348a3ea80ddf770822911ebf78da616b73afce0fbaaa79f23311c88c66a",

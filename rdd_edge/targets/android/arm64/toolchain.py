@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ....errors import DependencyError
 
-__all__ = ["SYSROOT", "cross_compiler", "emulator", "native_compiler", "version_line"]
-
 SYSROOT = Path("/usr/aarch64-linux-gnu")  # ARM's C and C++ libraries of Debian's cross compiler
 INSTALL = "apt-get install g++-aarch64-linux-gnu qemu-user-static"
 

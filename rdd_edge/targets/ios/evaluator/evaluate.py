@@ -16,8 +16,6 @@ from ...ranges import magnitude
 from .operators import OPERATORS
 from .package import read_package
 
-__all__ = ["Evaluator", "Run"]
-
 _INTEGERS = {"int8": (-128, 127), "uint8": (0, 255), "int16": (-(2**15), 2**15 - 1), "uint16": (0, 2**16 - 1)}
 _TORCH = {"fp32": torch.float32, "bool": torch.bool, "int32": torch.int64, "int64": torch.int64, "uint32": torch.int64}
 

@@ -14,8 +14,6 @@ from torch.nn import functional as F
 
 from ....errors import ArtifactError
 
-__all__ = ["OPERATORS"]
-
 
 def _padding(kind: str, kernel: list[int], strides: list[int], dilations: list[int], size: list[int]) -> list[int]:
     """(before, after) of each spatial dimension, first dimension first, for pad_type `same` or `same_lower`."""

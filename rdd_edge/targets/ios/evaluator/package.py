@@ -13,8 +13,6 @@ from ....dependencies import import_or_explain, silenced
 from ....errors import ArtifactError, first_line
 from .operators import OPERATORS
 
-__all__ = ["read_package"]
-
 _RECORD = struct.Struct("<IIQQQ")  # sentinel, type, bytes, start, padding bits
 _SENTINEL = 0xDEADBEEF
 

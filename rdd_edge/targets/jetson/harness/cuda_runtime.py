@@ -18,8 +18,6 @@ from numpy.typing import DTypeLike, NDArray
 
 from rdd_edge.errors import ArtifactError, DependencyError, DeviceError
 
-__all__ = ["Buffer", "Cuda"]
-
 TO_DEVICE, FROM_DEVICE = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
 NON_BLOCKING = 1  # cudaStreamNonBlocking: TensorRT warns about the default stream
 THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads of the process may still call CUDA

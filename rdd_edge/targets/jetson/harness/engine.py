@@ -18,8 +18,6 @@ from typing import Any
 
 from rdd_edge.errors import ArtifactError, DependencyError
 
-__all__ = ["Messages", "build", "engine_path", "import_tensorrt"]
-
 OLDEST, NEWEST = (10, 3), 11
 MAX_PARSER_ERRORS = 3  # in the message for a graph that TensorRT cannot parse
 

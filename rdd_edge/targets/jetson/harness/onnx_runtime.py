@@ -12,8 +12,6 @@ from typing import Any
 from rdd_edge.errors import ArtifactError, first_line
 from rdd_edge.portable.runner import Operator, Runner
 
-__all__ = ["OnnxRuntime", "nodes", "open_session", "session_options"]
-
 PROVIDER = "CPUExecutionProvider"
 
 

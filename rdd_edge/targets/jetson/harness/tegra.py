@@ -16,8 +16,6 @@ from typing import Any
 
 from rdd_edge.portable.sensors import Sensors, integers
 
-__all__ = ["Sample", "Tegra", "clocks_locked", "parse", "power_mode"]
-
 INTERVAL_MS = 500
 FIRST_LINE_SECONDS = 3.0
 TIMEOUT_SECONDS = 10.0

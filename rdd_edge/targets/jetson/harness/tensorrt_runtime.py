@@ -18,8 +18,6 @@ from numpy.typing import NDArray
 from rdd_edge.errors import ArtifactError
 from rdd_edge.portable.runner import Operator, Runner, Times
 
-__all__ = ["TensorRT"]
-
 
 class TensorRT(Runner):
     """An ONNX file in TensorRT."""
