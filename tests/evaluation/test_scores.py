@@ -43,7 +43,10 @@ def artifact(tmp_path: Path, make_bundle: Callable[..., Path], tiny_checkpoint: 
     return tmp_path / "run"
 
 
-def test_scores_are_what_a_hand_computes(tmp_path: Path, artifact: Path, server: Path) -> None:
+def test_scores_are_what_a_hand_computes(
+    tmp_path: Path, artifact: Path, server: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RDD_EDGE_CACHE", str(tmp_path / "cache"))  # without the statistics of the real images
     recorder = Recorder()
     with reporting_to(recorder):
         scores = score(artifact, server, REAL, Means(), tmp_path / "scores.json")

@@ -70,7 +70,7 @@ def test_its_images_are_those_of_the_graph(tmp_path: Path, release: str, label_t
     assert record.load_ms is not None
     assert record.latency_ms is not None
     assert record.transfers is not None
-    assert "memory of the GPU" in record.missing["peak_memory_bytes"]
+    assert "GPU memory" in record.missing["peak_memory_bytes"]
     assert len(record.latency_ms) == len(record.transfers.to_device_ms) == len(record.transfers.from_device_ms) == 5
 
 
