@@ -21,7 +21,9 @@ def copy_app(target: str, out: Path) -> Path:
     source = next((path for path in sources if (path / "settings.gradle.kts").is_file()), None)
     if source is None:
         targets.load_target(target)  # its own sentence for a target that does not exist
-        raise UsageError(f"the {target} target has no app to build: its bundles carry their harness")
+        carried = any((path / "bench.py").is_file() for path in sources)
+        why = ": its bundles carry their harness" if carried else " yet"
+        raise UsageError(f"the {target} target has no app to build{why}")
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is not empty: choose another --out")
     with new_folder(out.absolute()) as folder:
