@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ..console import reporter
 from ..distributed import BLOCK, current
 from ..errors import UsageError
-from ..portable.noise import labels, normals, to_uint8
+from ..portable.noise import inputs, to_uint8
 from .checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ def sample_images(
     images = np.empty((len(rows), height, width, channels), dtype=np.uint8)
     for start in range(rows.start, rows.stop, BLOCK):
         indices = range(start, min(start + BLOCK, rows.stop))
-        z = torch.from_numpy(normals(seed, indices, checkpoint.image_shape)).to(device)
-        classes = checkpoint.classes
-        label = None if classes is None else torch.from_numpy(labels(indices, classes)).to(device)
+        noise, classes = inputs(seed, indices, checkpoint.image_shape, checkpoint.classes)
+        z, label = torch.from_numpy(noise).to(device), None if classes is None else torch.from_numpy(classes).to(device)
         images[start - rows.start : indices.stop - rows.start] = to_uint8(draw(z, label).cpu().numpy())
         reporter().advance(indices.stop - rows.start)
     reporter().end()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..portable.noise import labels, normals, to_uint8
+from ..portable.noise import inputs, to_uint8
 from .stages.base import DiffusionStage
 
 GRIDS = 4  # per stage
@@ -29,10 +29,9 @@ def grid_images(stage: DiffusionStage, device: torch.device) -> NDArray[np.uint8
     config: Any = stage.network.config
     size = config.sample_size
     height, width = (size, size) if isinstance(size, int) else size
-    z = torch.from_numpy(normals(SEED, range(COUNT), (config.in_channels, height, width)))
-    classes = config.num_class_embeds
-    label = None if classes is None else torch.from_numpy(labels(range(COUNT), classes)).to(device)
+    z, classes = inputs(SEED, range(COUNT), (config.in_channels, height, width), config.num_class_embeds)
+    label = None if classes is None else torch.from_numpy(classes).to(device)
     with torch.no_grad():
-        x = stage.samples(z.to(device, torch.get_default_dtype()), label)
+        x = stage.samples(torch.from_numpy(z).to(device, torch.get_default_dtype()), label)
     images = to_uint8(x.float().cpu().numpy())
     return images if images.shape[3] in (1, 3) else images[..., :1]

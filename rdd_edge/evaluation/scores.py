@@ -26,7 +26,7 @@ from ..metrics.frechet import Statistics, frechet_distance
 from ..metrics.inception import metric_name
 from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
 from ..metrics.reference import reference_statistics
-from ..portable.noise import labels, normals, to_uint8
+from ..portable.noise import inputs, to_uint8
 from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose
@@ -257,8 +257,7 @@ def _student(server: BenchRun) -> Callable[[int, int], NDArray[np.uint8]] | None
         return None
 
     def images(seed: int, count: int) -> NDArray[np.uint8]:
-        z = normals(seed, range(count), checkpoint.image_shape)
-        label = None if checkpoint.classes is None else labels(range(count), checkpoint.classes)
+        z, label = inputs(seed, range(count), checkpoint.image_shape, checkpoint.classes)
         spec = ExportSpec("fp32", (count, *checkpoint.image_shape), checkpoint.classes)
         x = run_artifact(SERVER, checkpoint.folder, spec, 1, z, label)
         assert x is not None  # PyTorch runs wherever an evaluation does

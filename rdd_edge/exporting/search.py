@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.export import ExportedProgram
-from torch.fx import GraphModule
 
 from ..errors import ThresholdError
+from ..graphs.cleanup import graph_of
 from ..graphs.layers import layers
 from ..targets.base import CalibrationSet
 from .budget import Budget
@@ -46,10 +46,8 @@ def search_keep(
     program: ExportedProgram, calibration: CalibrationSet, budget: Budget, value_of: Callable[[tuple[str, ...]], float]
 ) -> SearchResult:
     """Measure the error of each layer on calibration noise, then find the fewest to keep: see `least_kept`."""
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
     macs: dict[str, int] = {}
-    for layer in layers(gm):
+    for layer in layers(graph_of(program)):
         macs[layer.name] = macs.get(layer.name, 0) + layer.macs
     errors = layer_errors(program, calibration)
     return least_kept(order_layers(errors, macs), errors, budget, value_of)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule, Interpreter, Node
 
+from ..graphs.cleanup import graph_of
 from ..graphs.layers import TRANSPOSED, layers
 from ..targets.base import CalibrationSet
 
@@ -25,8 +26,7 @@ def layer_errors(
 
     Runs as many whole batches as `samples` holds, but at least one.
     """
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
+    gm = graph_of(program)
     groups: dict[str, set[Node]] = {}
     for layer in layers(gm):
         groups.setdefault(layer.name, set()).add(layer.node)

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.fx import GraphModule
 
 from ...errors import UsageError
-from ...graphs.cleanup import export_again, remove_dead, simplify
+from ...graphs.cleanup import export_again, graph_of, remove_dead, simplify
 from .attention import attention
 from .fold_time import fold_time
 from .group_norm import group_norm
@@ -38,8 +38,7 @@ def apply_rewrites(program: ExportedProgram, names: tuple[str, ...]) -> Exported
         raise UsageError(f"there is no rewrite {unknown[0]!r}: choose from {', '.join(REWRITES)}")
     if not names:
         return program
-    gm = program.module(check_guards=False)
-    assert isinstance(gm, GraphModule)
+    gm = graph_of(program)
     for name, rewrite in REWRITES.items():
         if name in names:
             rewrite(gm)

@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 from ...graphs.cleanup import export_again, graph_of
 from ...graphs.layers import AVERAGING
 from ...graphs.nodes import add_constant, constant, is_constant
-from ...portable.noise import labels, normals
+from ...portable.noise import inputs
 from ..base import CalibrationSet, ExportSpec
 from .quantize import observe
 
@@ -53,9 +53,9 @@ def in_half_range(program: ExportedProgram, spec: ExportSpec) -> ExportedProgram
     scales: dict[str, Tensor] = {}
     batch, *shape = spec.input_shape
     indices = range(-(-SAMPLES // batch) * batch)
-    label = None if spec.classes is None else labels(indices, spec.classes)
-    for inputs in CalibrationSet(normals(SEED, indices, tuple(shape)), label, SEED).batches(batch):
-        for name, value in observe(gm, [norm.x for norm in norms], *inputs):
+    calibration = CalibrationSet(*inputs(SEED, indices, tuple(shape), spec.classes), SEED)
+    for values in calibration.batches(batch):
+        for name, value in observe(gm, [norm.x for norm in norms], *values):
             scale = _scale(torch.from_numpy(value))
             scales[name] = torch.minimum(scale, scales.get(name, scale))
     for norm in norms:
