@@ -55,6 +55,8 @@ def distill(
     sfddm_steps: int | None = None,
     subsequence: str | None = None,
     teacher: AnyPath | None = None,
+    student: AnyPath | None = None,
+    refine: bool = True,
     student_config: AnyPath | None = None,
     image_size: int | None = None,
     seed: int | None = None,
@@ -83,6 +85,8 @@ def distill(
         sfddm_steps: Sampling steps of an SFDDM student.
         subsequence: The teacher's steps that an SFDDM student keeps, e.g. "1,5,20,32".
         teacher: diffusers UNet2DModel folder with its scheduler, in place of training a teacher.
+        student: One-step student to refine, in place of training one.
+        refine: Whether the one-step student is refined with critics that see real images, if the preset has this stage.
         student_config: JSON file of a smaller student's network.
         image_size: Side of the square that images are cropped and resized to.
         seed: Seed of every random draw.
@@ -100,7 +104,8 @@ def distill(
 
     chosen = resolve(
         preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
-        sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student_config=_path(student_config),
+        sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
+        student_config=_path(student_config),
     )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run import distill as run

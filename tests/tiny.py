@@ -17,7 +17,8 @@ TINY = [
     "network.channels=[8,16]", "network.groups=4", "extractor.widths=[1,1]", "extractor.growth=4", "extractor.stem=4",
     "judge.widths=[4,8]", "extractor_training.epochs=1", "judge_training.epochs=1", "extractor_training.batch=256",
     "judge_training.batch=256", "teacher.steps=8", "pd.steps=5", "distillation.steps=6", "teacher.batch=8",
-    "pd.batch=8", "distillation.batch=8", "memory.capacity=30", "memory.draw=12", "first_steps=16",
+    "pd.batch=8", "distillation.batch=8", "refining.training.steps=5", "refining.training.batch=8", "refining.width=8",
+    "memory.capacity=30", "memory.draw=12", "first_steps=16",
 ]  # fmt: skip
 
 

@@ -44,6 +44,12 @@ def distill(
             "training."
         ),
     ] = None,
+    student: Annotated[
+        Path | None, Option(help="One-step student to refine with real images, in place of training one.")
+    ] = None,
+    refine: Annotated[
+        bool, Option("--refine/--no-refine", help="Refine the one-step student with critics that see real images.")
+    ] = True,
     student_config: Annotated[
         Path | None,
         Option(
@@ -84,9 +90,9 @@ def distill(
     with ConsoleReporter():
         found = run(
             out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
-            subsequence=subsequence, teacher=teacher, student_config=student_config, image_size=image_size, seed=seed,
-            settings=set_ or (), start_from=start_from, max_minutes=max_minutes, save_seconds=save_seconds,
-            shard_mb=shard_mb, tensorboard=tensorboard, threads=threads, device=device,
+            subsequence=subsequence, teacher=teacher, student=student, refine=refine, student_config=student_config,
+            image_size=image_size, seed=seed, settings=set_ or (), start_from=start_from, max_minutes=max_minutes,
+            save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard, threads=threads, device=device,
         )  # fmt: skip
     if not is_main_process():
         return

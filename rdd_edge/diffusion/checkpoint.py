@@ -31,7 +31,8 @@ CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
 MOST = 65536  # channels, pixels of a side, or classes
 UNET = "unet"  # the network's folder in a pipeline
-STUDENT = "student-1"  # the checkpoint that is read where a training run is given
+STUDENT = "student-1"
+REFINED = "refined"  # the one-step student after its adversarial stage
 
 
 class Card(Frozen):
@@ -129,7 +130,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Find and verify a checkpoint.
 
     path: a diffusers folder of a UNet2DModel, or of a pipeline with one in unet/; a training run, which stands for its
-    one-step student; the name of a shipped model; or a Hugging Face Hub id such as google/ddpm-cifar10-32.
+    one-step student, refined where the run has that stage; the name of a shipped model; or a Hugging Face Hub id such
+    as google/ddpm-cifar10-32.
     Raises MissingError where there is none, CorruptError where one is truncated, foreign or not what its card says.
     """
     folder = _network_folder(located(path))
@@ -163,9 +165,12 @@ def _network_folder(path: Path) -> Path:
 
 
 def _last_stage(run_file: Path) -> str:
-    """The last folder of a run: its one-step student, or the student of an SFDDM run."""
+    """The last folder of a run: its refined student, its one-step student, or the student of an SFDDM run."""
     try:
-        sfddm = read_json(run_file)["preset"].get("sfddm")
+        preset = read_json(run_file)["preset"]
+        if preset.get("refining"):
+            return REFINED
+        sfddm = preset.get("sfddm")
         return f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None

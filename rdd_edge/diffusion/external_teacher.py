@@ -109,23 +109,21 @@ def read_schedule(path: Path) -> Schedule:
     return Schedule(times, betas, cast("Prediction", prediction))
 
 
-def check_fit(foreign: Foreign, data: ImageSet, conditional: bool) -> None:
-    """Raises UsageError where the teacher's images or classes are not those of the data."""
-    teacher, folder = foreign.checkpoint, foreign.checkpoint.folder
-    if teacher.image_shape != data.image_shape:
-        ours, theirs = ("x".join(map(str, shape)) for shape in (data.image_shape, teacher.image_shape))
+def check_fit(given: Checkpoint, role: str, data: ImageSet, conditional: bool) -> None:
+    """Raises UsageError where the images or classes of a teacher or student are not those of the data."""
+    folder = given.folder
+    if given.image_shape != data.image_shape:
+        ours, theirs = ("x".join(map(str, shape)) for shape in (data.image_shape, given.image_shape))
         raise UsageError(
-            f"the teacher {folder} makes images of {theirs} (channels, height, width) and {data.name} has {ours}: "
+            f"the {role} {folder} makes images of {theirs} (channels, height, width) and {data.name} has {ours}: "
             "give --image-size or other data"
         )
-    if conditional and teacher.classes is None:
-        raise UsageError(f"the teacher {folder} is not class-conditional: leave conditional false")
-    if not conditional and teacher.classes is not None:
-        raise UsageError(
-            f"the teacher {folder} is conditional on {teacher.classes} classes: give --set conditional=true"
-        )
-    if conditional and data.classes is not None and teacher.classes != len(data.classes):
-        raise UsageError(f"the teacher {folder} has {teacher.classes} classes and {data.name} has {len(data.classes)}")
+    if conditional and given.classes is None:
+        raise UsageError(f"the {role} {folder} is not class-conditional: leave conditional false")
+    if not conditional and given.classes is not None:
+        raise UsageError(f"the {role} {folder} is conditional on {given.classes} classes: give --set conditional=true")
+    if conditional and data.classes is not None and given.classes != len(data.classes):
+        raise UsageError(f"the {role} {folder} has {given.classes} classes and {data.name} has {len(data.classes)}")
 
 
 def to_x(prediction: Prediction, output: Tensor, z: Tensor, t: Tensor) -> Tensor:

@@ -9,20 +9,23 @@ from pathlib import Path
 import torch
 
 from ..data import ImageSet
-from ..diffusion.external_teacher import Foreign, check_fit, read_foreign
+from ..diffusion.checkpoint import Checkpoint, read_checkpoint
+from ..diffusion.external_teacher import check_fit, read_foreign
 from ..diffusion.network import build_unet, denoiser
 from ..diffusion.subsequence import even_subsequence, noise_times
 from ..distributed import current
 from ..errors import DataError, UsageError, first_line
 from ..metrics.classifiers import Classifier, ExtractorConfig
-from .config import ClassifierTraining, Preset, Sfddm, Training
+from .config import ClassifierTraining, Preset, Refining, Sfddm, Training
 from .losses.lpips import load_lpips
 
 FEWEST_IMAGES = 4  # for a held-out part beside a training part, and two halves with a covariance each in evaluation
 
 
-def check(preset: Preset, data: ImageSet) -> Foreign | None:
-    """Check labels, φ, LPIPS, the queue, the networks' fit to the images, and a foreign teacher, which is returned.
+def check(preset: Preset, data: ImageSet) -> Checkpoint | None:
+    """Check labels, φ, LPIPS, the queue, the networks' fit to the images, and a given teacher or student.
+
+    Returns the given one.
 
     Raises UsageError, DataError, and what `load_lpips` and `read_foreign` raise.
     """
@@ -44,16 +47,22 @@ def check(preset: Preset, data: ImageSet) -> Foreign | None:
             "pixels as M_P2P draws"
         )
     _check_networks(preset, data.image_shape, len(classes))
-    if preset.teacher_folder is None:
-        return None
-    foreign = read_foreign(Path(preset.teacher_folder))
-    check_fit(foreign, data, preset.conditional)
-    return foreign
+    given = None
+    if preset.student_folder is not None:
+        given = read_checkpoint(Path(preset.student_folder))
+        given.require_one_step()
+    elif preset.teacher_folder is not None:
+        given = read_foreign(Path(preset.teacher_folder)).checkpoint
+    if given is not None:
+        check_fit(given, "student" if preset.student_folder else "teacher", data, preset.conditional)
+    return given
 
 
 def check_batches(preset: Preset) -> None:
     """Raise UsageError if a batch is too small to give each rank a row."""
     for name, value in preset:
+        if isinstance(value, Refining):
+            name, value = f"{name}.training", value.training
         if isinstance(value, ClassifierTraining | Training):
             current().require(f"{name}.batch", value.batch)
 
@@ -71,7 +80,7 @@ def uses_lpips(preset: Preset) -> bool:
 def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int) -> None:
     """Pass one image through each network that the run will make, on the meta device, which computes only shapes."""
     label = torch.zeros(1, dtype=torch.int64, device="meta") if preset.conditional else None
-    for name in ("student",) if preset.teacher_folder else ("network", "student"):
+    for name in ("student",) if preset.teacher_folder or preset.student_folder else ("network", "student"):
         if (network := getattr(preset, name)) is None:
             continue
         halvings = len(network.channels) - 1

@@ -18,7 +18,7 @@ from ..files import new_folder, write_model
 from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
-LEFT_OUT = ("optimizer.", "head_adam.", "queue.")
+LEFT_OUT = ("optimizer.", "critic_optimizer.", "head_adam.", "queue.")
 
 
 def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:

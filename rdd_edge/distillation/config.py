@@ -81,8 +81,19 @@ class Training(Frozen):
     warmup: int = Field(default=0, ge=0)
     cosine: bool = True  # the rate falls to 0; False: it is constant
     clip: PositiveFloat = 1.0  # of the gradient's norm
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher only: distillation runs without
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher and refining only: distillation runs without
     flip: bool = False
+
+
+class Refining(Frozen):
+    """The adversarial last stage, which sees real images (see stages/refining.py)."""
+
+    training: Training  # of the student; `clip` bounds the critics' gradient as well
+    critic_rate: PositiveFloat = 2e-4
+    width: int = Field(default=64, ge=1)  # channels of the critics
+    penalty: NonNegativeFloat = 2.0  # weight of R1
+    penalty_every: int = Field(default=4, ge=1)  # steps between penalties, which count as many times as much
+    shift: int = Field(default=1, ge=0)  # pixels of random translation of what the critics see
 
 
 class Compute(Frozen):
@@ -163,7 +174,7 @@ class Sfddm(Frozen):
 
 
 class Preset(Frozen):
-    """A training run. Stages: extractor, judge, teacher, one halving after another down to one step."""
+    """A training run. Stages: extractor, judge, teacher, one halving after another down to one step, refining."""
 
     name: str
     data: str  # a value of `--data`
@@ -188,11 +199,13 @@ class Preset(Frozen):
     lpips: Lpips = Lpips()
     distillation: Training
     compute: Compute = Compute()
+    refining: Refining | None = None  # of the one-step student; None: the student stays as distillation left it
     sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
     teacher_folder: str | None = None  # a foreign diffusers teacher, converted in place of training one
     conversion: Training | None = None  # of the foreign teacher; None: as `pd`
     student: Network | None = None  # a smaller student, taught at first_steps before the halvings
     student_training: Training | None = None  # of the smaller student; None: as `pd`
+    student_folder: str | None = None  # a one-step student to refine, in place of training one
 
     @property
     def method(self) -> str:
@@ -227,6 +240,12 @@ class Preset(Frozen):
                 raise ValueError(f"{steps} sampling steps cannot be halved down to 1: use a power of two")
         if self.first_steps < self.base_steps:
             raise ValueError("first_steps must be at least base_steps")
+        if self.refining and self.sfddm and self.sfddm.steps > 1:
+            raise ValueError(f"only a one-step student can be refined, and SFDDM's has {self.sfddm.steps}")
+        if self.student_folder is not None and self.refining is None:
+            raise ValueError("student_folder gives a student to refine, and refining is off")
+        if self.student_folder is not None and self.teacher_folder is not None:
+            raise ValueError("a given student needs no teacher: leave out one of them")
         if (self.judge is None) != (self.judge_training is None):
             raise ValueError("judge and judge_training must be given together")
         return self

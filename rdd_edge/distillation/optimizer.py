@@ -25,10 +25,12 @@ def rate_at(training: Training, index: int) -> float:
 class Optimizer:
     """Adam over a stage's parameters."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], training: Training) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], training: Training, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
         self.parameters = list(parameters)
         self.training = training
-        self.adam = torch.optim.Adam(self.parameters, training.rate, fused=True)
+        self.adam = torch.optim.Adam(self.parameters, training.rate, betas, fused=True)
         self.updates = 0  # seen by the moments: the step's index, or fewer if the state was saved without them
 
     def step(self, loss: Tensor, index: int) -> Tensor:

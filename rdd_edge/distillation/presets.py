@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ..errors import UsageError
 from ..files import first_fault, read_model
-from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Sfddm, Taus, Training
+from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Refining, Sfddm, Taus, Training
 
 DIGITS = Preset(
     name="digits",
@@ -30,6 +30,7 @@ DIGITS = Preset(
     alpha=100.0,
     memory=Memory(draw=1024),  # half of the paper's V, which matters little there, for half of the time
     distillation=Training(steps=400, batch=128, rate=5e-4),
+    refining=Refining(training=Training(steps=400, batch=128, rate=2e-4, ema=0.99), critic_rate=4e-4),
 )
 
 # DenseNet-201 with the CIFAR stem: 1920 features at an eighth of the image's side.
@@ -106,6 +107,8 @@ def resolve(
     subsequence: str | None = None,
     teacher: Path | None = None,
     student_config: Path | None = None,
+    student: Path | None = None,
+    refine: bool = True,
 ) -> Preset:
     """A preset with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
 
@@ -122,6 +125,10 @@ def resolve(
         values["seed"] = seed
     if teacher is not None:
         values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
+    if student is not None:
+        values["student_folder"] = str(student.resolve() if os.path.exists(student) else student)
+    if not refine:
+        values["refining"] = None
     if student_config is not None:
         values["student"] = read_model(student_config, Network).model_dump()
     if (sfddm_steps is not None or subsequence is not None) and method != "sfddm":
@@ -130,6 +137,8 @@ def resolve(
         if losses is not None:
             raise UsageError("--losses has no effect on --method sfddm: leave out one of them")
         values["sfddm"] = _sfddm(sfddm_steps, subsequence)
+        if values["sfddm"]["steps"] > 1:
+            values["refining"] = None  # it is for one-step students
     elif method is not None:
         if method not in METHODS:
             raise UsageError(f"there is no method {method!r}: choose from {', '.join([*METHODS, 'sfddm'])}")

@@ -1,6 +1,6 @@
-"""A training run: extractor and judge, teacher, halvings down to one step; each a folder, each resumable.
+"""A training run: extractor and judge, teacher, halvings down to one step, refining; each a folder, each resumable.
 
-RUN/{extractor,judge,teacher,student-…,student-8,student-4,student-2,student-1}/   finished stages
+RUN/{extractor,judge,teacher,student-…,student-8,student-4,student-2,student-1,refined}/   finished stages
 RUN/run.json       the run's settings, with versions and the hash of its data
 RUN/logs/*.jsonl   one line per logged step
 RUN/.state/        the unfinished stage
@@ -21,8 +21,8 @@ from pydantic import Field
 from torch import nn
 
 from ..data import ImageSet, load_images
-from ..diffusion.checkpoint import read_checkpoint
-from ..diffusion.external_teacher import Foreign, foreign_denoiser, read_foreign
+from ..diffusion.checkpoint import REFINED, STUDENT, Checkpoint, read_checkpoint
+from ..diffusion.external_teacher import foreign_denoiser, read_foreign
 from ..diffusion.network import build_unet, denoiser
 from ..distributed import current, joined
 from ..errors import MissingError, UsageError
@@ -32,13 +32,15 @@ from ..schema import Frozen, Sha256
 from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
 from .compute_context import ComputeContext, generator
-from .config import Losses, Network, Preset, Sfddm
+from .config import Losses, Network, Preset, Refining, Sfddm
+from .losses.critics import new_critics
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
 from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
 from .stages.matching import MatchStage
+from .stages.refining import RefiningStage
 from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
 from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
@@ -56,6 +58,7 @@ class RunFile(Frozen):
     data_count: int = Field(ge=1)
     started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
+    student_sha256: Sha256 | None = None  # weights of the one-step student that was given
     lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
     compacted: tuple[str, ...] = ()  # the point of training at each `rdd-edge compact`
     versions: dict[str, str]
@@ -68,16 +71,22 @@ def read_training_run(run: Path) -> RunFile:
 
 def stage_names(preset: Preset) -> tuple[str, ...]:
     """Folders of the run's stages in order."""
-    judge = ("judge",) if preset.judge else ()
-    if preset.sfddm:  # trains without an extractor; evaluation uses one if there is no judge
-        return (*(judge or ("extractor",)), "teacher", f"student-{preset.sfddm.steps}")
+    judge, refined = ("judge",) if preset.judge else (), (REFINED,) if preset.refining else ()
+    if preset.student_folder is not None:
+        return ("extractor", *judge, *refined)
+    if preset.sfddm:  # trains without an extractor; refining needs one, and evaluation if there is no judge
+        classifiers = judge if judge and not refined else ("extractor", *judge)
+        return (*classifiers, "teacher", f"student-{preset.sfddm.steps}", *refined)
     folds = int(math.log2(preset.first_steps))
     smaller = (f"student-{preset.first_steps}",) if preset.student else ()
-    return ("extractor", *judge, "teacher", *smaller, *(f"student-{2**i}" for i in reversed(range(folds))))
+    halvings = (f"student-{2**i}" for i in reversed(range(folds)))
+    return ("extractor", *judge, "teacher", *smaller, *halvings, *refined)
 
 
 def base_stage(preset: Preset) -> str:
     """The stage that runs with other losses start from."""
+    if preset.student_folder is not None:
+        return "extractor"
     below = preset.base_steps < preset.first_steps or preset.student is not None
     return f"student-{preset.base_steps}" if below and preset.sfddm is None else "teacher"
 
@@ -85,6 +94,8 @@ def base_stage(preset: Preset) -> str:
 def superseded_stages(preset: Preset, run: Path) -> tuple[str, ...]:
     """The stages between the teacher and a finished base student, which are not read again."""
     names, base = stage_names(preset), base_stage(preset)
+    if preset.student_folder is not None:
+        return ()
     return names[names.index("teacher") + 1 : names.index(base)] if (run / base).is_dir() else ()
 
 
@@ -101,7 +112,7 @@ def distill(
     tensorboard: bool = False,
     until: str | None = None,
 ) -> None:
-    """Train every stage that `out` does not hold yet, up to out/student-1 or the stage `until`.
+    """Train every stage that `out` does not hold yet, up to its one-step student or the stage `until`.
 
     start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
     deadline: on time.monotonic's clock; raises OutOfTime past it. Raises UsageError if `out` has other settings.
@@ -111,8 +122,8 @@ def distill(
         check_batches(preset)
         if current().is_main:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
-            foreign = check(preset, data)
-            _prepare_folder(out, _new_run_file(preset, data, start_from, foreign, torch_device), start_from)
+            given = check(preset, data)
+            _prepare_folder(out, _new_run_file(preset, data, start_from, given, torch_device), start_from)
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         current().barrier()
@@ -121,7 +132,7 @@ def distill(
 
 
 def _new_run_file(
-    preset: Preset, data: ImageSet, start_from: Path | None, foreign: Foreign | None, device: torch.device
+    preset: Preset, data: ImageSet, start_from: Path | None, given: Checkpoint | None, device: torch.device
 ) -> RunFile:
     backbone = preset.lpips.backbone if uses_lpips(preset) else None
     return RunFile(
@@ -130,7 +141,8 @@ def _new_run_file(
         data_sha256=data.sha256,
         data_count=len(data.images),
         started_from=None if start_from is None else str(start_from),
-        teacher_sha256=foreign.checkpoint.sha256 if foreign else None,
+        teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
+        student_sha256=given.sha256 if given and preset.student_folder else None,
         lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
         versions={
             "python": platform.python_version(),
@@ -147,7 +159,7 @@ def _prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
         # The path of the data may have changed, after a move to another machine; its hash may not.
         moved = new.preset.model_copy(update={"data": existing.preset.data})
         new = new.model_copy(update={"preset": moved})
-        for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "lpips_sha256"):
+        for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "student_sha256", "lpips_sha256"):
             if getattr(existing, field) != getattr(new, field):
                 raise UsageError(f"{out} was started with a different {field}: give the same settings or another --out")
         return
@@ -209,6 +221,8 @@ class _Training:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
             return TeacherStage(self._new_unet(p.network, "teacher/weights"), p.teacher, *self.common)
+        if name == REFINED and p.refining:
+            return self._refining(p.refining)
         if p.sfddm:
             return self._single_fold(p.sfddm)
         steps = int(name.removeprefix("student-"))
@@ -253,6 +267,18 @@ class _Training:
             read_checkpoint(teacher).load(), read_checkpoint(teacher).load(), steps, method,
             self._objective(losses, steps), p.halving(steps), *self.common,
         )  # fmt: skip
+
+    def _refining(self, refining: Refining) -> RefiningStage:
+        """The one-step student, of this run or given, against critics on the extractor that the losses may have used.
+
+        Never on the judge, so that evaluation stays independent.
+        """
+        p = self.preset
+        student = read_checkpoint(self.out / STUDENT if p.student_folder is None else Path(p.student_folder))
+        extractor = load_feature_network(self.out / "extractor")[1].to(self.context.device)
+        classes = self.classes if p.conditional else None
+        critics = new_critics(extractor, self.image_shape, refining.width, classes, self._seed("refined/critics"))
+        return RefiningStage(student.load(), student.card, critics, refining, *self.common)
 
     def _objective(self, losses: Losses, steps: int) -> Objective:
         p, extractor = self.preset, None

@@ -17,6 +17,8 @@ from rdd_edge.diffusion.external_teacher import Schedule, foreign_denoiser
 from rdd_edge.diffusion.network import build_unet, denoiser
 from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
+from rdd_edge.distillation.config import Refining
+from rdd_edge.distillation.losses.critics import new_critics
 from rdd_edge.distillation.losses.lpips import PerceptualDistance
 from rdd_edge.distillation.losses.objective import Objective
 from rdd_edge.distillation.presets import resolve
@@ -24,6 +26,7 @@ from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage
 from rdd_edge.distillation.stages.matching import MatchStage
+from rdd_edge.distillation.stages.refining import RefiningStage
 from rdd_edge.distillation.stages.sfddm import SfddmStage
 from rdd_edge.distillation.stages.teacher import TeacherStage
 from rdd_edge.distributed import current, joined
@@ -56,11 +59,12 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
         weight.uniform_()
     objective = Objective(preset.losses, preset.taus, preset.memory, 2, extractor, context, perceptual)
     objective.prepare(12, 3)  # (4 + 4)/2 + 2 · 4 channels
-    networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in range(1, 8)]
+    networks = [build_unet(preset.network.unet(SHAPE, None), seed) for seed in range(1, 9)]
     smaller = preset.network.model_copy(update={"channels": (4, 8)}).unet(SHAPE, None)
-    students = [build_unet(smaller, seed) for seed in (8, 9)]
+    students = [build_unet(smaller, seed) for seed in (9, 10)]
     x_teacher, training = partial(denoiser, networks[4].requires_grad_(False)), preset.distillation
     foreign = partial(foreign_denoiser, networks[3].requires_grad_(False), linear_schedule())
+    refining = Refining(training=training.model_copy(update={"ema": 0.9}))
     return [
         ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
         TeacherStage(networks[0], preset.teacher, data, 0, False),
@@ -68,6 +72,7 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
         MatchStage("conversion", foreign, networks[5], training, data, 0, False, grid=None, role="teacher", method="c"),
         MatchStage("smaller", x_teacher, students[0], training, data, 0, False, grid=4, role="student", method="m"),
         SfddmStage(networks[6], students[1], (0.2, 0.7, 1.0), 1.0, training, data, 0, False),
+        RefiningStage(networks[7], None, new_critics(extractor, SHAPE, 8, None, 4), refining, data, 0, False),
     ]
 
 

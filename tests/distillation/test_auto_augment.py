@@ -7,11 +7,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from tiny import as_rank
 
 from rdd_edge.distillation import auto_augment as module
+from rdd_edge.distillation.augmentation import augment
 from rdd_edge.distillation.auto_augment import OPERATIONS, POLICY, Operation, auto_augment
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import ClassifierTraining
 from rdd_edge.distillation.presets import PRESETS
-from rdd_edge.distillation.stages.classifier import augment
 from rdd_edge.distributed import current
 
 ALONE = ComputeContext(torch.device("cpu"))

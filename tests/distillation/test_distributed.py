@@ -37,6 +37,7 @@ def test_two_processes_have_the_losses_and_weights_of_one(tmp_path):
     assert {"conversion/19/loss", "smaller/19/loss", "student-3/19/hidden", "student-3/state/adapter.weight"} <= set(
         one
     )
+    assert {"refined/19/diversity", "refined/16/penalty", "refined/state/ema.conv_in.weight"} <= set(one)
     for name, expected in one.items():
         torch.testing.assert_close(two[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
 

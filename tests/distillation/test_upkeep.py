@@ -155,5 +155,5 @@ def test_the_average_is_that_of_its_formula():
             state = {name: value.clone() for name, value in stage.state().items()}
             stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 1), chosen.teacher, data, 0, False)
             stage.load(state)
-    for name, value in stage.ema.items():
+    for name, value in stage.average.weights.items():
         torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-7)

@@ -11,44 +11,13 @@ from torch import Tensor
 
 from ...distributed import current
 from ...metrics.classifiers import Classifier, ExtractorConfig, save_classifier
-from ..auto_augment import auto_augment
+from ..augmentation import augment
 from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients, synchronize_batch_norm
-from ..compute_context import ComputeContext, generator
+from ..compute_context import generator
 from ..config import ClassifierTraining
 from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Values
-
-
-def augment(
-    x: Tensor, training: ClassifierTraining, rng: torch.Generator, context: ComputeContext, batch: int
-) -> Tensor:
-    """Random translation (reflected edges), flip, AutoAugment and an erased square, drawn for each image.
-
-    x: (N, C, H, W) in [-1, 1], this rank's rows of a batch of `batch`.
-    """
-    count, _, height, width = x.shape
-    device = x.device
-    if training.shift:
-        span, pad = 2 * training.shift + 1, training.shift
-        offset = context.local(torch.randint(span, (batch, 2), generator=rng))
-        padded = F.pad(x, (pad, pad, pad, pad), mode="reflect")
-        rows = offset[:, 0, None] + torch.arange(height, device=device)  # (N, H)
-        columns = offset[:, 1, None] + torch.arange(width, device=device)  # (N, W)
-        image = torch.arange(count, device=device)[:, None, None]
-        x = padded.permute(0, 2, 3, 1)[image, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
-    if training.flip:
-        flipped = context.local(torch.rand(batch, generator=rng) < 0.5)
-        x = torch.where(flipped[:, None, None, None], x.flip(3), x)
-    if training.auto_augment:
-        x = auto_augment(x, rng, context, batch)
-    if training.cutout:
-        corner = context.local(torch.rand(batch, 2, generator=rng) * torch.tensor([height, width]))
-        half = training.cutout / 2
-        rows = (torch.arange(height, device=device)[None] + 0.5 - corner[:, :1]).abs() < half  # (N, H)
-        columns = (torch.arange(width, device=device)[None] + 0.5 - corner[:, 1:]).abs() < half  # (N, W)
-        x = x.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0.0)
-    return x
 
 
 class ClassifierStage:

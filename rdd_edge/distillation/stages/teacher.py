@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ...diffusion.schedule import snr_weight
 from ...distributed import current
+from ..average import Average
 from ..batches import ImageBatches
 from ..compute_context import generator
 from ..config import Training
@@ -25,10 +26,7 @@ class TeacherStage(DiffusionStage):
     def __init__(self, unet: nn.Module, training: Training, data: ImageBatches, seed: int, conditional: bool) -> None:
         super().__init__("teacher", {"unet": unet}, training, data, seed, conditional)
         self.network.train()
-        # A U-Net has no integer buffers, so its whole state is averaged.
-        tensors = self.network.state_dict()
-        self.ema = {name: value.clone() for name, value in tensors.items()}
-        self._averaged = [self.ema[name] for name in tensors], list(tensors.values())
+        self.average = Average(self.network, training.ema)
 
     def draw_times(self, rng: torch.Generator) -> Tensor:
         return uniform_times(self.training.batch, rng)
@@ -42,19 +40,16 @@ class TeacherStage(DiffusionStage):
         return pd_loss(x, batch.x, snr_weight(batch.t)) * self.fraction, {}
 
     def update(self, loss: Tensor, index: int) -> Tensor:
-        """Early steps are averaged with (1 + k)/(10 + k), so that the random start is forgotten."""
         norm = super().update(loss, index)
-        with torch.no_grad():
-            torch._foreach_lerp_(*self._averaged, 1 - min(self.training.ema, (1 + index) / (10 + index)))
+        self.average.update(index)
         return norm
 
     def weights(self) -> Mapping[str, Tensor]:
-        return self.ema
+        return self.average.weights
 
     def state(self) -> dict[str, Tensor]:
-        return super().state() | prefixed("ema", self.ema)
+        return super().state() | prefixed("ema", self.average.weights)
 
     def load(self, state: dict[str, Tensor]) -> None:
         super().load(state)
-        for name, value in select("ema", state).items():
-            self.ema[name].copy_(value)
+        self.average.load(select("ema", state))
