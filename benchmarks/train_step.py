@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rdd_edge.data import ImageSet
 from rdd_edge.diffusion.network import build_unet
-from rdd_edge.diffusion.schedule import snr_weight
+from rdd_edge.diffusion.schedule import MOST_WEIGHT, snr_weight
 from rdd_edge.distillation.batches import ImageBatches
 from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import METHODS, Compute, Preset
@@ -63,7 +63,9 @@ class StageFactory:
         if name == "extractor":
             return ClassifierStage(name, self.config, p.extractor_training, self.data, 0), p.extractor_training.batch
         if name == "teacher":
-            return TeacherStage(self.unet(0), p.teacher, self.data, 0, p.conditional), p.teacher.batch
+            return TeacherStage(
+                self.unet(0), p.teacher, p.most_weight or MOST_WEIGHT, self.data, 0, p.conditional
+            ), p.teacher.batch
         return self.halving(name), p.distillation.batch
 
     def halving(self, method: str) -> HalvingStage:

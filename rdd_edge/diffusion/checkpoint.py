@@ -168,10 +168,9 @@ def _last_stage(run_file: Path) -> str:
     """The last folder of a run: its refined student, its one-step student, or the student of an SFDDM run."""
     try:
         preset = read_json(run_file)["preset"]
-        if preset.get("refining"):
-            return REFINED
         sfddm = preset.get("sfddm")
-        return f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
+        student = f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
+        return REFINED if preset.get("refining") and student == STUDENT else student
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None
 

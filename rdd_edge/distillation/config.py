@@ -187,6 +187,7 @@ class Preset(Frozen):
     judge: Extractor | None = None  # a second classifier that no loss uses, for evaluation
     judge_training: ClassifierTraining | None = None
     teacher: Training
+    most_weight: float | None = Field(default=None, ge=1, allow_inf_nan=False)  # cap of ω_t; None: e^10
     first_steps: int  # the teacher's sampling steps before the first halving
     base_steps: int = 8  # halvings down to it are PD, those below it `losses`
     pd: Training
@@ -199,7 +200,7 @@ class Preset(Frozen):
     lpips: Lpips = Lpips()
     distillation: Training
     compute: Compute = Compute()
-    refining: Refining | None = None  # of the one-step student; None: the student stays as distillation left it
+    refining: Refining | None = None  # of a one-step student; None: it stays as distillation left it
     sfddm: Sfddm | None = None  # single-fold distillation from the teacher, in place of the halvings
     teacher_folder: str | None = None  # a foreign diffusers teacher, converted in place of training one
     conversion: Training | None = None  # of the foreign teacher; None: as `pd`
@@ -221,6 +222,11 @@ class Preset(Frozen):
         weights["lpips"] = self.lpips.weight
         return Losses(**{term: weights[term] for term in self.terms})
 
+    @property
+    def refines(self) -> bool:
+        """Whether the run ends with the refining stage, which only a one-step student can have."""
+        return self.refining is not None and (self.sfddm is None or self.sfddm.steps == 1)
+
     def halving(self, steps: int) -> Training:
         """The training of the student with `steps` sampling steps.
 
@@ -240,8 +246,6 @@ class Preset(Frozen):
                 raise ValueError(f"{steps} sampling steps cannot be halved down to 1: use a power of two")
         if self.first_steps < self.base_steps:
             raise ValueError("first_steps must be at least base_steps")
-        if self.refining and self.sfddm and self.sfddm.steps > 1:
-            raise ValueError(f"only a one-step student can be refined, and SFDDM's has {self.sfddm.steps}")
         if self.student_folder is not None and self.refining is None:
             raise ValueError("student_folder gives a student to refine, and refining is off")
         if self.student_folder is not None and self.teacher_folder is not None:

@@ -137,8 +137,6 @@ def resolve(
         if losses is not None:
             raise UsageError("--losses has no effect on --method sfddm: leave out one of them")
         values["sfddm"] = _sfddm(sfddm_steps, subsequence)
-        if values["sfddm"]["steps"] > 1:
-            values["refining"] = None  # it is for one-step students
     elif method is not None:
         if method not in METHODS:
             raise UsageError(f"there is no method {method!r}: choose from {', '.join([*METHODS, 'sfddm'])}")

@@ -24,6 +24,7 @@ from ..data import ImageSet, load_images
 from ..diffusion.checkpoint import REFINED, STUDENT, Checkpoint, read_checkpoint
 from ..diffusion.external_teacher import foreign_denoiser, read_foreign
 from ..diffusion.network import build_unet, denoiser
+from ..diffusion.schedule import MOST_WEIGHT
 from ..distributed import current, joined
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
@@ -71,7 +72,7 @@ def read_training_run(run: Path) -> RunFile:
 
 def stage_names(preset: Preset) -> tuple[str, ...]:
     """Folders of the run's stages in order."""
-    judge, refined = ("judge",) if preset.judge else (), (REFINED,) if preset.refining else ()
+    judge, refined = ("judge",) if preset.judge else (), (REFINED,) if preset.refines else ()
     if preset.student_folder is not None:
         return ("extractor", *judge, *refined)
     if preset.sfddm:  # trains without an extractor; refining needs one, and evaluation if there is no judge
@@ -220,7 +221,9 @@ class _Training:
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":
-            return TeacherStage(self._new_unet(p.network, "teacher/weights"), p.teacher, *self.common)
+            return TeacherStage(
+                self._new_unet(p.network, "teacher/weights"), p.teacher, p.most_weight or MOST_WEIGHT, *self.common
+            )
         if name == REFINED and p.refining:
             return self._refining(p.refining)
         if p.sfddm:

@@ -90,7 +90,7 @@ def test_a_run_turns_it_into_a_teacher_of_ours_and_halves_it(tmp_path, schedule,
         update={"teacher_folder": str(theirs)}
     )
     train(chosen, tmp_path / "run", reporter, device="cpu")
-    assert [name for name, _ in reporter.stages] == ["extractor", "judge", "teacher", "student-1"]
+    assert [name for name, _ in reporter.stages] == ["extractor", "judge", "teacher", "student-1", "refined"]
     lines = [json.loads(line) for line in (tmp_path / "run/logs/teacher.jsonl").read_text().splitlines()]
     assert set(lines[-1]) == {"step", "loss", "grad_norm"}
     assert read_checkpoint(tmp_path / "run/teacher").card.method == "conversion"

@@ -28,6 +28,7 @@ def test_the_weight_is_the_truncated_snr_and_is_capped():
     ratio = 1 / torch.tan(torch.tensor(0.25, dtype=torch.float64) * torch.pi / 2) ** 2
     expected = torch.tensor([1.0, 1.0, ratio.item(), float(np.exp(10))], dtype=torch.float64)
     torch.testing.assert_close(snr_weight(t), expected)
+    torch.testing.assert_close(snr_weight(t, 5.0), expected.clamp(max=5.0))
 
 
 def test_the_weighted_x_error_is_the_greater_of_x_and_noise_error():

@@ -67,7 +67,7 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
     refining = Refining(training=training.model_copy(update={"ema": 0.9}))
     return [
         ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
-        TeacherStage(networks[0], preset.teacher, data, 0, False),
+        TeacherStage(networks[0], preset.teacher, 5.0, data, 0, False),
         HalvingStage(networks[1], networks[2], 2, "rdd", objective, preset.distillation, data, 0, False),
         MatchStage("conversion", foreign, networks[5], training, data, 0, False, grid=None, role="teacher", method="c"),
         MatchStage("smaller", x_teacher, students[0], training, data, 0, False, grid=4, role="student", method="m"),

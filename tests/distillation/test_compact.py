@@ -66,7 +66,7 @@ def test_stages_that_nothing_reads_again_stay_behind(tmp_path: Path) -> None:
 def test_a_finished_run_is_carried_and_a_rival_starts_from_it(tmp_path: Path) -> None:
     distill(tiny(), tmp_path / "run", device="cpu")
     small = compact(tmp_path / "run", tmp_path / "small")
-    assert small.compacted == ("after student-1",)
+    assert small.compacted == ("after refined",)
     distill(tiny(method="rcfd"), tmp_path / "rcfd", start_from=tmp_path / "small", device="cpu")
     assert read_training_run(tmp_path / "rcfd").compacted == small.compacted
     assert read_checkpoint(tmp_path / "rcfd").card is not None

@@ -130,8 +130,6 @@ def test_a_run_ends_refined_after_any_method(tmp_path, method, names):
 def test_without_refining_the_run_ends_with_its_student(tmp_path):
     assert "refined" not in stage_names(resolve("digits", refine=False))
     assert "refined" not in stage_names(resolve("digits", method="sfddm", sfddm_steps=4))
-    with pytest.raises(UsageError, match="only a one-step student can be refined"):
-        resolve("digits", settings=['sfddm={"steps": 2}'])
 
 
 def test_a_given_student_is_refined_without_a_teacher(tmp_path):

@@ -33,7 +33,7 @@ def log(run: Path, stage: str) -> list[dict[str, float]]:
 
 def test_a_run_leaves_a_folder_per_stage_and_no_state(finished):
     names = stage_names(tiny())
-    assert names == ("extractor", "judge", "teacher", "student-8", "student-4", "student-2", "student-1")
+    assert names == ("extractor", "judge", "teacher", "student-8", "student-4", "student-2", "student-1", "refined")
     assert set(names) <= {path.name for path in finished.iterdir()}
     assert not list(finished.glob(".state/*"))
     assert read_training_run(finished).preset == tiny()
@@ -63,7 +63,9 @@ def test_the_student_opens_in_diffusers_and_its_scheduler_makes_the_same_images(
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize(("stage", "after"), [("extractor", 3), ("teacher", 5), ("student-8", 2), ("student-2", 4)])
+@pytest.mark.parametrize(
+    ("stage", "after"), [("extractor", 3), ("teacher", 5), ("student-8", 2), ("student-2", 4), ("refined", 3)]
+)
 def test_a_killed_run_ends_with_the_same_weights(finished, tmp_path, stage, after):
     out = tmp_path / "run"
     with pytest.raises(Killed):
@@ -128,7 +130,7 @@ def test_out_of_time_stops_at_a_checkpoint_and_goes_on(finished, tmp_path):
 def test_starting_from_another_run_takes_its_base_and_trains_only_below(finished, tmp_path):
     reporter = Recorder()
     train(tiny(method="pd"), tmp_path / "pd", reporter, start_from=finished, device="cpu")
-    assert [name for name, _ in reporter.stages] == ["student-4", "student-2", "student-1"]
+    assert [name for name, _ in reporter.stages] == ["student-4", "student-2", "student-1", "refined"]
     theirs, ours = weights(finished), weights(tmp_path / "pd")
     assert theirs["student-8"] == ours["student-8"]
     assert theirs["student-1"] != ours["student-1"]
@@ -177,5 +179,5 @@ def test_a_changed_checkpoint_is_refused(finished, tmp_path):
 
 def test_a_run_without_its_student_says_so(tmp_path, finished):
     (tmp_path / "run.json").write_bytes((finished / "run.json").read_bytes())
-    with pytest.raises(MissingError, match="has no student-1 yet"):
+    with pytest.raises(MissingError, match="has no refined yet"):
         read_checkpoint(tmp_path)

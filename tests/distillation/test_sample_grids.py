@@ -97,7 +97,7 @@ def test_of_more_channels_the_first_is_shown():
 
     preset = tiny()
     data = ImageBatches(load_images("digits"), ComputeContext(torch.device("cpu")))
-    stage = TeacherStage(build_unet(preset.network.unet((4, 8, 8), None), 0), preset.teacher, data, 0, False)
+    stage = TeacherStage(build_unet(preset.network.unet((4, 8, 8), None), 0), preset.teacher, 5.0, data, 0, False)
     assert isinstance(stage, DiffusionStage)
     images = grid_images(stage, torch.device("cpu"))
     assert images.shape == (16, 8, 8, 1)

@@ -144,7 +144,7 @@ def test_the_average_is_that_of_its_formula():
 
     chosen = tiny("teacher.ema=0.3")
     data = ImageBatches(load_images("digits"), ComputeContext(torch.device("cpu")))
-    stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, data, 0, False)
+    stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 0), chosen.teacher, 5.0, data, 0, False)
     average = {name: value.double() for name, value in stage.network.state_dict().items()}
     for index in range(6):
         stage.step(index, log=False)
@@ -153,7 +153,9 @@ def test_the_average_is_that_of_its_formula():
             average[name] = decay * average[name] + (1 - decay) * value.double()
         if index == 2:  # a loaded state continues
             state = {name: value.clone() for name, value in stage.state().items()}
-            stage = TeacherStage(build_unet(chosen.network.unet((1, 8, 8), None), 1), chosen.teacher, data, 0, False)
+            stage = TeacherStage(
+                build_unet(chosen.network.unet((1, 8, 8), None), 1), chosen.teacher, 5.0, data, 0, False
+            )
             stage.load(state)
     for name, value in stage.average.weights.items():
         torch.testing.assert_close(value.double(), average[name], rtol=1e-5, atol=1e-7)

@@ -19,13 +19,16 @@ from .base import Batch, DiffusionStage, Values, uniform_times
 
 
 class TeacherStage(DiffusionStage):
-    """E‖x - θ(z_t, t)‖² weighted by the truncated SNR, t uniform on (0, 1]. The EMA is what is written."""
+    """E‖x - θ(z_t, t)‖² weighted by the truncated and capped SNR, t uniform on (0, 1]. The EMA is what is written."""
 
     role, method = "teacher", "teacher"
 
-    def __init__(self, unet: nn.Module, training: Training, data: ImageBatches, seed: int, conditional: bool) -> None:
+    def __init__(
+        self, unet: nn.Module, training: Training, most_weight: float, data: ImageBatches, seed: int, conditional: bool
+    ) -> None:
         super().__init__("teacher", {"unet": unet}, training, data, seed, conditional)
         self.network.train()
+        self.most_weight = most_weight
         self.average = Average(self.network, training.ema)
 
     def draw_times(self, rng: torch.Generator) -> Tensor:
@@ -37,7 +40,7 @@ class TeacherStage(DiffusionStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator(self.seed, key, batch.index).initial_seed()))
             x = self.denoiser(self.network, batch)(batch.z, batch.t)
-        return pd_loss(x, batch.x, snr_weight(batch.t)) * self.fraction, {}
+        return pd_loss(x, batch.x, snr_weight(batch.t, self.most_weight)) * self.fraction, {}
 
     def update(self, loss: Tensor, index: int) -> Tensor:
         norm = super().update(loss, index)
