@@ -83,7 +83,7 @@ def distill(
         method: rdd, rcfd, pd, pd-lpips or sfddm; by default rdd.
         losses: Terms in place of a method, e.g. "cfd,ii_p2p".
         sfddm_steps: Sampling steps of an SFDDM student.
-        subsequence: The teacher's steps that an SFDDM student keeps, e.g. "1,5,20,32".
+        subsequence: The teacher's steps that an SFDDM student keeps, e.g. "1,3,5,8".
         teacher: diffusers UNet2DModel folder with its scheduler, in place of training a teacher.
         student: One-step student to refine, in place of training one.
         refine: Whether the one-step student is refined with critics that see real images, if the preset has this stage.

@@ -35,7 +35,7 @@ def distill(
     sfddm_steps: Annotated[int | None, Option(min=1, help="Sampling steps of an SFDDM student.  Default: 1.")] = None,
     subsequence: Annotated[
         str | None,
-        Option(help="The teacher's steps that an SFDDM student keeps, e.g. 1,5,20,32.  Default: evenly spaced."),
+        Option(help="The teacher's steps that an SFDDM student keeps, e.g. 1,3,5,8.  Default: evenly spaced."),
     ] = None,
     teacher: Annotated[
         Path | None,

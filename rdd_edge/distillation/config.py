@@ -89,7 +89,8 @@ class Refining(Frozen):
     """The adversarial last stage, which sees real images (see stages/refining.py)."""
 
     training: Training  # of the student; `clip` bounds the critics' gradient as well
-    critic_rate: PositiveFloat = 2e-4
+    critic_rate: PositiveFloat  # a few times the student's: slower critics let it leave out what is rare
+    anchor: NonNegativeFloat = 0.5  # weight of the squared distance to the student's images before the stage
     width: int = Field(default=64, ge=1)  # channels of the critics
     penalty: NonNegativeFloat = 2.0  # weight of R1
     penalty_every: int = Field(default=4, ge=1)  # steps between penalties, which count as many times as much

@@ -32,6 +32,10 @@ def evaluation_sources(
     run_file = read_model(run / RUN_FILE, RunFile) if run is not None else None
     if extractor is None:
         assert run is not None and run_file is not None
+        if run_file.preset.refines and not run_file.preset.judge:
+            raise UsageError(
+                f"{run} has no judge, and its critics learned on its extractor: give --extractor, such as inception"
+            )
         extractor = run / ("judge" if run_file.preset.judge else "extractor")
     size = run_file.preset.image_size if run_file else None
     if data is None:

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..diffusion.checkpoint import Checkpoint
+from ..diffusion.checkpoint import REFINED, Checkpoint
 from ..diffusion.rounding import Half
 from ..distillation.config import ClassifierTraining, Preset, Training
 from ..distillation.logs import stage_seconds
@@ -81,7 +81,7 @@ def model_card(facts: ModelFacts) -> str:
     return CARD.format(
         name=facts.name,
         steps=_steps(packed),
-        method=preset.method.upper(),
+        method=preset.method.upper() + (" and refined with real images" if preset.refines else ""),
         width=width,
         height=height,
         channels=f"{channels} channel{'s' * (channels > 1)}",
@@ -139,6 +139,8 @@ def _recipe(preset: Preset, stage: str) -> str:
         return f"{classifier.epochs} epochs, batch {classifier.batch}, rate {classifier.rate:g}"
     if stage == "teacher":
         return _words(preset.teacher if preset.teacher_folder is None else preset.conversion or preset.pd)
+    if stage == REFINED and preset.refining:
+        return f"critics on real images: {_words(preset.refining.training)}"
     if preset.sfddm:
         return f"sfddm: {_words(preset.distillation)}"
     steps = int(stage.removeprefix("student-"))

@@ -64,7 +64,7 @@ def stages(context: ComputeContext, batch: int) -> list[Stage]:
     students = [build_unet(smaller, seed) for seed in (9, 10)]
     x_teacher, training = partial(denoiser, networks[4].requires_grad_(False)), preset.distillation
     foreign = partial(foreign_denoiser, networks[3].requires_grad_(False), linear_schedule())
-    refining = Refining(training=training.model_copy(update={"ema": 0.9}))
+    refining = Refining(training=training.model_copy(update={"ema": 0.9}), critic_rate=1e-3)
     return [
         ClassifierStage("extractor", shape, preset.extractor_training, data, 0),
         TeacherStage(networks[0], preset.teacher, 5.0, data, 0, False),

@@ -34,7 +34,7 @@ def data(tmp_path, monkeypatch) -> ImageSet:
 
 
 def short(name: str, *more: str, **options) -> Preset:
-    settings = [f"{stage}.{key}={value}" for stage in ("teacher", "pd", "distillation")
+    settings = [f"{stage}.{key}={value}" for stage in ("teacher", "pd", "distillation", "refining.training")
                 for key, value in (("steps", 2), ("batch", 2))]  # fmt: skip
     settings += ["extractor_training.epochs=1", "extractor_training.batch=4", "first_steps=16"]
     return resolve(name, settings=[*settings, "memory.capacity=8", "memory.draw=2", *more], **options)
@@ -49,7 +49,8 @@ def last_line(run: Path, stage: str) -> dict[str, float | None]:
 def test_every_stage_runs_at_full_size(tmp_path, data, name):
     preset, run = short(name), tmp_path / "run"
     distill(preset, run, data=data, device="cpu")
-    assert stage_names(preset) == ("extractor", "teacher", "student-8", "student-4", "student-2", "student-1")
+    halvings = ("student-8", "student-4", "student-2", "student-1")
+    assert stage_names(preset) == ("extractor", "teacher", *halvings, "refined")
     assert all((run / stage).is_dir() for stage in stage_names(preset))
     assert read_checkpoint(run).image_shape == (3, 32, 32)
     assert all(last_line(run, "student-1")[term] is not None for term in ("cfd", "is_p2p", "m_p2p"))

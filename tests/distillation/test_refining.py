@@ -34,7 +34,15 @@ def stage(classes=None, **settings):
     unet = build_unet(tiny().network.unet(SHAPE, classes), 1)
     critics = new_critics(extractor(), SHAPE, 8, classes, 2)
     data = ImageBatches(load_images("digits"), CPU)
-    return RefiningStage(unet, None, critics, Refining(training=training, **settings), data, 0, classes is not None)
+    return RefiningStage(
+        unet,
+        None,
+        critics,
+        Refining(training=training, critic_rate=settings.pop("critic_rate", 4e-3), **settings),
+        data,
+        0,
+        classes is not None,
+    )
 
 
 def steps(trained, count):

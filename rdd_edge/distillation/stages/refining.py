@@ -3,11 +3,14 @@
 Distillation ends where the teacher is; images of the data set are the only thing that can show a student more. The
 generator is the student at t = 1, from noise to image. As in Projected GANs (Sauer et al. 2021), GDD (Zheng & Yang
 2024) and DMD2 (Yin et al. 2024): critics on maps of a frozen network, a rate of the critics above the student's, Adam
-without a first moment, and averaged weights, which improve while the trained ones swing.
+without a first moment, and averaged weights, which improve while the trained ones swing. And as DMD2 and SiDA (Zhou et
+al. 2024) keep their distillation loss, the student is held to its own images before the stage: critics do not notice
+what a generator leaves out, and recall would fall.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import torch
@@ -32,10 +35,11 @@ PATIENCE = 10  # logged steps in a row
 
 
 class RefiningStage(DiffusionStage):
-    """Trains the student on -Σ D(x̂) and the critics D on their hinge loss, one step of each with the same noise.
+    """Trains the student on -Σ D(x̂) + w ‖x̂ - x̂₀‖², and the critics D on their hinge loss, on the same noise.
 
-    Logged: the critics' `loss`, 2 for each where it cannot tell real from generated; the student's, `generator`;
-    `penalty`; and `diversity`, the variance of the generated images' features by the real ones'.
+    x̂₀ is the student's image before the stage. Logged: the critics' `loss`, 2 for each where it cannot tell real from
+    generated; `generator`, -Σ D(x̂); `anchor`, the mean square of x̂ - x̂₀; `penalty`; and `diversity`, the variance of
+    the generated images' features by that of the real ones'.
     """
 
     sampling_steps = 1
@@ -44,8 +48,9 @@ class RefiningStage(DiffusionStage):
         self, student: nn.Module, card: Card | None, critics: Critics, refining: Refining, data: ImageBatches,
         seed: int, conditional: bool,
     ) -> None:  # fmt: skip
-        training = refining.training
+        training, start = refining.training, copy.deepcopy(student)  # before the student is compiled
         super().__init__("refined", {"student": student}, training, data, seed, conditional)
+        self.start = self.context.prepare(start).eval().requires_grad_(False)
         self.refining, self.noise_times = refining, card.noise_times if card else None
         self.method = f"{card.method if card else 'student'}+refined"
         self.optimizer = Optimizer(self.network.parameters(), training, BETAS)
@@ -61,8 +66,11 @@ class RefiningStage(DiffusionStage):
 
     def loss(self, batch: Batch, log: bool) -> tuple[Tensor, Values]:
         """The student's loss, after a step of the critics."""
-        x = _in_range(self.denoiser(self.network, batch)(batch.z, batch.t))
-        real, fake = self._seen(batch.x, batch.rng), self._seen(x, batch.rng)
+        x = self.denoiser(self.network, batch)(batch.z, batch.t)
+        with torch.no_grad():
+            start = self.denoiser(self.start, batch)(batch.z, batch.t)
+        anchor = (x - start).square().mean() * self.fraction
+        real, fake = self._seen(batch.x, batch.rng), self._seen(_in_range(x), batch.rng)
         with self.context.autocast():
             maps = self.critics.maps(fake)
         values = self._train_critics(batch, real, [m.detach() for m in maps], log)
@@ -70,13 +78,15 @@ class RefiningStage(DiffusionStage):
         with self.context.autocast():
             loss = generator_loss(self.critics(maps, batch.label)) * self.fraction
         self.critics.requires_grad_(True)
-        return loss, values
+        if log:
+            values |= {"generator": all_sum(loss.detach()), "anchor": all_sum(anchor.detach())}
+        return loss + self.refining.anchor * anchor, values
 
     def step(self, index: int, log: bool) -> Values | None:
         values = super().step(index, log)
         self.average.update(index)
         if values is not None:
-            values["generator"], values["loss"] = values["loss"], values.pop("critics")
+            values["loss"] = values.pop("critics")  # the student's own says nothing about progress
             self._guard(index, values)
         return values
 
