@@ -15,6 +15,7 @@ from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill, stage_names
 from rdd_edge.distillation.stages.refining import PATIENCE, RefiningStage
 from rdd_edge.errors import TrainingError, UsageError
+from rdd_edge.evaluation.sources import evaluation_sources
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 
 SHAPE = (1, 8, 8)
@@ -98,6 +99,14 @@ def test_a_loaded_state_continues_to_the_same_weights():
     assert not torch.equal(whole.weights()["conv_in.weight"], start["conv_in.weight"])
 
 
+def test_the_student_is_held_to_its_own_images():
+    """With a weight that outweighs the critics by far, its images stay nearly where they were."""
+    free, held = stage(anchor=0.0), stage(anchor=1e4)
+    logged = [[one.step(index, log=True)["anchor"].item() for index in range(8)] for one in (free, held)]
+    assert logged[0][0] == logged[1][0] == 0.0  # before the first step
+    assert 0 < logged[1][-1] < logged[0][-1]
+
+
 def test_critics_that_have_won_stop_the_stage():
     won = stage(rate=1e-12, critic_rate=0.02, penalty=0.0)
     with pytest.raises(TrainingError, match=r"stage refined failed at step \d+: the critics tell every generated"):
@@ -138,6 +147,16 @@ def test_a_run_ends_refined_after_any_method(tmp_path, method, names):
 def test_without_refining_the_run_ends_with_its_student(tmp_path):
     assert "refined" not in stage_names(resolve("digits", refine=False))
     assert "refined" not in stage_names(resolve("digits", method="sfddm", sfddm_steps=4))
+
+
+def test_without_a_judge_a_refined_run_names_no_extractor_of_its_own(tmp_path):
+    """The critics have learned on the extractor, so its distance would flatter the student."""
+    preset = tiny("first_steps=2", "base_steps=2", "judge=null", "judge_training=null")
+    distill(preset, tmp_path / "run", until="extractor")
+    with pytest.raises(UsageError, match="has no judge, and its critics learned on its extractor"):
+        evaluation_sources(tmp_path / "run", None, None)
+    distill(preset.model_copy(update={"refining": None}), tmp_path / "plain", until="extractor")
+    assert evaluation_sources(tmp_path / "plain", None, None)[1].name == "digits_densenet"
 
 
 def test_a_given_student_is_refined_without_a_teacher(tmp_path):
