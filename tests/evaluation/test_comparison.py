@@ -43,7 +43,8 @@ def test_methods_side_by_side(rdd, tmp_path, monkeypatch):
     found = compare([rdd, pd, single], 60, 0, tmp_path / "table.md")
     keys = [(entry.method, entry.steps) for entry in found.entries]
     # The teacher and the two-step student that all have in common are measured once.
-    assert keys == [("ddim", 2), ("ddim", 1), ("pd", 2), ("rdd", 1), ("pd", 1), ("sfddm", 2)]
+    refined = [(f"{method}+refined", 1) for method in ("rdd", "pd")]
+    assert keys == [("ddim", 2), ("ddim", 1), ("pd", 2), ("rdd", 1), refined[0], ("pd", 1), refined[1], ("sfddm", 2)]
     assert all(len(entry.distances) == 1 for entry in found.entries)
     real, judge = evaluation_sources(rdd, None, None)
     alone = evaluate(rdd / "student-1", (1,), 60, 0, real, judge)
@@ -51,9 +52,9 @@ def test_methods_side_by_side(rdd, tmp_path, monkeypatch):
     assert (tmp_path / "table.md").read_text() == found.markdown()
     assert f"| rdd | – | {alone.rows[0].distance:.3f} |" in found.markdown()
     names = draw_comparison(found, tmp_path / "grid.png")
-    assert names[0] == "ddim 2" and len(names) == 6
+    assert names[0] == "ddim 2" and len(names) == 8
     image = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert image.shape == (6 * 50 - 2, 8 * 50 - 2, 4)
+    assert image.shape == (8 * 50 - 2, 8 * 50 - 2, 4)
     monkeypatch.setattr("rdd_edge.evaluation.comparison.evaluate", lambda *_: pytest.fail("measured again"))
     assert compare([rdd, pd, single], 60, 0) == found
 
@@ -73,16 +74,12 @@ def neighbors(value):
 
 def test_only_runs_that_differ_in_the_seed_are_repetitions(rdd, tmp_path, monkeypatch):
     """Each repetition has noise of its own; other settings make rows, but not of what does not depend on them."""
-    other, hot, refined = tmp_path / "other", tmp_path / "hot", tmp_path / "refined"
+    other, hot = tmp_path / "other", tmp_path / "hot"
     distill(tiny(*SHORT, "seed=1"), other, device="cpu")
-    distill(tiny(*SHORT, "alpha=7", "seed=2"), hot, device="cpu")
-    shutil.copytree(rdd, refined)
-    shutil.copytree(refined / "student-1", refined / "refined")
-    card = refined / "refined" / "rdd_edge.json"
-    card.write_text(card.read_text().replace('"rdd"', '"rdd+refined"'))
+    distill(tiny(*SHORT, "alpha=7", "seed=2", "refining.shift=2"), hot, device="cpu")
     drawn = []
     monkeypatch.setattr("rdd_edge.evaluation.comparison.evaluate", recording(drawn))
-    found = compare([rdd, other, hot, refined], 60, 2**64 - 1)
+    found = compare([rdd, other, hot], 60, 2**64 - 1)
     rows = {(entry.method, entry.steps): [Path(path) for path in entry.checkpoints] for entry in found.entries}
     assert rows == {
         ("ddim", 2): [run / "teacher" for run in (rdd, other, hot)],
@@ -90,7 +87,8 @@ def test_only_runs_that_differ_in_the_seed_are_repetitions(rdd, tmp_path, monkey
         ("pd", 2): [run / "student-2" for run in (rdd, other, hot)],
         ("rdd (alpha=100.0)", 1): [rdd / "student-1", other / "student-1"],
         ("rdd (alpha=7.0)", 1): [hot / "student-1"],
-        ("rdd+refined", 1): [refined / "refined"],
+        ("rdd+refined (alpha=100.0, refining.shift=1)", 1): [rdd / "refined", other / "refined"],
+        ("rdd+refined (alpha=7.0, refining.shift=2)", 1): [hot / "refined"],
     }
     assert len(found.real) == 3 and len({real.precision.value for real in found.real}) == 3  # a judge for each seed
     assert {seed for folder, seed in drawn if folder == other / "student-1"} == {0}  # the seed after the last one
