@@ -198,7 +198,8 @@ def evaluate(
 ) -> Evaluation | Scores:
     """Measure the quality of a checkpoint; or, with `reference`, of a benchmark run on the same noise.
 
-        print(rdd_edge.evaluate("runs/digits", n=2000).rows[0].distance)
+        (row,) = rdd_edge.evaluate("runs/digits", n=2000).rows
+        print(row.distance, row.neighbors.recall.value)
         print(rdd_edge.evaluate("bench/android-int8", reference="bench/server").psnr_float)
 
     Args:
@@ -213,7 +214,7 @@ def evaluate(
         out: JSON file for the result.
 
     Returns:
-        The distances of a checkpoint, or the scores of a benchmark run.
+        The figures of a checkpoint with their intervals, or the scores of a benchmark run.
     """
     from .evaluation.sources import evaluation_sources
 

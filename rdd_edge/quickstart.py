@@ -69,9 +69,7 @@ def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> No
             evaluation = evaluate(run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json")
         (row,) = evaluation.rows
         console.print(f"{name:<12} {evaluation.metric} {row.distance:.3f}  ({row.method})")
-    console.print(
-        f"{'real images':<12} {evaluation.metric} {evaluation.floor:.3f}  (half of them against the other half)"
-    )
+    console.print(f"{'real images':<12} {evaluation.metric} {evaluation.floor:.3f} ± {evaluation.floor_spread:.3f}")
 
 
 def _export(run: Path, target: str, precision: str, out: Path) -> None:

@@ -11,7 +11,8 @@ from rdd_edge.benchmarking.record import MEASURED, Condition, Device, OperatorTi
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.data.images import ImageSet, content_sha256
 from rdd_edge.evaluation.diagnostics import Diagnosis
-from rdd_edge.evaluation.scores import Distance, Psnr, Saturation, Scores, Worst
+from rdd_edge.evaluation.sample_quality import Estimate, Neighbors
+from rdd_edge.evaluation.scores import Distance, NeighborScores, Psnr, Saturation, Scores, Worst
 from rdd_edge.files import sha256_of, write_bytes, write_model
 from rdd_edge.portable.noise import normals, to_uint8
 from rdd_edge.targets.base import Runtime
@@ -30,6 +31,8 @@ OPERATORS = (
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (60, 8, 8, 1)).astype(np.uint8)
 REAL = ImageSet("noise", PIXELS, None, None, content_sha256(PIXELS, None, None))
+ESTIMATE = Estimate(value=0.5, low=0.4, high=0.6)
+NEIGHBORS = Neighbors(precision=ESTIMATE, recall=ESTIMATE, density=ESTIMATE, coverage=ESTIMATE, copies=ESTIMATE)
 
 
 class Means:
@@ -129,11 +132,13 @@ def write_scores(run: Path, reference: Path, *, distance: float = 1.0, server: f
             artifact=distance,
             server=server,
             floor=0.5,
+            floor_spread=0.1,
             rise=distance - server,
             rise_low=distance - server - 0.01,
             rise_high=distance - server + 0.01,
             caution="few samples",
         ),
+        neighbors=NeighborScores(artifact=NEIGHBORS, server=NEIGHBORS, real=NEIGHBORS),
         saturation=Saturation(artifact=0.1, server=0.1, real=0.2),
         diagnoses=(Diagnosis(name="mirrored", sentence="The images are mirrored."),),
         missing={},

@@ -150,7 +150,12 @@ def test_evaluate_writes_its_record(monkeypatch, capsys, tmp_path, tiny_checkpoi
     assert found["metric"] == "fd_tiny_cnn"
     assert [row["steps"] for row in found["rows"]] == [1, 2]
     assert all(row["distance"] > found["floor"] > 0 for row in found["rows"])
-    assert text.count("fd_tiny_cnn") == 3
+    head, *rows = text.splitlines()
+    assert head.split() == ["steps", "fd_tiny_cnn", "precision", "recall", "density", "coverage", "near", "copies"]
+    assert [row.split()[:2] for row in rows[:3]] == [["random", "1"], ["random", "2"], ["real", "images"]]
+    recall = found["rows"][0]["neighbors"]["recall"]
+    assert f"{recall['value']:.3f} ± {(recall['high'] - recall['low']) / 2:.3f}" in rows[0]
+    assert found["real"]["coverage"]["value"] == pytest.approx(1 - np.prod([n / (n + 50) for n in range(1792, 1797)]))
 
 
 def test_fractions() -> None:

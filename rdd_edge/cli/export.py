@@ -152,10 +152,8 @@ def pack(
     with ConsoleReporter():
         found = run_pack(run, name, out, cast("Any", dtype), n, seed, data, extractor or ())
     for evaluation in found:
-        typer.echo(
-            f"{evaluation.metric} {evaluation.rows[0].distance:.3f}  (half of the real images against the other half: "
-            f"{evaluation.floor:.3f})"
-        )
+        for line in evaluation.lines():
+            typer.echo(line)
     typer.echo(f"{out}: {(out / WEIGHTS).stat().st_size / 1e6:.1f} MB, {out / CARD_FILE}")
 
 

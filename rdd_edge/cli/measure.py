@@ -71,8 +71,8 @@ def evaluate(
 ) -> None:
     """Measure the quality of a checkpoint or of a benchmark run.
 
-    A checkpoint's samples are compared with real images; a benchmark run's also with the server's samples from the
-    same noise.
+    A checkpoint's samples are compared with real images: Fréchet distance, precision, recall, density, coverage and
+    near copies. A benchmark run's are also compared with the server's samples from the same noise.
 
     \b
     Examples:
@@ -167,7 +167,7 @@ def devices(
 
 
 def compare(
-    runs: Annotated[list[Path], Argument(help="Training runs; several of one method count as repetitions.")],
+    runs: Annotated[list[Path], Argument(help="Training runs; those that differ only in the seed are repetitions.")],
     out: Annotated[Path | None, Option(dir_okay=False, help="File for the table: .md or .json.")] = None,
     grid: Annotated[
         Path | None, Option(dir_okay=False, help="PNG file with a row of images per method and step count.")
@@ -177,7 +177,10 @@ def compare(
     data: Data = None,
     extractor: Extractor = None,
 ) -> None:
-    """Compare training runs: a table of method and steps, and images from the same noise."""
+    """Compare training runs: tables of method and steps, and images from the same noise.
+
+    The noise is that of --seed for the first run of a row, and of the next seeds for its repetitions.
+    """
     from ..console import ConsoleReporter
     from ..distributed import joined
     from ..evaluation.comparison import compare as run

@@ -51,12 +51,13 @@ class Study(Frozen):
     samples: int = Field(ge=2)
     seed: UInt64
     floor: float
+    floor_spread: float
     values: tuple[float, ...]
     distances: tuple[Annotated[float, Field(allow_inf_nan=False)], ...]
 
     def markdown(self) -> str:
         rows = [f"| {value:g} | {distance:.3f} |" for value, distance in zip(self.values, self.distances, strict=True)]
-        floor = f"half of the real images against the other half: {self.floor:.3f}"
+        floor = f"real images have {self.floor:.3f} ± {self.floor_spread:.3f}"
         note = f"{self.steps}-step students, {self.samples} samples of seed {self.seed}; {floor}"
         return "\n".join([f"| {self.vary} | {self.metric} |", "|---:|---:|", *rows, "", note, ""])
 
@@ -109,6 +110,7 @@ def study(
         samples=count,
         seed=seed,
         floor=evaluations[0].floor,
+        floor_spread=evaluations[0].floor_spread,
         values=tuple(values),
         distances=tuple(one.rows[0].distance for one in evaluations),
     )

@@ -1,4 +1,4 @@
-"""Quality of a checkpoint: the Fréchet distance of its samples in PyTorch to real images."""
+"""Quality of a checkpoint: its samples in PyTorch against real images."""
 
 from __future__ import annotations
 
@@ -13,17 +13,22 @@ from pydantic import Field
 from ..data import ImageSet
 from ..diffusion.checkpoint import read_checkpoint
 from ..diffusion.sampling import sample_images, sampling_steps
-from ..distributed import current
+from ..distributed import current, gather_arrays
 from ..errors import DataError, UsageError
 from ..files import write_model
 from ..metrics.extractors import Extractor
-from ..metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 from ..metrics.inception import Inception, metric_name
 from ..metrics.inception_score import InceptionScore, InceptionScoreAccumulator, gather_score
-from ..metrics.reference import reference_statistics
+from ..metrics.reference import SPLITS as FLOOR_SPLITS
+from ..metrics.reference import real_reference
 from ..schema import Frozen, Sha256, UInt64
+from .sample_quality import LEAST, TITLES, Estimate, Neighbors, real_neighbors, sample_quality, table
 
 SPLITS = 10  # of the Inception score
+NOTE = (
+    "±: half of the 95 % interval over the choice of samples; for the distance of real images, the standard deviation "
+    f"over {FLOOR_SPLITS} random splits"
+)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -36,8 +41,20 @@ class Row(Frozen):
     steps: int = Field(ge=1)
     sampler: str | None = None  # one that needs no training; None: the checkpoint's own
     distance: Number
+    distance_low: Number | None  # ends of the 95 % interval, over the choice of samples
+    distance_high: Number | None
+    neighbors: Neighbors
     inception_score: Number | None = None  # only with the Inception extractor; mean over SPLITS
     inception_spread: Number | None = None  # standard deviation over them
+
+    @property
+    def name(self) -> str:
+        return self.sampler or self.method or "checkpoint"
+
+    @property
+    def text(self) -> str:
+        """The distance ± half of its interval."""
+        return Estimate(value=self.distance, low=self.distance_low, high=self.distance_high).text
 
 
 class Evaluation(Frozen):
@@ -51,22 +68,23 @@ class Evaluation(Frozen):
     real_images: int = Field(ge=2)
     samples: int = Field(ge=2)
     seed: UInt64
-    floor: Number  # distance of a random half of the real images to the other half
+    floor: Number  # mean distance of so many other real images; see `Reference.floor`
+    floor_spread: Number  # standard deviation
+    real: Neighbors  # the figures that other real images would have
     rows: tuple[Row, ...]
     caution: str | None
 
     def lines(self) -> list[str]:
         """The results as lines for a terminal."""
-        lines = []
-        for row in self.rows:
-            score = ""
-            if row.inception_score is not None:
-                score = f"  Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
-            name = row.sampler or row.method or "checkpoint"
-            lines.append(f"{name:<10} {row.steps:>4} steps  {self.metric} {row.distance:.3f}{score}")
-        lines.append(
-            f"{'real':<10} {'':>10}  {self.metric} {self.floor:.3f}  (half of the real images against the other half)"
-        )
+        head = ("", "steps", self.metric, *TITLES)
+        rows = [(row.name, str(row.steps), row.text, *row.neighbors.texts()) for row in self.rows]
+        real = ("real images", "", f"{self.floor:.3f} ± {self.floor_spread:.3f}", *self.real.texts())
+        lines = [*table(head, [*rows, real]), NOTE]
+        lines += [
+            f"{row.name} {row.steps}: Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
+            for row in self.rows
+            if row.inception_score is not None
+        ]
         return [*lines, f"note: {self.caution}"] if self.caution else lines
 
 
@@ -84,8 +102,7 @@ def evaluate(
 
     out: JSON file for the result.
     Under torchrun the processes share the work; each returns the whole result, and rank 0 writes it.
-    Raises UsageError for real images of another shape, DataError for fewer than two samples, or for fewer than the
-    splits of the Inception score.
+    Raises UsageError for real images of another shape, DataError for too few samples or real images.
     """
     student = read_checkpoint(checkpoint)
     require_samples(count)
@@ -97,12 +114,13 @@ def evaluate(
             f"{student.folder} makes images of shape {student.image_shape} (channels, height, width) and {real.name} "
             f"has {real.image_shape}: choose other --data"
         )
-    truth, floor = reference_statistics(real, extractor)
-    rows, caution = [], truth.caution()
+    reference = real_reference(real, extractor)
+    rows, caution = [], reference.statistics.caution()
     for n in counts:
         images = sample_images(student, count, n, seed, sampler)
-        statistics, score = _measure(images, count, extractor)
-        caution = caution or statistics.caution()
+        features, score = _features(images, count, len(reference.statistics.mean), extractor)
+        found = sample_quality(np.concatenate(gather_arrays(images)), features, real, extractor)
+        caution = caution or found.statistics.caution()
         rows.append(
             Row(
                 checkpoint=str(student.folder),
@@ -112,9 +130,13 @@ def evaluate(
                 sampler=sampler,
                 inception_score=score.mean if score else None,
                 inception_spread=score.spread if score else None,
-                distance=frechet_distance(statistics, truth),
+                distance=found.distance.value,
+                distance_low=found.distance.low,
+                distance_high=found.distance.high,
+                neighbors=found.neighbors,
             )
         )
+    floor, floor_spread = reference.floor(count)
     result = Evaluation(
         metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
@@ -124,6 +146,8 @@ def evaluate(
         samples=count,
         seed=seed,
         floor=floor,
+        floor_spread=floor_spread,
+        real=real_neighbors(reference, real, count),
         rows=tuple(rows),
         caution=caution,
     )
@@ -133,20 +157,22 @@ def evaluate(
 
 
 def require_samples(count: int) -> None:
-    """Raises DataError for fewer samples than a covariance needs."""
-    if count < 2:
-        raise DataError(
-            f"--n {count} is too few samples for a covariance: give at least two, better more than features"
-        )
+    """Raises DataError for fewer samples than the metrics need."""
+    if count < LEAST:
+        raise DataError(f"--n {count} is too few samples: give at least {LEAST}, better more than features")
 
 
-def _measure(images: NDArray[np.uint8], count: int, extractor: Extractor) -> tuple[Statistics, InceptionScore | None]:
-    """Feature statistics, and with the Inception network its score, of the images of all processes."""
-    statistics, first = StatisticsAccumulator(), current().blocks(count).start
+def _features(
+    images: NDArray[np.uint8], count: int, size: int, extractor: Extractor
+) -> tuple[NDArray[np.float32], InceptionScore | None]:
+    """Features (count, size), and with the Inception network its score, of the images of all processes."""
+    done = current().blocks(count).start
     score = InceptionScoreAccumulator(count, SPLITS) if isinstance(extractor, Inception) else None
+    parts = [np.zeros((0, size), np.float32)]  # this process may have no images
     for batch in extractor.batches(images):
         if score is not None and isinstance(extractor, Inception):
-            score.add(first + statistics.count, extractor.probabilities(batch))
-        statistics.add(batch)
-    total = gather_score(score).result() if score else None
-    return gather_statistics(statistics).result(), total
+            score.add(done, extractor.probabilities(batch))
+        parts.append(batch)
+        done += len(batch)
+    features = np.concatenate(gather_arrays(np.concatenate(parts)))
+    return features, gather_score(score).result() if score else None

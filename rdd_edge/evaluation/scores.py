@@ -1,6 +1,7 @@
 """Quality of a benchmark run: its samples against the server's from the same noise, and both against real images.
 
-PSNR is per image. The rise of the Fréchet distance over the student's is given with a confidence interval.
+PSNR is per image. The rise of the Fréchet distance over the student's, and the figures of fidelity, diversity and
+copying, are given with confidence intervals.
 """
 
 from __future__ import annotations
@@ -20,20 +21,19 @@ from ..console import reporter
 from ..data import ImageSet
 from ..errors import CorruptError, RddEdgeError, UsageError
 from ..files import read_model, sha256_of, write_model
-from ..metrics.bootstrap import influences, paired_interval
+from ..metrics.bootstrap import interval
 from ..metrics.extractors import Extractor
-from ..metrics.frechet import Statistics, frechet_distance
 from ..metrics.inception import metric_name
 from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
-from ..metrics.reference import reference_statistics
+from ..metrics.reference import real_reference
 from ..portable.noise import inputs, to_uint8
 from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose
+from .sample_quality import LEAST, TITLES, Measure, Neighbors, real_neighbors, sample_quality, table
 
 WORST = 8
 
-Measure = Annotated[float, Field(ge=0, le=1e12)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -62,11 +62,20 @@ class Distance(Frozen):
     real_images: Count
     artifact: Measure
     server: Measure
-    floor: Measure  # distance of half of the real images to the other half
+    floor: Measure  # mean distance of so many other real images; see `Reference.floor`
+    floor_spread: Measure  # standard deviation
     rise: Number  # artifact - server
     rise_low: Number | None  # ends of the 95 % interval of the rise, over the choice of samples
     rise_high: Number | None
     caution: Text | None  # why these numbers may mislead
+
+
+class NeighborScores(Frozen):
+    """Fidelity, diversity and copying of both sides, and what other real images would have."""
+
+    artifact: Neighbors
+    server: Neighbors
+    real: Neighbors
 
 
 class Saturation(Frozen):
@@ -91,6 +100,7 @@ class Scores(Frozen):
     psnr_float: Psnr | None  # before rounding, peak 2.0
     psnr_uint8: Psnr | None  # peak 255
     distance: Distance | None
+    neighbors: NeighborScores | None
     saturation: Saturation | None
     diagnoses: tuple[Diagnosis, ...]
     missing: dict[Text, Text]
@@ -107,8 +117,11 @@ class Scores(Frozen):
         if d := self.distance:
             spread = f" [{d.rise_low:+.4f} … {d.rise_high:+.4f}]" if d.rise_low is not None else ""
             lines.append(f"{name}: {d.metric} {d.artifact:.3f}, student {d.server:.3f}; rise {d.rise:+.4f}{spread}")
-            lines.append(f"{name}: {d.metric} {d.floor:.3f} of half of the real images against the other half")
+            lines.append(f"{name}: {d.metric} {d.floor:.3f} ± {d.floor_spread:.3f} of other real images")
             lines += [f"note: {d.caution}"] if d.caution else []
+        if self.neighbors:
+            sides = {name: self.neighbors.artifact, "student": self.neighbors.server, "real": self.neighbors.real}
+            lines += table(("", *TITLES), [(side, *one.texts()) for side, one in sides.items()])
         return lines + [f"{name}: {diagnosis.name}: {diagnosis.sentence}" for diagnosis in self.diagnoses]
 
 
@@ -166,7 +179,7 @@ def _check_comparable(run: BenchRun, server: BenchRun) -> None:
 
 def _quality(run: BenchRun, server: BenchRun, real: ImageSet, extractor: Extractor) -> dict[str, object]:
     """The fields of Scores that need images."""
-    measured = ("psnr_float", "psnr_uint8", "distance", "saturation")
+    measured = ("psnr_float", "psnr_uint8", "distance", "neighbors", "saturation")
     if run.record.samples is None:
         nulls: dict[str, object] = dict.fromkeys(measured)
         return nulls | {"diagnoses": (), "missing": dict.fromkeys(measured, run.record.missing["samples"])}
@@ -176,16 +189,21 @@ def _quality(run: BenchRun, server: BenchRun, real: ImageSet, extractor: Extract
             f"the samples have shape {images.shape[1:]} (H, W, C) and the images of {real.name} "
             f"{real.images.shape[1:]}: choose other --data"
         )
-    missing = {}
+    missing: dict[str, str] = {}
     floats = min(len(run.floats()), len(server.floats()))
     if not floats:
         missing["psnr_float"] = "one of the two runs has no samples before rounding"
-    if len(images) < 2:
-        missing["distance"] = f"{len(images)} sample is too few for a covariance: benchmark with more samples"
+    distance = neighbors = None
+    if len(images) < LEAST:
+        why = f"{len(images)} samples are too few: benchmark with at least {LEAST}"
+        missing |= dict.fromkeys(("distance", "neighbors"), why)
+    else:
+        distance, neighbors = _against_real(images, reference, real, extractor)
     return {
         "psnr_float": _psnr(run.floats()[:floats], server.floats()[:floats], 2.0) if floats else None,
         "psnr_uint8": _psnr(images, reference, 255.0),
-        "distance": None if "distance" in missing else _distance(images, reference, real, extractor),
+        "distance": distance,
+        "neighbors": neighbors,
         "saturation": Saturation(
             artifact=_saturated(images), server=_saturated(reference), real=_saturated(real.images)
         ),
@@ -206,26 +224,30 @@ def _psnr(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> Psnr:
     )
 
 
-def _distance(
+def _against_real(
     images: NDArray[np.uint8], reference: NDArray[np.uint8], real: ImageSet, extractor: Extractor
-) -> Distance:
-    truth, floor = reference_statistics(real, extractor)
-    x, y = _features(extractor, images, "artifact"), _features(extractor, reference, "server")
-    a, b = Statistics.of(x), Statistics.of(y)
-    artifact, server = frechet_distance(a, truth), frechet_distance(b, truth)
-    spread = None if a.caution() else paired_interval(influences(x, a, truth), influences(y, b, truth))
-    return Distance(
+) -> tuple[Distance, NeighborScores]:
+    truth = real_reference(real, extractor)
+    a = sample_quality(images, _features(extractor, images, "artifact"), real, extractor)
+    b = sample_quality(reference, _features(extractor, reference, "server"), real, extractor)
+    rise = a.distance.value - b.distance.value
+    spread = None if a.influences is None or b.influences is None else interval(a.influences - b.influences)
+    floor, floor_spread = truth.floor(len(images))
+    distance = Distance(
         metric=metric_name(extractor),
         extractor_sha256=extractor.sha256,
         real_images=len(real.images),
-        artifact=artifact,
-        server=server,
+        artifact=a.distance.value,
+        server=b.distance.value,
         floor=floor,
-        rise=artifact - server,
-        rise_low=artifact - server + spread[0] if spread else None,
-        rise_high=artifact - server + spread[1] if spread else None,
-        caution=a.caution(),
+        floor_spread=floor_spread,
+        rise=rise,
+        rise_low=rise + spread[0] if spread else None,
+        rise_high=rise + spread[1] if spread else None,
+        caution=a.statistics.caution(),
     )
+    real_figures = real_neighbors(truth, real, len(images))
+    return distance, NeighborScores(artifact=a.neighbors, server=b.neighbors, real=real_figures)
 
 
 def _features(extractor: Extractor, images: NDArray[np.uint8], name: str) -> NDArray[np.float32]:

@@ -17,7 +17,7 @@ from ..benchmarking.verify import PEAK
 from ..errors import UsageError
 from ..metrics.frechet import frechet_distance
 from ..metrics.psnr import psnr_per_image
-from ..metrics.reference import image_statistics, reference_statistics
+from ..metrics.reference import image_statistics, real_reference
 from ..portable.noise import to_uint8
 from .parity import BUDGET_SEED, PARITY_SAMPLES, PARITY_SEED
 
@@ -94,7 +94,7 @@ class FdBudget(Budget):
 
     def against(self, student: Images) -> Callable[[Images], float]:
         """fd / (fd of the student) - 1."""
-        real, _ = reference_statistics(self.real, self.extractor)
+        real = real_reference(self.real, self.extractor).statistics
 
         def distance(x: Images) -> float:
             return frechet_distance(image_statistics(to_uint8(x), self.extractor), real)

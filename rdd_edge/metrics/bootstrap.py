@@ -1,4 +1,4 @@
-"""Confidence interval of a rise of the Fréchet distance, over the random choice of the samples.
+"""Confidence interval of a metric or of its rise, over the random choice of the samples.
 
 To first order the distance of samples x_i to fixed real images is its value plus the mean of influences
 
@@ -20,16 +20,14 @@ from .frechet import Statistics, span
 DRAWS = 2000
 
 
-def paired_interval(
-    a: NDArray[np.float64], b: NDArray[np.float64], level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the difference of two distances, relative to its measured value.
+def interval(phi: NDArray[np.float64], level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Percentile bootstrap interval of a metric, relative to its measured value.
 
-    a, b: influences (N,) of samples made from the same noise in the same order.  Returns (low, high), low <= 0 <= high.
+    phi: influences (N,) of the samples; of a difference of two metrics of samples made from the same noise in the same
+    order, the difference of their influences.  Returns (low, high), low <= 0 <= high.
     """
     rng = np.random.default_rng(seed)
-    difference = a - b
-    means = [rng.choice(difference, len(difference)).mean() for _ in range(DRAWS)]
+    means = [rng.choice(phi, len(phi)).mean() for _ in range(DRAWS)]
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return min(float(low), 0.0), max(float(high), 0.0)
 

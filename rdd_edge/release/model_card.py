@@ -45,7 +45,7 @@ Data: {data}, {run.data_count} images (SHA-256 of the pixels and labels `{run.da
 ## Quality
 
 Measured on the weights of this folder, after rounding to {dtype}. Lower is better for Fréchet
-distances; for comparison, the third column is the distance of half of the real images to the other half.
+distances; the third column is the distance that as many other real images have, with its standard deviation.
 
 | metric | value | real images | command |
 |---|---:|---:|---|
@@ -115,7 +115,8 @@ def _metric(facts: ModelFacts, spec: str, evaluation: Evaluation) -> str:
     score = ""
     if row.inception_score is not None:
         score = f", Inception score {row.inception_score:.2f} ± {row.inception_spread:.2f}"
-    return f"| {evaluation.metric} | {row.distance:.3f}{score} | {evaluation.floor:.3f} | `{command}` |"
+    real_images = f"{evaluation.floor:.3f} ± {evaluation.floor_spread:.3f}"
+    return f"| {evaluation.metric} | {row.distance:.3f}{score} | {real_images} | `{command}` |"
 
 
 def _steps(packed: Checkpoint) -> str:

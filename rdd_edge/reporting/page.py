@@ -15,10 +15,22 @@ from ..benchmarking.run import BenchRun
 from ..dependencies import import_or_explain
 from ..drawing.charts import Point, Scale, frontier, histogram, number, over_time, strip
 from ..drawing.grid import difference, grid_png
+from ..evaluation.sample_quality import TITLES, Estimate, Neighbors
 from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
 from .details import by_kind, command, facts
 from .entries import Entry, reference_of
-from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, distance_text, measured_on_host
+from .table import (
+    COLUMNS,
+    DASH,
+    HOST_NOTE,
+    NEIGHBORS_NOTE,
+    Cell,
+    Notes,
+    cells,
+    distance_text,
+    measured_on_host,
+    neighbor_rows,
+)
 
 SHOWN = 16  # samples of each run
 WORST = 8  # samples that differ most from the server's
@@ -62,7 +74,10 @@ def page(entries: list[Entry], baseline: Entry | None) -> str:
         notes=notes.texts,
         frontier=frontier(points, metric) if metric and len(points) > 1 else None,
         metric=metric,
-        floor=distance_text(distances[0].floor) if distances else None,
+        floor=" ± ".join(map(distance_text, (distances[0].floor, distances[0].floor_spread))) if distances else None,
+        titles=TITLES,
+        neighbors=[(name, _estimates(one)) for name, one in neighbor_rows(entries)],
+        neighbors_note=NEIGHBORS_NOTE,
         overview=_overview([(e.run.label, e.run.record.latency_ms) for e in entries if e.run.record.latency_ms]),
         baseline=baseline.run if baseline else None,
         host_note=HOST_NOTE if any(measured_on_host(entry) for entry in entries) else None,
@@ -78,6 +93,17 @@ def _narrow(row: dict[str, Cell]) -> dict[str, Cell]:
     place, runtime = f"on {row['place'].value}", None if row["runtime"].note else row["runtime"].value
     target, precision = replace(row["target"], extra=place), replace(row["precision"], extra=runtime)
     return {**row, "target": target, "precision": precision}
+
+
+def _estimates(neighbors: Neighbors) -> list[tuple[str, str | None]]:
+    """(value, interval) of each figure, in the order of TITLES."""
+    figures: list[Estimate | None] = [getattr(neighbors, name) for name in Neighbors.model_fields]
+    return [
+        (DASH, None)
+        if one is None
+        else (f"{one.value:.3f}", None if one.low is None else f"{one.low:.3f} … {one.high:.3f}")
+        for one in figures
+    ]
 
 
 def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:

@@ -14,11 +14,12 @@ from typing import Literal
 from ..benchmarking.record import summary
 from ..benchmarking.run import read_bench_run
 from ..errors import UsageError
+from ..evaluation.sample_quality import TITLES
 from ..files import write_bytes
 from .details import by_kind, facts
 from .entries import Entry, read_entries
 from .page import page
-from .table import COLUMNS, HOST_NOTE, Cell, Notes, cells, measured_on_host
+from .table import COLUMNS, HOST_NOTE, NEIGHBORS_NOTE, Cell, Notes, cells, measured_on_host, neighbor_rows
 
 Format = Literal["html", "md", "json"]
 SUFFIXES = {".html": "html", ".htm": "html", ".md": "md", ".json": "json"}
@@ -68,6 +69,10 @@ def _markdown(entries: list[Entry], baseline: Entry | None) -> str:
         lines.append("| " + " | ".join(_cell(row[c.name]) for c in columns) + " |")
     lines += ["", *(f"{i}. {_escaped(text)}" for i, text in enumerate(notes.texts, 1))] if notes.texts else []
     lines += ["", HOST_NOTE] if any(measured_on_host(entry) for entry in entries) else []
+    if rows := neighbor_rows(entries):
+        lines += ["", f"| | {' | '.join(map(str.capitalize, TITLES))} |", "|---|" + "---:|" * len(TITLES)]
+        lines += [f"| {_escaped(name)} | {' | '.join(one.texts())} |" for name, one in rows]
+        lines += ["", f"{NEIGHBORS_NOTE} ±: half of the 95 % interval over the choice of samples."]
     for entry in entries:
         for diagnosis in entry.scores.diagnoses if entry.scores else ():
             title, name = _escaped(entry.run.label), _escaped(diagnosis.name)

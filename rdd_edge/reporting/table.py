@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..evaluation.sample_quality import Neighbors
 from ..evaluation.scores import Distance
 from ..metrics.psnr import IDENTICAL_DB
 from .entries import Entry
@@ -158,3 +159,20 @@ def _rise(d: Distance) -> Cell:
 def _percent(fraction: float) -> str:
     text = f"{100 * fraction:+.1f}"
     return "0" if float(text) == 0 else text.replace("-", "−")
+
+
+NEIGHBORS_NOTE = (
+    "By nearest neighbors in the extractor's features. Precision: share of images near real ones (k = 3). Recall: "
+    "share of real images near these. Density: number of real images near an image, which is 1 for real ones (k = 5)."
+    " Coverage: share of real images with an image near them. Near copies, in pixels: share of images that are closer"
+    " to a real one than 95 % of real images are to one another."
+)
+
+
+def neighbor_rows(entries: Sequence[Entry]) -> list[tuple[str, Neighbors]]:
+    """Fidelity, diversity and copying by name: each student, its artifacts, and what other real images would have."""
+    scored = [(entry, entry.scores.neighbors) for entry in entries if entry.scores and entry.scores.neighbors]
+    students = {entry.run.record.checkpoint_sha256: found.server for entry, found in scored}
+    rows = [("student" if len(students) == 1 else f"student {sha[:12]}", one) for sha, one in students.items()]
+    rows += [(entry.run.label, found.artifact) for entry, found in scored if not entry.run.is_server]
+    return rows + [("real images", found.real) for _, found in scored[:1]]

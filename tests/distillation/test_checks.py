@@ -84,13 +84,13 @@ def test_an_extractor_for_another_image_size_is_refused(tmp_path):
         evaluation_sources(None, "digits", tmp_path / "other")
 
 
-def test_too_few_samples_for_a_covariance_are_refused_before_any_is_drawn(tmp_path, monkeypatch, tiny_checkpoint):
+def test_too_few_samples_are_refused_before_any_is_drawn(tmp_path, monkeypatch, tiny_checkpoint):
     shape = ExtractorConfig(name="judge", architecture="cnn", widths=(4,), image_shape=(1, 8, 8), classes=10)
     save_classifier(tmp_path / "judge", Classifier(shape))
     real, judge = evaluation_sources(None, "digits", tmp_path / "judge")
     monkeypatch.setattr("rdd_edge.evaluation.checkpoint.sample_images", lambda *_, **__: pytest.fail("drawn"))
-    with pytest.raises(DataError, match="--n 1 is too few samples for a covariance"):
-        evaluate(tiny_checkpoint, (1,), 1, 0, real, judge)
-    with pytest.raises(DataError, match="--n 1 is too few samples for a covariance"):
-        study(tiny(), "alpha", [1.0, 2.0], tmp_path / "study", count=1)
+    with pytest.raises(DataError, match="--n 3 is too few samples: give at least 4"):
+        evaluate(tiny_checkpoint, (1,), 3, 0, real, judge)
+    with pytest.raises(DataError, match="--n 3 is too few samples: give at least 4"):
+        study(tiny(), "alpha", [1.0, 2.0], tmp_path / "study", count=3)
     assert not (tmp_path / "study").exists()

@@ -1,6 +1,8 @@
 """Comparisons of training runs and ablations: results, drawings, and that no work is repeated."""
 
+import shutil
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,14 @@ from tiny import TINY, Recorder, tiny
 
 from rdd_edge.console import reporting_to
 from rdd_edge.distillation.presets import resolve
-from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run import RunFile, distill
 from rdd_edge.errors import MissingError, UsageError
 from rdd_edge.evaluation.ablation import study
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.comparison import Entry, compare, draw_comparison
+from rdd_edge.evaluation.sample_quality import Estimate, Neighbors
 from rdd_edge.evaluation.sources import evaluation_sources
+from rdd_edge.files import read_model, write_model
 
 SHORT = ("first_steps=4", "base_steps=2")
 
@@ -39,7 +43,8 @@ def test_methods_side_by_side(rdd, tmp_path, monkeypatch):
     found = compare([rdd, pd, single], 60, 0, tmp_path / "table.md")
     keys = [(entry.method, entry.steps) for entry in found.entries]
     # The teacher and the two-step student that all have in common are measured once.
-    assert keys == [("ddim", 2), ("ddim", 1), ("pd", 2), ("rdd", 1), ("pd", 1), ("sfddm", 2)]
+    refined = [(f"{method}+refined", 1) for method in ("rdd", "pd")]
+    assert keys == [("ddim", 2), ("ddim", 1), ("pd", 2), ("rdd", 1), refined[0], ("pd", 1), refined[1], ("sfddm", 2)]
     assert all(len(entry.distances) == 1 for entry in found.entries)
     real, judge = evaluation_sources(rdd, None, None)
     alone = evaluate(rdd / "student-1", (1,), 60, 0, real, judge)
@@ -47,16 +52,67 @@ def test_methods_side_by_side(rdd, tmp_path, monkeypatch):
     assert (tmp_path / "table.md").read_text() == found.markdown()
     assert f"| rdd | – | {alone.rows[0].distance:.3f} |" in found.markdown()
     names = draw_comparison(found, tmp_path / "grid.png")
-    assert names[0] == "ddim 2" and len(names) == 6
+    assert names[0] == "ddim 2" and len(names) == 8
     image = np.asarray(Image.open(tmp_path / "grid.png"))
-    assert image.shape == (6 * 50 - 2, 8 * 50 - 2, 4)
+    assert image.shape == (8 * 50 - 2, 8 * 50 - 2, 4)
     monkeypatch.setattr("rdd_edge.evaluation.comparison.evaluate", lambda *_: pytest.fail("measured again"))
     assert compare([rdd, pd, single], 60, 0) == found
 
 
 def test_repetitions_give_a_mean_and_a_spread():
-    entry = Entry(method="rdd", steps=1, checkpoints=("a", "b"), distances=(1.0, 2.0))
+    entry = Entry(
+        method="rdd", steps=1, checkpoints=("a", "b"), distances=(1.0, 2.0), neighbors=(neighbors(0.4), neighbors(0.6))
+    )
     assert entry.text == "1.500 ± 0.707"
+    assert entry.neighbor_texts == ["0.500 ± 0.141"] * 4 + ["–"]
+
+
+def neighbors(value):
+    one = Estimate(value=value, low=None, high=None)
+    return Neighbors(precision=one, recall=one, density=one, coverage=one, copies=None)
+
+
+def test_only_runs_that_differ_in_the_seed_are_repetitions(rdd, tmp_path, monkeypatch):
+    """Each repetition has noise of its own; other settings make rows, but not of what does not depend on them."""
+    other, hot = tmp_path / "other", tmp_path / "hot"
+    distill(tiny(*SHORT, "seed=1"), other, device="cpu")
+    distill(tiny(*SHORT, "alpha=7", "seed=2", "refining.shift=2"), hot, device="cpu")
+    drawn = []
+    monkeypatch.setattr("rdd_edge.evaluation.comparison.evaluate", recording(drawn))
+    found = compare([rdd, other, hot], 60, 2**64 - 1)
+    rows = {(entry.method, entry.steps): [Path(path) for path in entry.checkpoints] for entry in found.entries}
+    assert rows == {
+        ("ddim", 2): [run / "teacher" for run in (rdd, other, hot)],
+        ("ddim", 1): [run / "teacher" for run in (rdd, other, hot)],
+        ("pd", 2): [run / "student-2" for run in (rdd, other, hot)],
+        ("rdd (alpha=100.0)", 1): [rdd / "student-1", other / "student-1"],
+        ("rdd (alpha=7.0)", 1): [hot / "student-1"],
+        ("rdd+refined (alpha=100.0, refining.shift=1)", 1): [rdd / "refined", other / "refined"],
+        ("rdd+refined (alpha=7.0, refining.shift=2)", 1): [hot / "refined"],
+    }
+    assert len(found.real) == 3 and len({real.precision.value for real in found.real}) == 3  # a judge for each seed
+    assert {seed for folder, seed in drawn if folder == other / "student-1"} == {0}  # the seed after the last one
+    assert {seed for folder, seed in drawn if folder == hot / "student-1"} == {2**64 - 1}
+    assert "seeds 18446744073709551615 to" in found.markdown()
+    assert "| rdd (alpha=7.0) 1 |" in found.markdown()
+
+
+def test_judges_of_different_settings_are_refused(rdd, tmp_path):
+    shutil.copytree(rdd, tmp_path / "other")
+    path = tmp_path / "other" / "run.json"
+    file = read_model(path, RunFile)
+    judge = file.preset.judge.model_copy(update={"widths": (4, 9)})
+    write_model(path, file.model_copy(update={"preset": file.preset.model_copy(update={"judge": judge})}))
+    with pytest.raises(UsageError, match="give --extractor"):
+        compare([rdd, tmp_path / "other"], 60, 0)
+
+
+def recording(drawn):
+    def recorded(folder, steps, count, seed, *others):
+        drawn.append((folder, seed))
+        return evaluate(folder, steps, count, seed, *others)
+
+    return recorded
 
 
 def test_a_run_without_students_is_a_sentence(tmp_path):

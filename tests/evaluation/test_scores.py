@@ -19,7 +19,9 @@ from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
 from rdd_edge.files import read_model
+from rdd_edge.metrics.copying import Spacing, near_copies, sample_ratios
 from rdd_edge.metrics.frechet import Statistics, frechet_distance
+from rdd_edge.metrics.manifold import RealManifold, manifold_metrics
 from rdd_edge.metrics.psnr import IDENTICAL_DB, psnr_per_image
 
 PLAN = Plan(
@@ -61,10 +63,23 @@ def test_scores_are_what_a_hand_computes(
     assert d.metric == "fd_quarters"
     assert d.artifact == pytest.approx(frechet_distance(of["mine"], of["real"]), rel=1e-9)
     assert d.server == pytest.approx(frechet_distance(of["theirs"], of["real"]), rel=1e-9)
-    order = np.random.default_rng(0).permutation(60)
     features = np.concatenate(list(Means().batches(REAL.images)))
-    halves = (Statistics.of(features[half]) for half in (order[:30], order[30:]))
-    assert d.floor == pytest.approx(frechet_distance(*halves), rel=1e-9)
+    orders = [np.random.default_rng(split).permutation(60) for split in range(20)]
+    halves = [frechet_distance(Statistics.of(features[o[:30]]), Statistics.of(features[o[30:]])) for o in orders]
+    scale = (1 / 40 + 1 / 60) / (2 / 30)
+    assert d.floor == pytest.approx(scale * np.mean(halves), rel=1e-9)
+    assert d.floor_spread == pytest.approx(scale * np.std(halves, ddof=1), rel=1e-9)
+    assert scores.neighbors is not None
+    real = RealManifold.of(features)
+    for side, run in ((scores.neighbors.artifact, mine), (scores.neighbors.server, theirs)):
+        found = manifold_metrics(np.concatenate(list(Means().batches(run.images()))), real)
+        assert side.recall.value == found.recall.value
+        assert side.recall.low is not None and side.recall.high is not None
+        assert side.recall.low <= side.recall.value <= side.recall.high
+        ratios = sample_ratios(run.images(), REAL.images, Spacing.of(REAL.images))
+        assert side.copies is not None
+        assert side.copies.value == near_copies(ratios, Spacing.of(REAL.images))[0]
+    assert scores.neighbors.real.coverage.value == real.expected_coverage(40)
     assert d.rise_low is not None
     assert d.rise_high is not None
     assert d.rise_low < d.rise == d.artifact - d.server < d.rise_high

@@ -20,9 +20,9 @@ from rdd_edge.distributed import DistributedContext, everywhere, gather_arrays, 
 from rdd_edge.errors import DataError, MissingError
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from rdd_edge.metrics.extractors import load_extractor
-from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, gather_statistics
+from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 from rdd_edge.metrics.inception_score import InceptionScoreAccumulator, gather_score
-from rdd_edge.metrics.reference import image_statistics, reference_statistics
+from rdd_edge.metrics.reference import MOST, SPLITS, image_statistics, real_reference, real_spacing
 
 
 @pytest.fixture(autouse=True)
@@ -87,38 +87,82 @@ def close(a: Statistics, b: Statistics) -> None:
     assert a.count == b.count
 
 
-def test_reference_statistics_are_made_once_for_each_data_and_extractor() -> None:
+def test_the_reference_is_made_once_for_each_data_and_extractor() -> None:
     extractor = Pixels()
-    first, floor = reference_statistics(data(), extractor)
-    again, _ = reference_statistics(data(), extractor)
-    same(again, first)
-    close(first, image_statistics(images(), Pixels()))
-    assert 0 < floor < 0.02 * np.trace(first.cov)
+    first = real_reference(data(), extractor)
+    again = real_reference(data(), extractor)
+    same(again.statistics, first.statistics)
+    np.testing.assert_array_equal(again.halves, first.halves)
+    assert again.manifold.within == first.manifold.within
+    close(first.statistics, image_statistics(images(), Pixels()))
     assert extractor.seen == 600
-    reference_statistics(data("c" * 64), extractor)
+    real_reference(data("c" * 64), extractor)
     assert extractor.seen == 1200
     other = Pixels("d" * 64)
-    reference_statistics(data(), other)
+    real_reference(data(), other)
     assert other.seen == 600
+
+
+def test_the_floor_is_what_other_real_images_have() -> None:
+    """Scaled from halves of 600 images to 900 against 600: the mean and the spread over many such pairs."""
+    mix = np.random.default_rng(5).standard_normal((5, 5))
+
+    class Mixed(Pixels):
+        def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
+            for batch in super().batches(images):
+                yield (batch @ mix).astype(np.float32)
+
+    def statistics(seed: int, count: int) -> Statistics:
+        pixels = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 1), dtype=np.uint8)
+        return image_statistics(pixels, Mixed())
+
+    reference = real_reference(data(), Mixed("e" * 64))
+    assert len(set(reference.halves)) == len(reference.halves) == SPLITS
+    found = [frechet_distance(statistics(seed, 900), statistics(1000 + seed, 600)) for seed in range(60)]
+    mean, spread = reference.floor(900)
+    assert mean == pytest.approx(np.mean(found), rel=0.25)
+    assert spread == pytest.approx(np.std(found), rel=0.5)
+    assert mean < 0.6 * reference.halves.mean()
+
+
+def test_of_a_large_data_set_a_random_choice_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdd_edge.metrics.reference.MOST", 200)
+    reference = real_reference(data(), Pixels())
+    assert reference.statistics.count == 600
+    every = next(iter(images().reshape(600, -1)[None, :, :5].astype(np.float32)))
+    where = [int(np.flatnonzero((every == row).all(axis=1))[0]) for row in reference.manifold.features]
+    assert len(set(where)) == 200
+    assert min(where) < 50 and max(where) > 550
+    assert real_spacing(data()) is None
+
+
+def test_distances_between_the_images_are_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert MOST > 600
+    first = real_spacing(data())
+    monkeypatch.setattr("rdd_edge.metrics.reference.Spacing.of", lambda _: pytest.fail("measured again"))
+    again = real_spacing(data())
+    assert first is not None and again is not None
+    np.testing.assert_array_equal(again.ratios, first.ratios)
+    np.testing.assert_array_equal(again.nearest, first.nearest)
 
 
 @pytest.mark.parametrize("broken", [b"", b"nonsense", None])
 def test_a_broken_entry_is_made_again(broken: bytes | None, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     extractor = Pixels()
-    first, floor = reference_statistics(data(), extractor)
+    first = real_reference(data(), extractor)
     entry = min((cache / "statistics").iterdir())
     entry.write_bytes(entry.read_bytes()[:-40] if broken is None else broken)
     with caplog.at_level(logging.WARNING):
-        again, second_floor = reference_statistics(data(), extractor)
-    same(again, first)
-    assert floor == second_floor
+        again = real_reference(data(), extractor)
+    same(again.statistics, first.statistics)
+    np.testing.assert_array_equal(again.halves, first.halves)
     assert "are broken" in caplog.text
     assert extractor.seen == 1200
 
 
 def test_too_few_images() -> None:
-    with pytest.raises(DataError, match="1 samples have no covariance"):
-        reference_statistics(ImageSet("few", images(3), None, None, "f" * 64), Pixels())
+    with pytest.raises(DataError, match="5 images are too few"):
+        real_reference(ImageSet("few", images(5), None, None, "f" * 64), Pixels())
 
 
 @pytest.mark.parametrize(("count", "parts"), [(10, 3), (600, 2), (2000, 3), (50_000, 7)])

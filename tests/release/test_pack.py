@@ -44,7 +44,8 @@ def test_metrics_are_of_the_rounded_weights_and_stand_in_the_card(run: Path, tmp
 
     card = (tmp_path / "tiny-edge" / "README.md").read_text()
     assert packed.sha256 in card
-    assert f"| fd_digits_cnn | {row.distance:.3f} | {found.floor:.3f} | `rdd-edge evaluate tiny-edge --n 40" in card
+    real_images = f"{found.floor:.3f} ± {found.floor_spread:.3f}"
+    assert f"| fd_digits_cnn | {row.distance:.3f} | {real_images} | `rdd-edge evaluate tiny-edge --n 40" in card
     assert "| student-4 | rdd: 6 steps, batch 8, rate 0.0005 |" in card
     assert "--set 'teacher.steps=8'" in card
     assert str(tmp_path) not in card and str(run) not in card

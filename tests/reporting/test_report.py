@@ -113,6 +113,25 @@ def test_the_page_holds_what_was_measured(tmp_path: Path, runs: list[Path]) -> N
     assert re.search(r"Difference × \d+", page)
 
 
+def test_fidelity_diversity_and_copying_stand_in_a_table_of_their_own(tmp_path: Path, runs: list[Path]) -> None:
+    """The student once, each artifact that was scored, and what real images would have; not the run without samples."""
+    neighbors = read_model(runs[1] / "scores.json", Scores).neighbors
+    assert neighbors is not None and neighbors.artifact.copies is not None
+    report(runs, tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text()
+    table = page.split('<table class="neighbors">')[1].split("</table>")[0]
+    assert re.findall(r'<th scope="row">([^<]*)</th>', table) == ["student", "fake fp32 (host)", "real images"]
+    recall = neighbors.artifact.recall
+    assert f"{recall.value:.3f}<small>{recall.low:.3f} … {recall.high:.3f}</small>" in table
+    report(runs, tmp_path / "report.md")
+    lines = (tmp_path / "report.md").read_text().splitlines()
+    head = lines.index("| | Precision | Recall | Density | Coverage | Near copies |")
+    assert lines[head + 2] == f"| student | {' | '.join(neighbors.server.texts())} |"
+    assert lines[head + 4] == f"| real images | {' | '.join(neighbors.real.texts())} |"
+    report(runs[2:], tmp_path / "none.html")
+    assert "Fidelity, diversity" not in (tmp_path / "none.html").read_text()
+
+
 def test_every_figure_says_where_it_was_measured(tmp_path: Path, runs: list[Path]) -> None:
     """Of one bundle on the host and on a device: table, overview, chart and Markdown tell them apart."""
     board = write_run(tmp_path / "board", "jetson", median_ms=3.0)
