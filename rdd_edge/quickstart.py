@@ -16,9 +16,10 @@ from .benchmarking.run import SCORES, read_bench_run
 from .bundle import QUICK, AccuracyPlan, Plan, read_bundle
 from .console import ConsoleReporter
 from .console import out as console
-from .diffusion.checkpoint import read_checkpoint
+from .diffusion.checkpoint import REFINED, STUDENT, read_checkpoint
 from .distillation.config import Preset
 from .distillation.presets import PRESETS
+from .files import write_model
 
 if TYPE_CHECKING:
     from .data import ImageSet
@@ -61,15 +62,17 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
 
 
 def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
-    """Evaluate the one-step student and the base student with the judge, which no loss has seen."""
+    """Evaluate where the halvings start, where they end, and the refined student, with the judge that none has seen."""
+    from .distillation.run import base_stage
     from .evaluation.checkpoint import evaluate
 
-    for name in (f"student-{preset.base_steps}", "student-1"):
-        with ConsoleReporter():
-            evaluation = evaluate(run / name, (), SAMPLES, 0, real, judge, run / f"evaluation-{name}.json")
-        (row,) = evaluation.rows
-        console.print(f"{name:<12} {evaluation.metric} {row.distance:.3f}  ({row.method})")
-    console.print(f"{'real images':<12} {evaluation.metric} {evaluation.floor:.3f} ± {evaluation.floor_spread:.3f}")
+    stages = {base_stage(preset): (preset.base_steps,), STUDENT: (), **({REFINED: ()} if preset.refines else {})}
+    with ConsoleReporter():
+        found = [evaluate(run / name, steps, SAMPLES, 0, real, judge) for name, steps in stages.items()]
+    together = found[0].model_copy(update={"rows": tuple(row for one in found for row in one.rows)})
+    write_model(run / "evaluation.json", together)
+    for line in together.lines():
+        console.print(line)
 
 
 def _export(run: Path, target: str, precision: str, out: Path) -> None:

@@ -20,7 +20,7 @@ IGNORED = {"name", "data", "seed", "judge", "judge_training", "compute", "terms"
 # Those that the base student and the students above it do not depend on, ...
 BELOW_BASE = {"alpha", "beta", "taus", "memory", "lpips", "distillation", "pd_late", "sfddm"}
 # ... and all that the teacher depends on.
-TEACHER = {"image_size", "conditional", "network", "teacher", "teacher_folder", "conversion"}
+TEACHER = {"image_size", "conditional", "network", "teacher", "most_weight", "teacher_folder", "conversion"}
 
 Settings = dict[str, str]
 
