@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..benchmarking.isolation import run_artifact
+from ..benchmarking.isolation import BrokenRules, run_artifact
 from ..benchmarking.verify import THREADS
 from ..bundle import (
     MANIFEST,
@@ -128,8 +128,6 @@ class _Build:
             self._begin("lower")
             with converting():
                 artifact = self.target.lower(lowered, self.spec, folder)
-            if broken := self.target.broken_rules(artifact.path, self.precision.name):
-                raise ExportError(f"the {self.target.name} target does not support this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
             parity = self._parity(artifact.path, out)
@@ -142,8 +140,16 @@ class _Build:
         return bundle
 
     def _parity(self, artifact: Path, out: Path) -> Parity:
-        """The artifact's parity. Raises ThresholdError where it is too low and that is not allowed."""
-        parity = measure(self.target, artifact, self.spec, self.student.vectors())
+        """The artifact's parity.
+
+        Raises ExportError where the artifact breaks a rule of its runtime, and ThresholdError where its parity is too
+        low and that is not allowed.
+        """
+        try:
+            parity = measure(self.target, artifact, self.spec, self.student.vectors())
+        except BrokenRules as error:
+            clauses = "; ".join(error.clauses[:3])
+            raise ExportError(f"the {self.target.name} target does not support this model: {clauses}") from None
         if parity.psnr_db is None or parity.psnr_db >= self.precision.parity_db:
             return parity
         if not self.student.allow_low_parity:

@@ -143,6 +143,12 @@ class Target(ABC):
         """
         return None
 
+    def checked_runner(
+        self, artifact: Path, spec: ExportSpec, threads: int
+    ) -> tuple[Runner | None, tuple[str, ...] | None]:
+        """`runner` and `broken_rules`; override it where both read the same large file."""
+        return self.runner(artifact, spec, threads), self.broken_rules(artifact, spec.precision)
+
     def runtime_here(self) -> str | None:
         """Name and version of the runtime on this machine, or None. Does not import it."""
         try:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdd_edge.benchmarking.verify import verify_bundle
-from rdd_edge.bundle import read_bundle
+from rdd_edge.benchmarking.verify import VerifyReport, verify_bundle, verify_emulated
+from rdd_edge.bundle import Manifest, read_bundle
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, ThresholdError
-from rdd_edge.files import tree_sha256, write_model
+from rdd_edge.files import read_model, tree_sha256, write_model
+from rdd_edge.targets import load_target
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +32,37 @@ def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes])
     manifest = read_bundle(bundle).manifest.model_copy(update={"files": files})
     write_model(to / "manifest.json", manifest)
     return to
+
+
+def here(folder: Path) -> VerifyReport:
+    return verify_bundle(folder)
+
+
+def emulated(folder: Path) -> VerifyReport:
+    (report,) = verify_emulated(folder, "arm64")
+    return report
+
+
+@pytest.mark.parametrize(("check", "place"), [(here, ""), (emulated, "on arm64 cpu-x, ")], ids=["here", "emulated"])
+def test_a_low_parity_is_refused_unless_the_export_allowed_it(
+    make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, check: Any, place: str
+) -> None:
+    target = load_target("fake")
+    monkeypatch.setattr(
+        type(target), "emulated", lambda self, path, spec, *_: {"cpu-x": self.runner(path, spec, 1)}, raising=False
+    )
+    folder = make_bundle(batch=2)  # the parity vectors are one batch, as an emulator takes them
+    x = folder / "parity/x.f32"
+    x.write_bytes((np.fromfile(x, "<f4") + np.float32(0.1)).astype("<f4").tobytes())
+    files = {name: digest for name, digest in tree_sha256(folder).items() if name != "manifest.json"}
+    manifest = read_model(folder / "manifest.json", Manifest).model_copy(update={"files": files})
+    write_model(folder / "manifest.json", manifest)
+    with pytest.raises(ThresholdError, match=rf"^{place}.*bundle is 26\.\d dB .* fake fp32 has to reach 80 dB"):
+        check(folder)
+    allowed = manifest.model_copy(update={"parity": manifest.parity.model_copy(update={"low_allowed": True})})
+    write_model(folder / "manifest.json", allowed)
+    report = check(folder)
+    assert (report.psnr_db, report.low_allowed) == (pytest.approx(26.0, abs=0.1), True)
 
 
 @pytest.mark.parametrize("target", ["ios", "jetson"])

@@ -110,6 +110,24 @@ def test_rules_name_what_the_neural_engine_does_not_take(make_case: Callable[...
     assert TARGET.broken_rules(fp32, "fp32") == ()
 
 
+def test_rules_and_images_take_one_reading_of_the_package(
+    make_case: Callable[..., Any], lowered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        read.append(path)
+        return read_package(path)
+
+    for module in ("evaluator", "evaluator.evaluate"):
+        monkeypatch.setattr(f"rdd_edge.targets.ios.{module}.read_package", counted)
+    case, path = make_case(TARGET.precision("fp16").rewrites), lowered("fp16")
+    runner, broken = TARGET.checked_runner(path, case.spec("fp16"), 1)
+    runner.load()
+    assert case.psnr(runner) >= 55.0
+    assert (broken, read) == ((), [path])
+
+
 def test_time_is_folded(make_case: Callable[..., Any], lowered: Callable[..., Path], tmp_path: Path) -> None:
     assert types_of(lowered("fp32"))["linear", "fp32"] == 4  # q, k, v and out of one attention; no time MLP
     unfolded = make_case(())

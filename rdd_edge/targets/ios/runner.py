@@ -61,10 +61,19 @@ class EvaluatorRunner(Runner):
         self._evaluator: Evaluator | None = None
         self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
 
+    @property
+    def function(self) -> Any:
+        """The package's program, which is loaded on first use."""
+        if self._evaluator is None:
+            self.load()
+        assert self._evaluator is not None
+        return self._evaluator.function
+
     def load(self) -> None:
+        """Read the package, unless it has been read: its times say nothing, so that a second load has no purpose."""
         from .evaluator import Evaluator
 
-        self._evaluator = Evaluator(self._artifact)
+        self._evaluator = self._evaluator or Evaluator(self._artifact)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""
