@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import CorruptError, MissingError, UsageError
-from .files import read_model, tree_sha256
+from .files import read_model
+from .portable.hashes import check_files, sha256_of
 from .schema import Decibels, Frozen, Name, Number, Sha256, Side, Text, UInt64, Version1
 
 MANIFEST = "manifest.json"
@@ -184,8 +185,9 @@ class Bundle(Frozen):
     @property
     def artifact_bytes(self) -> int:
         """Size of the artifact, over all its files."""
-        paths = (self.artifact, *self.artifact.rglob("*"))
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        name = self.manifest.artifact
+        files = [file for file in self.manifest.files if f"{file}/".startswith(f"{name}/")]
+        return sum((self.folder / file).stat().st_size for file in files)
 
     def parity_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, NDArray[np.float32]]:
         """z (N, C, H, W), label (N,) or None for an unconditional model, and the student's x (N, C, H, W).
@@ -210,22 +212,11 @@ class Bundle(Frozen):
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle and check every file's hash.
 
-    Raises MissingError where there is no bundle, CorruptError for files that are missing, changed or not listed.
+    Raises MissingError where there is no bundle, CorruptError for a file that is missing, changed or foreign. What a
+    system leaves in a folder that it opens, such as .DS_Store, is ignored.
     """
     if not (folder / MANIFEST).is_file():
         raise MissingError(f"{folder} is not a bundle: it has no {MANIFEST}")
-    if any(path.is_symlink() for path in folder.rglob("*")):
-        raise CorruptError(f"{folder} holds a symbolic link, which a bundle must not contain")
     manifest = read_model(folder / MANIFEST, Manifest)
-    hashes = tree_sha256(folder)
-    identity = hashes.pop(MANIFEST)
-    for name, expected in manifest.files.items():
-        if name not in hashes:
-            raise CorruptError(f"{folder / name} is missing from the bundle")
-        if hashes[name] != expected:
-            raise CorruptError(f"{folder / name} is not the file its manifest names: its SHA-256 differs")
-    if extra := sorted(set(hashes) - set(manifest.files)):
-        raise CorruptError(f"{folder / extra[0]} is not listed in the manifest of the bundle")
-    if not (folder / manifest.artifact).exists():
-        raise CorruptError(f"{folder / manifest.artifact}, the artifact, is missing from the bundle")
-    return Bundle(folder=folder, manifest=manifest, sha256=identity)
+    check_files(folder, manifest.files, MANIFEST)
+    return Bundle(folder=folder, manifest=manifest, sha256=sha256_of(folder / MANIFEST))

@@ -77,7 +77,8 @@ def test_progress_is_a_line_a_stage(tmp_path: Path, bundle: Path) -> None:
 
 def test_it_leaves_the_bundle_as_it_was(tmp_path: Path, bundle: Path) -> None:
     assert run(bundle, tmp_path / "out").returncode == 0
-    read_bundle(bundle)  # no __pycache__, which its manifest does not name
+    read_bundle(bundle)
+    assert not list(bundle.rglob("__pycache__"))
 
 
 def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Path) -> None:
@@ -90,6 +91,15 @@ def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Pa
         done = run(bundle, out)
         assert (done.returncode, done.stderr) == (2, f"{out} exists and is not a benchmark run: choose another --out\n")
     assert (precious / "samples.u8").is_file()
+
+
+def test_it_names_a_foreign_file_and_ignores_a_systems(tmp_path: Path, bundle: Path) -> None:
+    (bundle / ".DS_Store").write_text("x")
+    assert run(bundle, tmp_path / "out").returncode == 0
+    (bundle / "harness" / "notes.txt").write_text("x")
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 4
+    assert "harness/notes.txt is foreign" in done.stderr
 
 
 def rehash(bundle: Path, name: str) -> None:

@@ -185,10 +185,20 @@ class DocumentsTest {
         File(bundle, "deep/er").mkdirs()
         Bundle.read(bundle)
         File(bundle, "deep/er/foreign").writeText("x")
-        assertTrue("not in its manifest" in refused("a foreign file") { Bundle.read(bundle) }.sentence)
+        assertTrue("deep/er/foreign is foreign" in refused("a foreign file") { Bundle.read(bundle) }.sentence)
         File(bundle, "deep/er/foreign").delete()
         assertEquals(0, ProcessBuilder("mkfifo", "$bundle/pipe").start().waitFor())
         assertTrue("neither" in refused("a pipe") { Bundle.read(bundle) }.sentence)
+    }
+
+    @Test
+    fun `what a system leaves in a folder that it opens is ignored`() {
+        val bundle = writeBundle(File(temporary, "bundle"))
+        val before = Bundle.read(bundle).artifactBytes
+        for (name in listOf(".DS_Store", "parity/._z.f32", "Thumbs.db", "deep/desktop.ini", "a/__pycache__/b.pyc")) {
+            File(bundle, name).apply { parentFile.mkdirs() }.writeText("x")
+        }
+        assertEquals(before, Bundle.read(bundle).artifactBytes)
     }
 
     @Test

@@ -97,7 +97,8 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
     val artifact: File get() = File(folder, manifest.artifact)
 
     /** Size of the artifact, all its files together. */
-    val artifactBytes: Long get() = artifact.walk().filter { it.isFile }.sumOf { it.length() }
+    val artifactBytes: Long
+        get() = manifest.files.keys.filter { "$it/".startsWith("${manifest.artifact}/") }.sumOf { File(folder, it).length() }
 
     /** Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W. */
     internal fun parityFloats(name: String): FloatArray = FloatArray(manifest.paritySamples * manifest.imageSize).also {
@@ -129,7 +130,8 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
                     val file = found[name] ?: corrupt("${File(folder, name)} is missing from the bundle")
                     if (sha256Of(file) != hash) corrupt("$file is not what its manifest names: its SHA-256 differs")
                 }
-                found.keys.find { it !in manifest.files }?.let { corrupt("$folder/$it is not in its manifest") }
+                val foreign = found.keys.find { it !in manifest.files && !isSystemFile(it) }
+                if (foreign != null) corrupt("$folder/$foreign is foreign: the manifest does not list it; remove the file")
                 val sha256 = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
                 if (sha256 != (expected ?: sha256)) corrupt("$folder is another bundle than the one asked for: $sha256")
                 Bundle(folder, manifest, sha256)
@@ -147,6 +149,13 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
             return all.filter { check(it) && !it.isDirectory }.associateBy { it.toRelativeString(root) }
         }
     }
+}
+
+/** Whether a relative path is a file that a system or Python leaves behind, which is no part of a bundle. */
+private fun isSystemFile(path: String): Boolean {
+    val parts = path.split('/')
+    return parts.last() in listOf(".DS_Store", "Thumbs.db", "desktop.ini") || parts.last().startsWith("._") ||
+        "__pycache__" in parts
 }
 
 private fun sha256Of(file: File): String {
