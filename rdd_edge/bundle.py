@@ -121,6 +121,24 @@ class Parity(Frozen):
     low_allowed: bool = False  # whether the export was told to keep an artifact below its precision's parity
 
 
+class Requirement(Frozen):
+    """Something that has to be on a device, from a version on."""
+
+    name: Text
+    least: Text
+    below: Text | None = None  # the first version that does not do; None: none is known
+
+
+class Needs(Frozen):
+    """What a device needs to run the artifact."""
+
+    backend: Name  # of the runtime, e.g. xnnpack
+    runtime: Requirement  # e.g. org.pytorch:executorch-android from 1.5.1 on
+    system: Requirement  # e.g. iOS from 17 on; of Android the API level, which is an app's minSdk
+    architectures: tuple[Text, ...]  # for which the runtime exists, in the system's words, e.g. arm64-v8a
+    compute_units: Text | None  # that the app has to ask for, e.g. all; None: the runtime offers no choice
+
+
 class Manifest(Frozen):
     """manifest.json."""
 
@@ -138,6 +156,7 @@ class Manifest(Frozen):
     parity: Parity
     rewrites: tuple[Text, ...]
     tool_versions: dict[Text, Text]
+    needs: Needs
     default_plan: Plan
     files: dict[Text, Sha256]  # of every file except the manifest, by relative POSIX path
 

@@ -82,7 +82,7 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     """
     if bundle.manifest.target != TARGET:
         raise UsageError(f"{bundle.folder} is for {bundle.manifest.target}, and adb:// devices run {TARGET} bundles")
-    if (backend := targets.load_target(TARGET).precision(bundle.manifest.precision).backend) != BACKEND:
+    if (backend := bundle.manifest.needs.backend) != BACKEND:
         raise UsageError(f"{bundle.folder} is for {backend}, and the harness app has {BACKEND} alone")
     phone, plan = Android(serial_of(url)), plan or bundle.manifest.default_plan
     _install(phone, apk)

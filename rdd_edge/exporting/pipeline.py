@@ -242,6 +242,7 @@ class _Build:
             parity=parity,
             rewrites=self.precision.rewrites,
             tool_versions=dict(sorted(tools.items())),
+            needs=artifact.needs,
             default_plan=Plan(),
             files=tree_sha256(folder),
         )

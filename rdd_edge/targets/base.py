@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import Needs
 from ..dependencies import import_or_explain
 from ..errors import UsageError
 from ..portable.runner import Runner
@@ -75,6 +76,7 @@ class Artifact:
 
     path: Path
     tool_versions: dict[str, str]
+    needs: Needs
     outside: dict[str, int] | None = None  # count of each operator that runs in no backend; None: unknown
 
 

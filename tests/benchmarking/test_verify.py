@@ -73,6 +73,8 @@ def test_the_saved_bytes_reach_what_the_export_measured(bundles: dict[str, Path]
     assert report.psnr_db >= report.threshold_db == 45.0
     assert report.runtime is not None
     assert report.rules_checked
+    manifest = read_bundle(bundles[target]).manifest
+    assert manifest.needs.backend == load_target(target).precision(manifest.precision).backend
     values = list(report.largest.values())
     assert len(values) == 5
     assert values == sorted(values, reverse=True)

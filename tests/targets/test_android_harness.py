@@ -57,6 +57,15 @@ def test_gradle_and_maven_name_the_same_versions() -> None:
     assert {name: catalog[name] for name in shared} == {name: maven[name] for name in shared}
 
 
+def test_the_app_takes_what_a_manifest_promises() -> None:
+    from rdd_edge.targets.android.lower import ARCHITECTURES, LEAST_API, LIBRARIES
+
+    build = (HARNESS / "app" / "build.gradle.kts").read_text()
+    assert re.search(rf"minSdk = {LEAST_API}\b", build)
+    assert re.search(r"abiFilters \+= listOf\((.*)\)", build)[1] == ", ".join(f'"{name}"' for name in ARCHITECTURES)  # type: ignore[index]
+    assert f'module = "{LIBRARIES["xnnpack"]}"' in (HARNESS / "gradle" / "libs.versions.toml").read_text()
+
+
 def test_the_core_uses_nothing_of_android() -> None:
     sources = [path.read_text() for path in (HARNESS / "core").rglob("*.kt")]
     assert len(sources) >= 5

@@ -149,6 +149,14 @@ def test_interface_and_version(lowered: Callable[..., Path]) -> None:
         assert array.dataType == array.FLOAT32
 
 
+def test_needs_are_those_of_the_saved_file(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    case = make_case(TARGET.precision("fp16").rewrites)
+    needs = TARGET.lower(case.program, case.spec("fp16"), tmp_path).needs
+    assert (needs.backend, needs.system.name, needs.system.least) == ("coreml", "iOS", "17")
+    assert (needs.runtime.name, needs.runtime.least) == ("Core ML specification", "8")
+    assert needs.compute_units == "all"
+
+
 def test_files_are_core_mls_own_and_readable(lowered: Callable[..., Path]) -> None:
     path = lowered("fp16")
     files = {

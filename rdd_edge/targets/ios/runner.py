@@ -14,7 +14,7 @@ from ...errors import ArtifactError, first_line
 from ...portable.runner import Runner
 from ..base import Runtime
 from ..ranges import refuse_overflow
-from .silence import import_coremltools, no_bars
+from .silence import COMPUTE_UNITS, import_coremltools, no_bars
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator, Run
@@ -26,12 +26,15 @@ class CoreMLRunner(Runner):
     def __init__(self, artifact: Path) -> None:
         self._ct = import_coremltools()
         self._artifact, self._model = artifact, None
-        self.runtime = Runtime(name="coreml", version=f"macOS {platform.mac_ver()[0]}", backend="all compute units")
+        self.runtime = Runtime(
+            name="coreml", version=f"macOS {platform.mac_ver()[0]}", backend=f"{COMPUTE_UNITS} compute units"
+        )
 
     def load(self) -> None:
         try:
             with no_bars():
-                self._model = self._ct.models.MLModel(str(self._artifact), compute_units=self._ct.ComputeUnit.ALL)
+                units = self._ct.ComputeUnit[COMPUTE_UNITS.upper()]
+                self._model = self._ct.models.MLModel(str(self._artifact), compute_units=units)
         except Exception as error:  # Core ML raises RuntimeError and Exception itself
             raise ArtifactError(f"Core ML cannot load {self._artifact}: {first_line(error)}") from None
 

@@ -215,6 +215,16 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a bundle for another backend is refused before it is loaded`() {
+        val runtime = TanhRuntime()
+        val folder = bundle { Json.parseToJsonElement("$it".replace("\"xnnpack\"", "\"vulkan\"")).jsonObject }
+        val error = failed(Benchmark(runtime, FakeDevice()).run(folder, null, out))
+        assertEquals(ErrorKind.ARTIFACT, error.kind)
+        assertEquals("fakert 7.0 has the backend xnnpack, and the bundle is for vulkan", error.sentence)
+        assertEquals(listOf("close"), runtime.calls)
+    }
+
+    @Test
     fun `outputs that are no images are refused`() {
         for ((word, change) in mapOf<String, (FloatArray) -> FloatArray>(
             "not finite, first in image 3" to { x -> x.also { it[7] = Float.NaN } },

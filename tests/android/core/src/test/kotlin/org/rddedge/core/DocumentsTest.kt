@@ -23,6 +23,7 @@ class DocumentsTest {
 
     /** Fields that tell people something; the harness does not look into them. */
     private val unread = listOf("quantization", "rewrites", "tool_versions", "schedule", "input.low", "input.high")
+        .plus(listOf("needs.architectures", "needs.compute_units"))
         .plus(
             listOf(
                 "output.low",

@@ -15,7 +15,7 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
     val calls = mutableListOf<String>()
     private var runs = 0
 
-    override fun describe() = RuntimeInfo("fakert", "7.0", "cpu")
+    override fun describe() = RuntimeInfo("fakert", "7.0", "xnnpack")
 
     override fun load(bundle: Bundle, threads: Int) {
         calls += "load"
@@ -102,6 +102,13 @@ private fun manifest(batch: Int, classes: Int?, files: Map<String, String>) = ob
     ),
     "rewrites" to JsonArray(listOf(JsonPrimitive("fold_time"))),
     "tool_versions" to obj("fake" to "7.0"),
+    "needs" to obj(
+        "backend" to "xnnpack",
+        "runtime" to obj("name" to "fakert", "least" to "0.0.1", "below" to null),
+        "system" to obj("name" to "Android API", "least" to "23", "below" to null),
+        "architectures" to JsonArray(listOf(JsonPrimitive("arm64-v8a"))),
+        "compute_units" to null,
+    ),
     "default_plan" to plan(),
     "files" to JsonObject(files.mapValues { JsonPrimitive(it.value) }),
 )

@@ -33,6 +33,27 @@ class Plan internal constructor(fields: Fields) {
     }
 }
 
+/** What the artifact needs: a [backend] of the [runtime], and the [system], each from its least version on. */
+class Needs internal constructor(fields: Fields) {
+    val backend = fields.name("backend")
+    val runtime = Requirement(fields.section("runtime"))
+    val system = Requirement(fields.section("system"))
+
+    init {
+        fields.finish("architectures", "compute_units")
+    }
+
+    class Requirement internal constructor(fields: Fields) {
+        val name = fields.text("name")
+        val least = fields.text("least")
+        val below = if (fields.isNull("below")) null else fields.text("below") // the first version that does not do
+
+        init {
+            fields.finish()
+        }
+    }
+}
+
 /** What a manifest says of the artifact, as far as a device needs it. */
 class Manifest internal constructor(fields: Fields) {
     private val parity = fields.apply { checkVersion() }.section("parity")
@@ -47,7 +68,7 @@ class Manifest internal constructor(fields: Fields) {
     val paritySamples = parity.int("samples", 1..MAX_COUNT)
     val paritySeed = parity.seed("seed")
     val defaultPlan = Plan(fields.section("default_plan"))
-    val toolVersions = fields.section("tool_versions").content
+    val needs = Needs(fields.section("needs"))
     val files = fields.hashes("files") // SHA-256 of every file but the manifest, by relative path
 
     val batch get() = shape[0]
@@ -61,7 +82,7 @@ class Manifest internal constructor(fields: Fields) {
         if (values > MAX_VALUES) fields.fail("input", "is larger than this harness takes")
         fields.double("t", 1.0..1.0, 1.0)
         parity.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
-        fields.finish("schedule", "quantization", "rewrites")
+        fields.finish("schedule", "quantization", "rewrites", "tool_versions")
         for (path in files.keys + artifact) {
             val outside = path.split('/').any { it in listOf("", ".", "..") }
             if (outside || path == MANIFEST || !path.all(::isPrintable)) {

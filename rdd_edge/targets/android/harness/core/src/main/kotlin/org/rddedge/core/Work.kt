@@ -38,6 +38,8 @@ internal class Work(
     /** Proves the device before it is timed: its noise and labels, then the artifact's images. */
     fun prove(minPsnrDb: Double?): SelfTest {
         report("verify", 0)
+        val (needed, present) = manifest.needs.backend to runtime.describe().backend
+        if (present != null && needed != present) fail("has the backend $present, and the bundle is for $needed")
         val (own, labels) = inputs(manifest.paritySeed, IntArray(manifest.paritySamples) { it })
         val golden = bundle.parityFloats("z.f32")
         val difference = own.indices.maxOf { abs(own[it].toDouble() - golden[it]) }
