@@ -7,8 +7,8 @@
 The digits network is that of a training run; the larger ones have random weights. Each bundle is exported as
 `rdd-edge export` does, low parity allowed, and run as `rdd-edge verify --arch arm64` does: digits on all of its parity
 vectors, the others on the first ones. Results are kept in the work folder, so that a run that was stopped goes on where
-it was, and runs with other options complete the same table. Vulkan has no emulation; mixed precision is int8 but for the
-layers that a budget keeps, and is built for digits with a budget of 2 dB above int8.
+it was, and runs with other options complete the same table. Vulkan has no emulation. Mixed precision is int8 but for
+the layers that a budget keeps; it is built for digits alone, with a budget of 2 dB above int8.
 """
 
 from __future__ import annotations
