@@ -3,6 +3,7 @@
 manifest.json    this schema; its SHA-256 is the bundle's identity
 <artifact>       model.pte, model.mlpackage/, model.onnx, …
 parity/          z.f32, x.f32 (and label.i64): inputs and the student's outputs, little-endian, (N, C, H, W)
+contract/        golden vectors of noise and rounding, and the JSON Schemas of what a device reads and writes
 harness/         the program that benchmarks the bundle on a device, if the target has one
 """
 
@@ -33,9 +34,15 @@ class PerformancePlan(Frozen):
     warmup: int = Field(default=10, ge=0, le=1_000_000)
     runs: int = Field(default=1024, ge=1, le=10_000_000)
     seconds: float = Field(default=60.0, ge=0, le=86_400)
+    starts: int = Field(default=3, ge=1, le=100)  # of the process that is timed, on this machine; a device starts once
+
+    def share(self) -> PerformancePlan:
+        """What is left to each start."""
+        runs = -(-self.runs // self.starts)
+        return PerformancePlan(warmup=self.warmup, runs=runs, seconds=self.seconds / self.starts, starts=1)
 
 
-QUICK = PerformancePlan(runs=128, seconds=10.0)
+QUICK = PerformancePlan(runs=128, seconds=10.0, starts=2)
 
 
 class AccuracyPlan(Frozen):
@@ -62,10 +69,11 @@ class Plan(Frozen):
         runs: int | None = None,
         seconds: float | None = None,
         threads: int | None = None,
+        starts: int | None = None,
     ) -> Plan:
         """A copy with the values that are not None. Raises UsageError for a value out of range."""
         accuracy = {"samples": samples, "seed": seed}
-        performance = {"runs": runs, "seconds": seconds}
+        performance = {"runs": runs, "seconds": seconds, "starts": starts}
         values = self.model_dump()
         values["accuracy"] |= {name: value for name, value in accuracy.items() if value is not None}
         values["performance"] |= {name: value for name, value in performance.items() if value is not None}
@@ -124,8 +132,8 @@ class Parity(Frozen):
 class Requirement(Frozen):
     """Something that has to be on a device, from a version on."""
 
-    name: Text
-    least: Text
+    name: Annotated[Text, Field(min_length=1)]
+    least: Annotated[Text, Field(min_length=1)]
     below: Text | None = None  # the first version that does not do; None: none is known
 
 
@@ -166,7 +174,7 @@ class Manifest(Frozen):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or name in ("", ".", MANIFEST) or str(path) != name:
                 raise ValueError(f"{name!r} is not a relative path inside the bundle")
-        if PurePosixPath(self.artifact).parts[0] in ("parity", "harness"):
+        if PurePosixPath(self.artifact).parts[0] in ("parity", "contract", "harness"):
             raise ValueError(f"artifact: {self.artifact} is in a folder reserved for other files")
         if not any(name == self.artifact or name.startswith(f"{self.artifact}/") for name in self.files):
             raise ValueError(f"artifact: {self.artifact} is not among the files")

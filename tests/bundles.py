@@ -43,13 +43,14 @@ def write_fake_bundle(
         Requirement,
         TensorSpec,
     )
-    from rdd_edge.exporting.harness import add_harness
+    from rdd_edge.exporting.harness import add_contract, add_harness
     from rdd_edge.files import tree_sha256, write_bytes, write_model
     from rdd_edge.portable import noise
 
     folder, shape = parent / name, (channels, side, side)
     z = noise.normals(7, range(2), shape)
     write_bytes(folder / "model.fake", word.encode() if artifact is None else artifact)
+    add_contract(folder)
     add_harness(target, folder)
     write_bytes(folder / "parity" / "z.f32", z.tobytes())
     write_bytes(folder / "parity" / "x.f32", np.tanh(z).tobytes())
@@ -75,7 +76,7 @@ def write_fake_bundle(
             compute_units=None,
         ),
         default_plan=Plan(
-            performance=PerformancePlan(warmup=2, runs=5, seconds=0),
+            performance=PerformancePlan(warmup=2, runs=5, seconds=0, starts=1),
             accuracy=AccuracyPlan(samples=70, seed=3, floats=10),
             threads=1,
         ),

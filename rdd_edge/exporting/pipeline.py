@@ -34,7 +34,7 @@ from ..errors import ExportError, ThresholdError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
-from .harness import add_harness
+from .harness import add_contract, add_harness
 from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
 from .program import converting, export_program
 from .rewrites import apply_rewrites
@@ -131,6 +131,7 @@ class _Build:
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
             parity = self._parity(artifact.path, out)
+            add_contract(folder)
             add_harness(self.target.name, folder)
             write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
             read_bundle(folder)  # before the rename, which replaces an older bundle

@@ -34,7 +34,7 @@ from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed: apt-get install openssh-server")
 PLAN = Plan(
-    performance=PerformancePlan(warmup=1, runs=5, seconds=0),
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0, starts=1),
     accuracy=AccuracyPlan(samples=20, seed=3, floats=4),
     threads=1,
 )

@@ -127,6 +127,15 @@ def test_it_refuses_other_noise(tmp_path: Path, bundle: Path) -> None:
     assert "the noise self-test failed" in done.stderr
 
 
+def test_it_refuses_other_rounding(tmp_path: Path, bundle: Path) -> None:
+    path = bundle / "contract" / "rounding.json"
+    path.write_text(path.read_text().replace('"pixel":255', '"pixel":254'))
+    rehash(bundle, "contract/rounding.json")
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 8
+    assert "this machine computes other rounding, case " in done.stderr
+
+
 def test_it_refuses_another_bundle_or_version(tmp_path: Path, bundle: Path) -> None:
     done = run(bundle, tmp_path / "out", "--expect", "0" * 64)
     assert done.returncode == 4

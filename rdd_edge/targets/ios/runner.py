@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class CoreMLRunner(Runner):
     """A package in Core ML, which chooses between CPU, GPU and Neural Engine as on a phone."""
 
+    no_compile_cache = "Core ML does not report whether its cache had the compiled model"
+
     def __init__(self, artifact: Path) -> None:
         self._ct = import_coremltools()
         self._artifact, self._model = artifact, None
@@ -31,6 +33,7 @@ class CoreMLRunner(Runner):
         )
 
     def load(self) -> None:
+        self._model = None  # frees the first load before the second
         try:
             with no_bars():
                 units = self._ct.ComputeUnit[COMPUTE_UNITS.upper()]

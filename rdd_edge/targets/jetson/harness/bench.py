@@ -21,6 +21,7 @@ import numpy as np
 from tegra import Tegra  # type: ignore[import-not-found]  # beside this file, not in a package
 
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
+from rdd_edge.portable.golden import TOLERANCE, check_golden
 from rdd_edge.portable.hashes import check_files, sha256_of
 from rdd_edge.portable.noise import labels, normals
 from rdd_edge.portable.runner import Runner
@@ -30,7 +31,6 @@ from rdd_edge.portable.timing import Work, run_benchmark
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
 RUNTIMES = ("tensorrt", "onnxruntime")  # the first is the default
-NOISE_TOLERANCE = 1e-6  # math libraries differ in the last bits of log, sin and cos
 RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 1, 1, 1
 ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
 
@@ -146,11 +146,12 @@ def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
 
 
 def check_noise(manifest: dict[str, Any]) -> None:
-    """Raise ArtifactError where this machine's noise differs from the bundle's."""
+    """Raise ArtifactError where this machine's noise or rounding differs from the bundle's."""
+    check_golden(BUNDLE / "contract")
     parity, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
     golden = np.fromfile(BUNDLE / "parity" / "z.f32", "<f4").reshape(-1, *shape)
     z = normals(parity["seed"], range(parity["samples"]), shape)
-    if z.shape != golden.shape or np.abs(z - golden).max() > NOISE_TOLERANCE:
+    if z.shape != golden.shape or np.abs(z - golden).max() > TOLERANCE:
         raise ArtifactError("the noise self-test failed: this NumPy gives other values than parity/z.f32")
     if classes := _classes(manifest):
         label = labels(range(parity["samples"]), classes)

@@ -17,6 +17,7 @@ class Plan internal constructor(fields: Fields) {
     val warmup = performance.int("warmup", 0..1_000_000, 10)
     val runs = performance.int("runs", 1..MAX_COUNT, 1024)
     val seconds = performance.double("seconds", 0.0..86_400.0, 60.0)
+    val starts = performance.int("starts", 1..100, 3) // of the process, where the driver starts it; here there is one
     val samples = accuracy.int("samples", 0..MAX_COUNT, 2000)
     val seed = accuracy.seed("seed", 0u)
     val floats = accuracy.int("floats", 0..MAX_COUNT, 256)
@@ -44,8 +45,8 @@ class Needs internal constructor(fields: Fields) {
     }
 
     class Requirement internal constructor(fields: Fields) {
-        val name = fields.text("name")
-        val least = fields.text("least")
+        val name = fields.text("name", Regex(".+"))
+        val least = fields.text("least", Regex(".+"))
         val below = if (fields.isNull("below")) null else fields.text("below") // the first version that does not do
 
         init {
@@ -85,11 +86,11 @@ class Manifest internal constructor(fields: Fields) {
         fields.finish("schedule", "quantization", "rewrites", "tool_versions")
         for (path in files.keys + artifact) {
             val outside = path.split('/').any { it in listOf("", ".", "..") }
-            if (outside || path == MANIFEST || !path.all(::isPrintable)) {
+            if (outside || path == MANIFEST || !isPrintable(path)) {
                 fields.fail("files", "names $path, which is no path inside the bundle")
             }
         }
-        val reserved = artifact.substringBefore('/') in listOf("parity", "harness")
+        val reserved = artifact.substringBefore('/') in listOf("parity", "contract", "harness")
         if (reserved || files.keys.none { "$it/".startsWith("$artifact/") }) {
             fields.fail("artifact", "is not among the files, or is where a bundle keeps something else")
         }
