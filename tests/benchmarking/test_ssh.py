@@ -326,6 +326,21 @@ def test_an_archive_is_bounded_by_the_plan(tmp_path: Path, content: bytes, sente
     assert str(error.value).isprintable()
 
 
+@pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar makes the archive")
+def test_an_archive_that_grows_is_not_unpacked(tmp_path: Path) -> None:
+    """A sparse file: a few bytes of archive that stand for a gigabyte."""
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "samples.u8").open("wb") as file:
+        file.truncate(1 << 30)
+    bomb = subprocess.run(["tar", "-C", source, "--sparse", "-cf", "-", "."], capture_output=True, check=True).stdout
+    assert len(bomb) < 1 << 16
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CorruptError, match="samples.u8 with 1073741824 bytes; the plan allows 100"):
+        unpack(bomb, tmp_path / "run", {"samples.u8": 100}, Destination("board"))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 @needs_sshd
 def test_more_than_the_plan_allows_is_not_read(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_tanh_bundle(tmp_path)
