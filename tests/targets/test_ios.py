@@ -18,6 +18,7 @@ from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.targets import load_target
 from rdd_edge.targets.ios.convert import convert
 from rdd_edge.targets.ios.evaluator import Evaluator, read_package, type_of
+from rdd_edge.targets.ios.rules import broken_rules
 from rdd_edge.targets.ios.runner import EvaluatorRunner
 
 TARGET: Any = load_target("ios")
@@ -108,6 +109,35 @@ def test_rules_name_what_the_neural_engine_does_not_take(make_case: Callable[...
     fp32 = TARGET.lower(case.program, case.spec("fp32"), tmp_path).path
     assert any("(conv) is float32" in clause for clause in TARGET.broken_rules(fp32, "fp16"))
     assert TARGET.broken_rules(fp32, "fp32") == ()
+
+
+@pytest.mark.parametrize(
+    ("fault", "clauses"),
+    [
+        ("none", []),
+        (
+            "float32 island",
+            ["wide (cast) is float32", "wide converts", "island (square) is float32", "narrow converts"],
+        ),
+        ("missing cast", ["bare (square) is float32", "half converts"]),
+    ],
+)
+def test_a_planted_type_is_named(fault: str, clauses: list[str]) -> None:
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 1, 2, 2))], opset_version=ct.target.iOS17)
+    def program(z: Any) -> Any:
+        h = mb.square(x=z, name="bare") if fault == "missing cast" else z
+        h = mb.cast(x=h, dtype="fp16", name="half")
+        if fault == "float32 island":
+            h = mb.square(x=mb.cast(x=h, dtype="fp32", name="wide"), name="island")
+            h = mb.cast(x=h, dtype="fp16", name="narrow")
+        return mb.cast(x=mb.relu(x=h), dtype="fp32", name="x")
+
+    broken = broken_rules(program.functions["main"], "fp16")
+    assert len(broken) == len(clauses)
+    assert all(found.startswith(clause) for found, clause in zip(broken, clauses, strict=True)), broken
 
 
 def test_rules_and_images_take_one_reading_of_the_package(
