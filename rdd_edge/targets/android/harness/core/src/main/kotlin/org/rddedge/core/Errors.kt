@@ -20,8 +20,14 @@ class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = nu
 private const val MAX_TEXT = 1000 // characters, of which one beyond the basic plane is a pair here
 
 private val unprintable = setOf(
-    Character.CONTROL, Character.FORMAT, Character.SURROGATE, Character.PRIVATE_USE, Character.UNASSIGNED,
-    Character.SPACE_SEPARATOR, Character.LINE_SEPARATOR, Character.PARAGRAPH_SEPARATOR,
+    Character.CONTROL,
+    Character.FORMAT,
+    Character.SURROGATE,
+    Character.PRIVATE_USE,
+    Character.UNASSIGNED,
+    Character.SPACE_SEPARATOR,
+    Character.LINE_SEPARATOR,
+    Character.PARAGRAPH_SEPARATOR,
 ).map { it.toInt() }
 
 private fun isPrintable(codePoint: Int) = codePoint == ' '.code || Character.getType(codePoint) !in unprintable
