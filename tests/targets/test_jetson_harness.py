@@ -154,3 +154,17 @@ def test_an_artifact_that_does_not_load_is_a_sentence(tmp_path: Path, bundle: Pa
     assert (done.returncode, done.stderr.count("\n")) == (8, 1)
     assert done.stderr.startswith("ONNX Runtime cannot load ")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_a_second_load_finds_the_first_released(bundle: Path) -> None:
+    import onnxruntime
+
+    from rdd_edge.targets.jetson.harness.onnx_runtime import OnnxRuntime
+
+    runner, held = OnnxRuntime(onnxruntime, bundle / "model.fake", 1), []
+    opened = runner._open
+    runner._open = lambda model: held.append(runner._session) or opened(model)  # type: ignore[method-assign]
+    runner.load()
+    runner.load()
+    assert held == [None, None]
+    assert runner._session is not None
