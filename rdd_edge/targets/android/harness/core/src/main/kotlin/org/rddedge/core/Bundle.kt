@@ -120,9 +120,10 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
 
     /** Size of the artifact, all its files together. */
     val artifactBytes: Long
-        get() = manifest.files.keys.filter {
-            "$it/".startsWith("${manifest.artifact}/")
-        }.sumOf { File(folder, it).length() }
+        get() {
+            val names = manifest.files.keys.filter { "$it/".startsWith("${manifest.artifact}/") }
+            return names.sumOf { File(folder, it).length() }
+        }
 
     /** Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W. */
     internal fun parityFloats(name: String): FloatArray = FloatArray(manifest.paritySamples * manifest.imageSize).also {
@@ -155,11 +156,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
                     if (sha256Of(file) != hash) corrupt("$file is not what its manifest names: its SHA-256 differs")
                 }
                 val foreign = found.keys.find { it !in manifest.files && !isSystemFile(it) }
-                if (foreign !=
-                    null
-                ) {
-                    corrupt("$folder/$foreign is foreign: the manifest does not list it; remove the file")
-                }
+                foreign?.let { corrupt("$folder/$it is foreign: the manifest does not list it; remove the file") }
                 val sha256 = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
                 if (sha256 != (expected ?: sha256)) corrupt("$folder is another bundle than the one asked for: $sha256")
                 Bundle(folder, manifest, sha256)
