@@ -275,9 +275,9 @@ class BenchmarkTest {
     fun `a runtime that is stuck is given up and changes nothing later`() {
         val release = CountDownLatch(1)
         val runtime = TanhRuntime { if (it == 10) release.await() }
-        val benchmark = Benchmark(runtime, FakeDevice(), Options(stallSeconds = 0.3))
+        val benchmark = Benchmark(runtime, FakeDevice(), Options(stallSeconds = 2.0))
         val error = failed(benchmark.run(bundle(), null, out))
-        assertTrue("no progress for 0.3 s in stage time" in error.sentence, error.sentence)
+        assertTrue("no progress for 2.0 s in stage time" in error.sentence, error.sentence)
         release.countDown()
         Thread.sleep(300)
         failed(Outcome.Failed(error, written = true)) // the folder is what it was
