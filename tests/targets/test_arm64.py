@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdd_edge.benchmarking.verify import verify_emulated
+from rdd_edge.benchmarking.verify import verify_bundle, verify_emulated
 from rdd_edge.bundle import read_bundle
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, ThresholdError, UsageError
 from rdd_edge.files import tree_sha256, write_model
@@ -101,6 +101,8 @@ def test_a_zeroed_channel_is_caught(
     folder = altered(bundles["fp32"], tmp_path / "zeroed", "model.pte", zero)
     with pytest.raises(ThresholdError, match=r"on arm64 cortex-a53, .*zeroed is \d+\.\d dB .* has to reach 80 dB"):
         list(verify_emulated(folder, "arm64", ("cortex-a53",), IMAGES))
+    with pytest.raises(ThresholdError, match=r"^[^ ]*zeroed is \d+\.\d dB .* has to reach 80 dB"):
+        verify_bundle(folder)
 
 
 @tools
