@@ -66,7 +66,7 @@ test-android: install tools
 
 test-arm64: install
 	@sh tests/tools.sh arm64
-	$(BIN)/pytest -q -rP tests/targets/test_arm64.py tests/test_benchmarks.py::test_arm64_ranks_known_pairs_and_counts_the_ways
+	$(BIN)/pytest -q -rP tests/targets/test_arm64.py tests/test_benchmarks.py -k arm64
 
 clean:
 	rm -rf $(VENV) runs site .mypy_cache .pytest_cache .ruff_cache

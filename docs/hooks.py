@@ -200,10 +200,47 @@ def _limit(value: float | None, infinite: str) -> str:
     return str(int(value)) if value == int(value) else str(value)
 
 
+# ---- the golden documents ----
+
+
+def contract_page() -> str:
+    """What a harness in another language has to do, and a row for each document that it is run against."""
+    rows = []
+    for path in sorted((ROOT / "rdd_edge" / "schemas" / "golden").glob("*.json")):
+        document = json.loads(path.read_text())
+        cases = document.get("cases") or [*document["accepted"], *document["refused"]]
+        rows.append(f"| `{path.name}` | {len(cases)} | {_cell(document['proves'])} |")
+    return CONTRACT.format(rows="\n".join(rows))
+
+
+CONTRACT = """# Contract for harnesses
+
+A harness runs a bundle on a device and writes a benchmark run. One in any language can be run against the golden
+documents in `rdd_edge/schemas/golden/`, which are installed with the package. The Kotlin app, the Jetson harness and
+rdd-edge itself are.
+
+| Document | Cases | Proves |
+|---|---:|---|
+{rows}
+
+- In `words`, `normals`, `labels` and `rounding` each case has inputs and the result. Seeds and indices are texts, since
+  JSON readers differ on numbers above 2⁵³. A bundle carries these four in `contract/`, beside the schemas of plan,
+  record and error: the harness computes them on the device before it runs anything, and names the first case that
+  differs.
+- In `text` each case is a text, and whether a record may hold it. A harness cleans what its system tells it.
+- In `plan`, `manifest`, `record` and `error` there are documents to accept, and documents to refuse. A refused one is
+  the first accepted document in which the value at the keys `at` is replaced by the JSON text `json`; `why` says what
+  is wrong. A harness reads plans and manifests, and writes records and errors.
+
+The rules themselves are on the page [File formats](file-formats.md#noise-and-rounding), the fields on
+[JSON Schemas](schemas.md). After a change, `python -m rdd_edge.schemas` writes schemas and documents anew.
+"""
+
 GENERATED: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli_page,
     "reference/presets.md": presets_page,
     "reference/schemas.md": schemas_page,
+    "reference/contract.md": contract_page,
 }
 
 

@@ -3,6 +3,7 @@
 manifest.json    this schema; its SHA-256 is the bundle's identity
 <artifact>       model.pte, model.mlpackage/, model.onnx, …
 parity/          z.f32, x.f32 (and label.i64): inputs and the student's outputs, little-endian, (N, C, H, W)
+contract/        golden vectors of noise and rounding, and the JSON Schemas of what a device reads and writes
 harness/         the program that benchmarks the bundle on a device, if the target has one
 """
 
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from .errors import CorruptError, MissingError, UsageError
-from .files import read_model, tree_sha256
+from .files import read_model
+from .portable.hashes import check_files, sha256_of
 from .schema import Decibels, Frozen, Name, Number, Sha256, Side, Text, UInt64, Version1
 
 MANIFEST = "manifest.json"
@@ -32,9 +34,15 @@ class PerformancePlan(Frozen):
     warmup: int = Field(default=10, ge=0, le=1_000_000)
     runs: int = Field(default=1024, ge=1, le=10_000_000)
     seconds: float = Field(default=60.0, ge=0, le=86_400)
+    starts: int = Field(default=3, ge=1, le=100)  # of the process that is timed, on this machine; a device starts once
+
+    def share(self) -> PerformancePlan:
+        """What is left to each start."""
+        runs = -(-self.runs // self.starts)
+        return PerformancePlan(warmup=self.warmup, runs=runs, seconds=self.seconds / self.starts, starts=1)
 
 
-QUICK = PerformancePlan(runs=128, seconds=10.0)
+QUICK = PerformancePlan(runs=128, seconds=10.0, starts=2)
 
 
 class AccuracyPlan(Frozen):
@@ -61,10 +69,11 @@ class Plan(Frozen):
         runs: int | None = None,
         seconds: float | None = None,
         threads: int | None = None,
+        starts: int | None = None,
     ) -> Plan:
         """A copy with the values that are not None. Raises UsageError for a value out of range."""
         accuracy = {"samples": samples, "seed": seed}
-        performance = {"runs": runs, "seconds": seconds}
+        performance = {"runs": runs, "seconds": seconds, "starts": starts}
         values = self.model_dump()
         values["accuracy"] |= {name: value for name, value in accuracy.items() if value is not None}
         values["performance"] |= {name: value for name, value in performance.items() if value is not None}
@@ -120,6 +129,24 @@ class Parity(Frozen):
     low_allowed: bool = False  # whether the export was told to keep an artifact below its precision's parity
 
 
+class Requirement(Frozen):
+    """Something that has to be on a device, from a version on."""
+
+    name: Annotated[Text, Field(min_length=1)]
+    least: Annotated[Text, Field(min_length=1)]
+    below: Text | None = None  # the first version that does not do; None: none is known
+
+
+class Needs(Frozen):
+    """What a device needs to run the artifact."""
+
+    backend: Name  # of the runtime, e.g. xnnpack
+    runtime: Requirement  # e.g. org.pytorch:executorch-android from 1.5.1 on
+    system: Requirement  # e.g. iOS from 17 on; of Android the API level, which is an app's minSdk
+    architectures: tuple[Text, ...]  # for which the runtime exists, in the system's words, e.g. arm64-v8a
+    compute_units: Text | None  # that the app has to ask for, e.g. all; None: the runtime offers no choice
+
+
 class Manifest(Frozen):
     """manifest.json."""
 
@@ -137,6 +164,7 @@ class Manifest(Frozen):
     parity: Parity
     rewrites: tuple[Text, ...]
     tool_versions: dict[Text, Text]
+    needs: Needs
     default_plan: Plan
     files: dict[Text, Sha256]  # of every file except the manifest, by relative POSIX path
 
@@ -146,7 +174,7 @@ class Manifest(Frozen):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or name in ("", ".", MANIFEST) or str(path) != name:
                 raise ValueError(f"{name!r} is not a relative path inside the bundle")
-        if PurePosixPath(self.artifact).parts[0] in ("parity", "harness"):
+        if PurePosixPath(self.artifact).parts[0] in ("parity", "contract", "harness"):
             raise ValueError(f"artifact: {self.artifact} is in a folder reserved for other files")
         if not any(name == self.artifact or name.startswith(f"{self.artifact}/") for name in self.files):
             raise ValueError(f"artifact: {self.artifact} is not among the files")
@@ -184,8 +212,9 @@ class Bundle(Frozen):
     @property
     def artifact_bytes(self) -> int:
         """Size of the artifact, over all its files."""
-        paths = (self.artifact, *self.artifact.rglob("*"))
-        return sum(path.stat().st_size for path in paths if path.is_file())
+        name = self.manifest.artifact
+        files = [file for file in self.manifest.files if f"{file}/".startswith(f"{name}/")]
+        return sum((self.folder / file).stat().st_size for file in files)
 
     def parity_vectors(self) -> tuple[NDArray[np.float32], NDArray[np.int64] | None, NDArray[np.float32]]:
         """z (N, C, H, W), label (N,) or None for an unconditional model, and the student's x (N, C, H, W).
@@ -210,22 +239,11 @@ class Bundle(Frozen):
 def read_bundle(folder: Path) -> Bundle:
     """Read a bundle and check every file's hash.
 
-    Raises MissingError where there is no bundle, CorruptError for files that are missing, changed or not listed.
+    Raises MissingError where there is no bundle, CorruptError for a file that is missing, changed or foreign. What a
+    system leaves in a folder that it opens, such as .DS_Store, is ignored.
     """
     if not (folder / MANIFEST).is_file():
         raise MissingError(f"{folder} is not a bundle: it has no {MANIFEST}")
-    if any(path.is_symlink() for path in folder.rglob("*")):
-        raise CorruptError(f"{folder} holds a symbolic link, which a bundle must not contain")
     manifest = read_model(folder / MANIFEST, Manifest)
-    hashes = tree_sha256(folder)
-    identity = hashes.pop(MANIFEST)
-    for name, expected in manifest.files.items():
-        if name not in hashes:
-            raise CorruptError(f"{folder / name} is missing from the bundle")
-        if hashes[name] != expected:
-            raise CorruptError(f"{folder / name} is not the file its manifest names: its SHA-256 differs")
-    if extra := sorted(set(hashes) - set(manifest.files)):
-        raise CorruptError(f"{folder / extra[0]} is not listed in the manifest of the bundle")
-    if not (folder / manifest.artifact).exists():
-        raise CorruptError(f"{folder / manifest.artifact}, the artifact, is missing from the bundle")
-    return Bundle(folder=folder, manifest=manifest, sha256=identity)
+    check_files(folder, manifest.files, MANIFEST)
+    return Bundle(folder=folder, manifest=manifest, sha256=sha256_of(folder / MANIFEST))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from .errors import CorruptError, MissingError, RddEdgeError, StorageError, first_line, printable
+from .portable.hashes import sha256_of as sha256_of
 
 MOST_JSON_BYTES = 1 << 28  # enough for ten million latencies
 Model = TypeVar("Model", bound=BaseModel)
@@ -137,15 +137,6 @@ def first_fault(error: ValidationError) -> str:
         return "it is of another version of the schema: read it with the rdd-edge that wrote it, or a newer one"
     key = ".".join(str(part) for part in first["loc"])
     return printable(f"{key}: {first['msg']}" if key else first["msg"], 300)
-
-
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file's bytes, in hexadecimal. Raises MissingError for a file that cannot be read."""
-    digest = hashlib.sha256()
-    with reading_errors(path), path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def tree_sha256(folder: Path) -> dict[str, str]:

@@ -6,14 +6,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+MOST_TEXT = 1000
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Milliseconds = Annotated[float, Field(ge=0, le=1e12)]
 UInt64 = Annotated[int, Field(ge=0, lt=2**64)]
 
 
 def _printable(text: str) -> str:
-    if not text.isprintable() or len(text) > 2000:
-        raise ValueError("must be one line of at most 2000 printable characters")
+    if not text.isprintable() or len(text) > MOST_TEXT:
+        raise ValueError(f"must be one line of at most {MOST_TEXT} printable characters")
     return text
 
 

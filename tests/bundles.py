@@ -29,17 +29,28 @@ def write_fake_bundle(
     checkpoint_sha256: str = "0" * 64,
     target: str = "fake",
     artifact: bytes | None = None,
+    backend: str = "xnnpack",
 ) -> Path:
     import numpy as np
 
-    from rdd_edge.bundle import AccuracyPlan, Manifest, Parity, PerformancePlan, Plan, TensorSpec
-    from rdd_edge.exporting.harness import add_harness
+    from rdd_edge.bundle import (
+        AccuracyPlan,
+        Manifest,
+        Needs,
+        Parity,
+        PerformancePlan,
+        Plan,
+        Requirement,
+        TensorSpec,
+    )
+    from rdd_edge.exporting.harness import add_contract, add_harness
     from rdd_edge.files import tree_sha256, write_bytes, write_model
     from rdd_edge.portable import noise
 
     folder, shape = parent / name, (channels, side, side)
     z = noise.normals(7, range(2), shape)
     write_bytes(folder / "model.fake", word.encode() if artifact is None else artifact)
+    add_contract(folder)
     add_harness(target, folder)
     write_bytes(folder / "parity" / "z.f32", z.tobytes())
     write_bytes(folder / "parity" / "x.f32", np.tanh(z).tobytes())
@@ -57,8 +68,15 @@ def write_fake_bundle(
         parity=Parity(samples=2, seed=7, psnr_db=None, worst_psnr_db=None, reason="not measured in this fixture"),
         rewrites=(),
         tool_versions={"fake": "7.0"},
+        needs=Needs(
+            backend=backend,
+            runtime=Requirement(name="fakert", least="7.0", below="8"),
+            system=Requirement(name="Android API", least="23"),
+            architectures=("arm64-v8a",),
+            compute_units=None,
+        ),
         default_plan=Plan(
-            performance=PerformancePlan(warmup=2, runs=5, seconds=0),
+            performance=PerformancePlan(warmup=2, runs=5, seconds=0, starts=1),
             accuracy=AccuracyPlan(samples=70, seed=3, floats=10),
             threads=1,
         ),

@@ -21,7 +21,17 @@ SAMPLES, FLOATS = 20, 8
 DEVICE = Device(name="box", system="Linux 6", machine="x86_64", processor="a core", cores=2, memory_bytes=2**33)
 
 CONDITION = Condition(
-    when="during", temperature_c=50.0, clock_mhz=1000.0, gpu_clock_mhz=600.0, gpu_load=0.9, power_w=5.0, throttled=False
+    when="during",
+    temperature_c=50.0,
+    clock_mhz=1000.0,
+    gpu_clock_mhz=600.0,
+    gpu_load=0.9,
+    power_w=5.0,
+    throttled=False,
+    thermal_state="none",
+    battery_level=0.8,
+    charging=True,
+    foreground=True,
 )
 OPERATORS = (
     OperatorTime(name="conv_in", kind="Conv", milliseconds=1.2, backend="gpu"),
@@ -57,7 +67,8 @@ def write_run(
 ) -> Path:
     """A run whose images are tanh(z) and a little noise; `reason`: nothing of it could be measured."""
     plan = Plan(
-        performance=PerformancePlan(warmup=0, runs=9, seconds=0), accuracy=AccuracyPlan(samples=SAMPLES, floats=FLOATS)
+        performance=PerformancePlan(warmup=0, runs=9, seconds=0, starts=1),
+        accuracy=AccuracyPlan(samples=SAMPLES, floats=FLOATS),
     )
     nulls = dict.fromkeys(MEASURED, reason) if reason else {}
     samples = None
@@ -97,6 +108,9 @@ def write_run(
         latency_ms=tuple(median_ms + 0.01 * i for i in range(-4, 5)) if timed else None,
         transfers=Transfers(to_device_ms=(0.1,) * 9, from_device_ms=(0.2,) * 9) if timed else None,
         peak_memory_bytes=10_000_000 if timed else None,
+        baseline_memory_bytes=6_000_000 if timed else None,
+        compiled_before=False if timed else None,
+        starts=1 if timed else None,
         conditions=(CONDITION,) if timed else None,
         power_mode="MAXN" if timed else None,
         clocks_locked=True if timed else None,

@@ -48,3 +48,13 @@ def test_arm64_ranks_known_pairs_and_counts_the_ways(monkeypatch, capsys, tiny_c
     assert all(float(ratio) > 1 for ratio in pairs)
     recipe, ours = (float(count) for count in re.findall(r"fp32 \| (\d+\.\d\d) \|", out))
     assert 0 < ours < recipe
+
+
+@pytest.mark.arm64
+@pytest.mark.skipif(shutil.which("qemu-aarch64-static") is None, reason="needs qemu-user-static")
+def test_arm64_parity_goes_on_where_it_was(monkeypatch, capsys, tmp_path, tiny_checkpoint):
+    words = ["--digits", str(tiny_checkpoint), "--presets", "digits", "--precisions", "fp32", "--work", str(tmp_path)]
+    first = printed(monkeypatch, capsys, "arm64_parity.py", *words, "--cpus", "cortex-a53")
+    assert re.search(r"^\| digits \| fp32 \| 32 \| 1\d\d\.\d \(1\d\d\.\d\) \|$", first, re.MULTILINE)
+    monkeypatch.setattr("rdd_edge.benchmarking.verify.verify_emulated", None)
+    assert printed(monkeypatch, capsys, "arm64_parity.py", *words, "--cpus", "cortex-a53") == first

@@ -10,7 +10,9 @@ from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.quickstart import BUNDLES, quickstart
 
 PLAN = Plan(
-    performance=PerformancePlan(warmup=1, runs=5, seconds=0.0), accuracy=AccuracyPlan(samples=40, floats=20), threads=1
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0.0, starts=1),
+    accuracy=AccuracyPlan(samples=40, floats=20),
+    threads=1,
 )
 
 

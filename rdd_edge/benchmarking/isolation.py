@@ -54,6 +54,7 @@ class Outcome(Frozen):
     message: str = ""
     measured: dict[str, Any] = Field(default={})  # of a benchmark run: the record's fields that only the child knows
     largest: dict[str, float] = Field(default={})  # as in ArtifactRun
+    broken: tuple[str, ...] | None = None  # rules of the target, one clause each; None: it has no rules
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ class ArtifactRun:
     x: NDArray[np.float32]  # (N, C, H, W)
     runtime: Runtime
     largest: dict[str, float]  # largest magnitude of each float16 tensor; empty where the runtime does not show them
+    rules_checked: bool  # whether the target has rules for a runtime that is not on this machine
+
+
+class BrokenRules(ArtifactError):
+    """An artifact that its device would refuse or run slowly.  clauses: one for each violation."""
+
+    def __init__(self, artifact: Path, clauses: tuple[str, ...]) -> None:
+        more = f", and {len(clauses) - 1} more like it" if len(clauses) > 1 else ""
+        super().__init__(f"{artifact} would not run as it should on the device: {clauses[0]}{more}")
+        self.clauses = clauses
 
 
 def execute(
@@ -70,8 +81,8 @@ def execute(
 ) -> ArtifactRun | None:
     """Run an artifact on z (N, C, H, W) and label (N,), for any N; None where nothing on this machine can run it.
 
-    Raises ArtifactError, naming artifact and runtime, where the artifact does not load, crashes, stalls, overflows, or
-    gives values that are not finite.
+    Raises BrokenRules where the artifact breaks a rule of its target, and ArtifactError, naming artifact and runtime,
+    where it does not load, crashes, stalls, overflows, or gives values that are not finite.
     """
     with tempfile.TemporaryDirectory(prefix="rdd-edge-") as name:
         folder = Path(name)
@@ -80,12 +91,15 @@ def execute(
             np.save(folder / "label.npy", label, allow_pickle=False)
         request = Request(target=target, artifact=str(artifact.resolve()), spec=spec, threads=threads)
         outcome = in_child(request, folder)
+        if outcome.broken:
+            raise BrokenRules(artifact, outcome.broken)
         if outcome.status == "none":
             return None
         return ArtifactRun(
             x=np.load(folder / "x.npy", allow_pickle=False),
             runtime=Runtime.model_validate_json((folder / "runtime.json").read_bytes()),
             largest=outcome.largest,
+            rules_checked=outcome.broken is not None,
         )
 
 

@@ -17,7 +17,8 @@ from ..targets.base import Runtime
 SERVER = "server"  # in place of a target's name: the student itself in PyTorch
 MEASURED = (
     "runtime", "threads", "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers",
-    "peak_memory_bytes", "conditions", "power_mode", "clocks_locked", "operators", "samples",
+    "peak_memory_bytes", "baseline_memory_bytes", "compiled_before", "starts", "conditions", "power_mode",
+    "clocks_locked", "operators", "samples",
 )  # fmt: skip
 
 
@@ -51,7 +52,7 @@ class Samples(Frozen):
 
 
 class Condition(Frozen):
-    """The machine's state before, during or after the timed runs. None: it has no such sensor."""
+    """The machine's state before, during or after the timed runs. None: it does not report this."""
 
     when: Literal["before", "during", "after"]
     temperature_c: Annotated[float, Field(ge=-100, le=300)] | None  # of the hottest zone
@@ -60,6 +61,10 @@ class Condition(Frozen):
     gpu_load: Annotated[float, Field(ge=0, le=1)] | None
     power_w: Annotated[float, Field(ge=0, le=1e6)] | None
     throttled: bool | None
+    thermal_state: Text | None  # in the system's own words, e.g. none, light, severe
+    battery_level: Annotated[float, Field(ge=0, le=1)] | None
+    charging: bool | None  # whether external power is connected
+    foreground: bool | None  # whether the app that runs the artifact is the one on the screen
 
 
 class Transfers(Frozen):
@@ -79,7 +84,10 @@ class OperatorTime(Frozen):
 
 
 class RunRecord(Frozen):
-    """One benchmark run. A field that could not be measured is null; `missing` gives the reason by field name."""
+    """One benchmark run. A field that could not be measured is null; `missing` gives the reason by field name.
+
+    A field that is null in every condition has its reason under conditions.<name>.
+    """
 
     schema_version: Version1 = 1
     target: Name  # a target's folder name, or SERVER
@@ -100,7 +108,10 @@ class RunRecord(Frozen):
     first_inference_ms: Milliseconds | None
     latency_ms: tuple[Milliseconds, ...] | None  # of every timed run, in order, from a monotonic clock or GPU events
     transfers: Transfers | None
-    peak_memory_bytes: Bytes | None
+    peak_memory_bytes: Bytes | None  # of the process
+    baseline_memory_bytes: Bytes | None  # of the process before it loaded the artifact
+    compiled_before: bool | None  # whether the first load found what an earlier run had compiled
+    starts: int | None = Field(ge=1, le=100)  # of the process; the timed runs are spread over them
     conditions: tuple[Condition, ...] | None
     power_mode: Text | None  # in the board's own words, e.g. MAXN
     clocks_locked: bool | None  # held at their maximum, e.g. by jetson_clocks
@@ -113,6 +124,10 @@ class RunRecord(Frozen):
         for name in MEASURED:
             if getattr(self, name) is None and not self.missing.get(name):
                 raise ValueError(f"{name} is null and `missing` gives no reason")
+        for name in Condition.model_fields if self.conditions else ():
+            known = any(getattr(condition, name) is not None for condition in self.conditions or ())
+            if not known and not self.missing.get(f"conditions.{name}"):
+                raise ValueError(f"conditions.{name} is null and `missing` gives no reason")
         return self
 
     @model_validator(mode="after")

@@ -34,6 +34,7 @@ class StudentRunner(Runner):
         self._model: nn.Module | None = None
 
     def load(self) -> None:
+        self._model = None  # frees the first load before the second
         self._model = read_checkpoint(self._checkpoint).load().to(self.device)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:

@@ -1,22 +1,28 @@
-"""`rdd-edge verify`: an artifact's images for the parity vectors against the student's, and its runtime's rules."""
+"""`rdd-edge verify`: an artifact's images for the parity vectors against the student's, and its runtime's rules.
+
+The artifact runs in its runtime on this machine, or on the kernels of another processor under emulation, which shows
+what those kernels compute and says nothing about their speed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
-from ..bundle import MANIFEST, read_bundle
-from ..errors import ArtifactError, CorruptError, ThresholdError, UsageError
-from ..metrics.psnr import psnr_per_image
+from ..bundle import MANIFEST, Bundle, read_bundle
+from ..errors import CorruptError, ThresholdError, UsageError
+from ..metrics.psnr import median_and_worst
+from ..portable.timing import run_batches
 from ..schema import Frozen
 from ..targets import load_target
 from ..targets.base import Runtime
 from .bench import spec_of
-from .isolation import execute
+from .isolation import ArtifactRun, execute
 
-PEAK = 2.0  # of images in [-1, 1]
 THREADS = 2
 LARGEST_SHOWN = 5
 
@@ -26,6 +32,7 @@ class VerifyReport(Frozen):
 
     target: str
     precision: str
+    processor: str | None  # that was emulated, e.g. arm64 cortex-a76; None: this machine's own
     samples: int = Field(ge=1)
     psnr_db: float | None  # median over images; None where nothing on this machine runs the artifact
     worst_psnr_db: float | None
@@ -44,35 +51,64 @@ def verify_bundle(folder: Path) -> VerifyReport:
     run or overflows, ThresholdError where its images are too far from the student's.
     """
     bundle = read_bundle(folder)
+    z, label, x = bundle.parity_vectors()
+    run = execute(bundle.manifest.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
+    return _report(bundle, x, run, None)
+
+
+def verify_emulated(
+    folder: Path, arch: str, cpus: Sequence[str] = (), samples: int | None = None
+) -> Iterator[VerifyReport]:
+    """The same on each CPU model of another architecture, by default on those that the target names.
+
+    samples: how many of the parity vectors, from the first; None: all.
+    Raises what `verify_bundle` does, UsageError where the target has no emulation of `arch` or the emulator no such CPU
+    model, and DependencyError where a tool is not installed. Errors of the artifact name the CPU model.
+    """
+    bundle = read_bundle(folder)
+    m, spec = bundle.manifest, spec_of(bundle)
+    runners = load_target(m.target).emulated(bundle.artifact.resolve(), spec, arch, tuple(cpus))
+    if runners is None:
+        raise UsageError(f"{folder} is {m.target} {m.precision}, for which there is no emulation of {arch}")
+    z, label, x = bundle.parity_vectors()
+    z, label, x = z[:samples], None if label is None else label[:samples], x[:samples]
+    batch = -(-len(z) // spec.input_shape[0]) * spec.input_shape[0]  # all at once, in whole batches of the artifact
+    for cpu, runner in runners.items():
+        images = run_batches(runner, spec.input_shape, z, label, batch=batch)
+        yield _report(bundle, x, ArtifactRun(images, runner.runtime, {}, rules_checked=False), f"{arch} {cpu}")
+
+
+def _report(
+    bundle: Bundle, student: NDArray[np.float32], run: ArtifactRun | None, processor: str | None
+) -> VerifyReport:
+    """The verdict on an artifact's images.  student: its images (N, C, H, W) of the same noise.
+
+    Raises ThresholdError where they are too far apart and the bundle's export did not allow that.
+    """
     m, target = bundle.manifest, load_target(bundle.manifest.target)
-    broken = target.broken_rules(bundle.artifact, m.precision)
-    if broken:
-        more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
-        raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
     try:
         threshold = target.precision(m.precision).parity_db
     except UsageError as error:
-        raise CorruptError(f"{folder / MANIFEST} is wrong: {error}") from None
-    z, label, x = bundle.parity_vectors()
-    run = execute(m.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
-    psnr = None if run is None else psnr_per_image(run.x, x, PEAK)
-    median = None if psnr is None else float(np.median(psnr))
+        raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None
+    median, worst = (None, None) if run is None else median_and_worst(run.x, student)
     if median is not None and not median >= threshold and not m.parity.low_allowed:
+        place = f"on {processor}, " if processor else ""
         raise ThresholdError(
-            f"{folder} is {median:.1f} dB from its student (median of {len(z)} images), "
-            f"and {target.name} {m.precision} has to reach {threshold:g} dB: export it again"
+            f"{place}{bundle.folder} is {median:.1f} dB from its student (median of {len(student)} images), "
+            f"and {m.target} {m.precision} has to reach {threshold:g} dB: export it again"
         )
     largest = sorted(run.largest.items(), key=lambda item: -item[1]) if run else []
     return VerifyReport(
-        target=target.name,
+        target=m.target,
         precision=m.precision,
-        samples=len(z),
+        processor=processor,
+        samples=len(student),
         psnr_db=median,
-        worst_psnr_db=None if psnr is None else float(psnr.min()),
+        worst_psnr_db=worst,
         threshold_db=threshold,
         low_allowed=m.parity.low_allowed,
         runtime=run.runtime if run else None,
         reason=None if run else target.cannot_run(m.precision),
-        rules_checked=broken is not None,
+        rules_checked=run is not None and run.rules_checked,
         largest=dict(largest[:LARGEST_SHOWN]),
     )

@@ -64,7 +64,9 @@ def _end_with_parent() -> None:
 def _work(folder: Path) -> Outcome:
     request = Request.model_validate_json((folder / "request.json").read_bytes())
     report = ProgressFile(folder)
-    runner = _runner(request)
+    runner, broken = _runner(request)
+    if broken:
+        return Outcome(status="done", broken=broken)
     if runner is None:
         return Outcome(status="none", message=load_target(request.target).cannot_run(request.spec.precision))
     write_model(folder / "runtime.json", runner.runtime)
@@ -77,17 +79,21 @@ def _work(folder: Path) -> Outcome:
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)
-    return Outcome(status="done", largest=_largest(runner, request.spec, z, label))
+    return Outcome(status="done", largest=_largest(runner, request.spec, z, label), broken=broken)
 
 
-def _runner(request: Request) -> Runner | None:
+def _runner(request: Request) -> tuple[Runner | None, tuple[str, ...] | None]:
+    """What runs the artifact, and the rules that it breaks, which are not checked again for a benchmark run."""
     artifact = Path(request.artifact)
     if request.target == SERVER:
         import_or_explain("torch", "the server reference", "distill")
         from .server import StudentRunner
 
-        return StudentRunner(artifact, request.spec, request.threads)
-    return load_target(request.target).runner(artifact, request.spec, request.threads)
+        return StudentRunner(artifact, request.spec, request.threads), None
+    target = load_target(request.target)
+    if request.plan is not None:
+        return target.runner(artifact, request.spec, request.threads), None
+    return target.checked_runner(artifact, request.spec, request.threads)
 
 
 def _largest(

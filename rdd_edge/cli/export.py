@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer import Argument, Option
 
 from ..errors import UsageError
 from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
+
+if TYPE_CHECKING:
+    from ..benchmarking.verify import VerifyReport
 
 
 def export(
@@ -85,24 +88,26 @@ def verify(
     if found.psnr_db is None:
         typer.echo(f"{name}: hashes match; not run on this machine: {found.reason}")
     else:
-        typer.echo(
-            f"{name}: {found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; "
-            f"at least {found.threshold_db:g} dB required{', lower allowed by its export' if found.low_allowed else ''}"
-        )
+        typer.echo(f"{name}: {_verdict(found)}")
     for tensor, magnitude in found.largest.items():
         typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
 
 
+def _verdict(found: VerifyReport) -> str:
+    allowed = ", lower allowed by its export" if found.low_allowed else ""
+    return (
+        f"{found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; "
+        f"at least {found.threshold_db:g} dB required{allowed}"
+    )
+
+
 def _verify_emulated(bundle: Path, arch: str, cpus: list[str], n: int | None) -> None:
-    from ..benchmarking.emulation import verify_emulated
+    from ..benchmarking.verify import verify_emulated
     from ..console import ConsoleReporter
 
     with ConsoleReporter("verify:"):
         for found in verify_emulated(bundle, arch, cpus, n):
-            typer.echo(
-                f"{found.target} {found.precision} on {found.arch} {found.cpu}, emulated: {found.psnr_db:.1f} dB "
-                f"median, {found.worst_psnr_db:.1f} dB worst; at least {found.threshold_db:g} dB required"
-            )
+            typer.echo(f"{found.target} {found.precision} on {found.processor}, emulated: {_verdict(found)}")
 
 
 def harness(

@@ -120,6 +120,9 @@ def bench(
     seconds: Annotated[
         float | None, Option(min=0, max=86_400, callback=finite, help="Least time of the timed runs.")
     ] = None,
+    starts: Annotated[
+        int | None, Option(min=1, max=100, help="On host and server: processes over which the timed runs are spread.")
+    ] = None,
     threads: Annotated[int | None, Option(min=1, max=1024, help="CPU threads.")] = None,
 ) -> None:
     """Run an artifact as a device would: latency, memory and its own images.
@@ -138,14 +141,18 @@ def bench(
     from ..benchmarking.record import summary
     from ..console import ConsoleReporter
 
-    plan = default_plan(source, quick=quick).changed(samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads)
+    plan = default_plan(source, quick=quick).changed(
+        samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads, starts=starts
+    )
     with ConsoleReporter(f"bench {source.name}:"):
         record = run(source, out, device=device, plan=plan, runtime=runtime, apk=apk)
     found = summary(record)
     if found is None:
         typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")
     else:
-        typer.echo(f"{out}: {found.median:.3f} ms median, {found.p90:.3f} ms p90 of {found.runs} runs")
+        typer.echo(
+            f"{out}: {found.median:.3f} ms median, {found.p90:.3f} ms p90 of {found.runs} runs, {record.starts} starts"
+        )
 
 
 def devices(

@@ -117,6 +117,7 @@ def _conditions(run: BenchRun) -> dict[str, object]:
         "power mode": r.power_mode,
         "clocks locked": r.clocks_locked,
         "plan": f"{p.warmup} warm-up, at least {p.runs} runs and {p.seconds:g} s",
+        "process starts": r.starts,
     }
 
 

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarking.verify import PEAK
 from ..errors import UsageError
 from ..metrics.frechet import frechet_distance
-from ..metrics.psnr import psnr_per_image
+from ..metrics.psnr import median_and_worst
 from ..metrics.reference import image_statistics, real_reference
 from ..portable.noise import to_uint8
 from .parity import BUDGET_SEED, PARITY_SAMPLES, PARITY_SEED
@@ -69,7 +68,7 @@ class PsnrBudget(Budget):
     sign = 1
 
     def against(self, student: Images) -> Callable[[Images], float]:
-        return lambda x: float(np.median(psnr_per_image(x, student, PEAK)))
+        return lambda x: median_and_worst(x, student)[0]
 
     def text(self, value: float) -> str:
         return f"{value:.1f} dB"

@@ -1,4 +1,4 @@
-"""The harness of a bundle: the target's files, with the modules of rdd-edge that they import."""
+"""The harness of a bundle, the target's files with the modules of rdd-edge that they import, and its contract."""
 
 from __future__ import annotations
 
@@ -6,9 +6,21 @@ import shutil
 from pathlib import Path
 
 from .. import targets
+from ..portable.golden import CHECKS
 
 PACKAGE = Path(__file__).parent.parent
+SCHEMAS = ("plan", "record", "error")
 SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library and NumPy only
+
+
+def add_contract(bundle: Path) -> None:
+    """Copy to bundle/contract what any harness needs: golden vectors, and the schemas of what it reads and writes."""
+    schemas, contract = PACKAGE / "schemas", bundle / "contract"
+    contract.mkdir()
+    for name in SCHEMAS:
+        shutil.copyfile(schemas / f"{name}.json", contract / f"{name}.schema.json")
+    for name in CHECKS:
+        shutil.copyfile(schemas / "golden" / f"{name}.json", contract / f"{name}.json")
 
 
 def add_harness(target: str, bundle: Path) -> None:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import nn
 
 from ..benchmarking.isolation import run_artifact
-from ..benchmarking.verify import PEAK, THREADS
+from ..benchmarking.verify import THREADS
 from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
 from ..errors import UsageError
 from ..files import write_bytes
-from ..metrics.psnr import psnr_per_image
+from ..metrics.psnr import median_and_worst
 from ..portable.noise import inputs
 from ..targets.base import CalibrationSet, ExportSpec, Target
 
@@ -78,10 +78,11 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
 
 
 def measure(target: Target, artifact: Path, spec: ExportSpec, vectors: Vectors) -> Parity:
-    """Run the artifact on the vectors of PARITY_SEED in a child process. Raises ArtifactError where it does not run."""
+    """Run the artifact on the vectors of PARITY_SEED in a child process.
+
+    Raises ArtifactError where it does not run, or breaks a rule of its runtime (BrokenRules).
+    """
     x = run_artifact(target.name, artifact, spec, THREADS, vectors.z, vectors.label)
-    median, worst, reason = None, None, target.cannot_run(spec.precision) if x is None else None
-    if x is not None:
-        psnr = psnr_per_image(x, vectors.x, PEAK)
-        median, worst = float(np.median(psnr)), float(psnr.min())
+    median, worst = (None, None) if x is None else median_and_worst(x, vectors.x)
+    reason = target.cannot_run(spec.precision) if x is None else None
     return Parity(samples=len(vectors.z), seed=PARITY_SEED, psnr_db=median, worst_psnr_db=worst, reason=reason)

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.export import ExportedProgram
 
-from ..benchmarking.isolation import run_artifact
+from ..benchmarking.isolation import BrokenRules, run_artifact
 from ..benchmarking.verify import THREADS
 from ..bundle import (
     MANIFEST,
@@ -34,7 +34,7 @@ from ..errors import ExportError, ThresholdError, UsageError
 from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
-from .harness import add_harness
+from .harness import add_contract, add_harness
 from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
 from .program import converting, export_program
 from .rewrites import apply_rewrites
@@ -128,11 +128,10 @@ class _Build:
             self._begin("lower")
             with converting():
                 artifact = self.target.lower(lowered, self.spec, folder)
-            if broken := self.target.broken_rules(artifact.path, self.precision.name):
-                raise ExportError(f"the {self.target.name} target does not support this model: {'; '.join(broken[:3])}")
             self._begin("parity")
             write_vectors(folder / "parity", self.student.vectors())
             parity = self._parity(artifact.path, out)
+            add_contract(folder)
             add_harness(self.target.name, folder)
             write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
             read_bundle(folder)  # before the rename, which replaces an older bundle
@@ -142,8 +141,16 @@ class _Build:
         return bundle
 
     def _parity(self, artifact: Path, out: Path) -> Parity:
-        """The artifact's parity. Raises ThresholdError where it is too low and that is not allowed."""
-        parity = measure(self.target, artifact, self.spec, self.student.vectors())
+        """The artifact's parity.
+
+        Raises ExportError where the artifact breaks a rule of its runtime, and ThresholdError where its parity is too
+        low and that is not allowed.
+        """
+        try:
+            parity = measure(self.target, artifact, self.spec, self.student.vectors())
+        except BrokenRules as error:
+            clauses = "; ".join(error.clauses[:3])
+            raise ExportError(f"the {self.target.name} target does not support this model: {clauses}") from None
         if parity.psnr_db is None or parity.psnr_db >= self.precision.parity_db:
             return parity
         if not self.student.allow_low_parity:
@@ -236,6 +243,7 @@ class _Build:
             parity=parity,
             rewrites=self.precision.rewrites,
             tool_versions=dict(sorted(tools.items())),
+            needs=artifact.needs,
             default_plan=Plan(),
             files=tree_sha256(folder),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+PEAK = 2.0  # of images in [-1, 1]
 IDENTICAL_DB = 200.0  # the value of identical images: JSON has no infinity
 
 
@@ -18,3 +19,9 @@ def psnr_per_image(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) 
         with np.errstate(divide="ignore"):
             result[rows] = np.minimum(10.0 * np.log10(peak**2 / mse), IDENTICAL_DB)
     return result
+
+
+def median_and_worst(a: NDArray[np.generic], b: NDArray[np.generic]) -> tuple[float, float]:
+    """Median and least PSNR in dB over images in [-1, 1], both (N, ...)."""
+    psnr = psnr_per_image(a, b, PEAK)
+    return float(np.median(psnr)), float(psnr.min())

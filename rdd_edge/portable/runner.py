@@ -38,6 +38,7 @@ class Runner:
     runtime: Any  # has name, version and backend
     timed = True  # False for a stand-in that says nothing about the runtime's speed: only its images are recorded
     builds = False  # whether `load` reads what `build` makes on this machine
+    no_compile_cache = "the runtime keeps nothing that it compiles"  # or why it is not known; unless it builds
     any_batch = False  # whether `run` takes any number of images at once
     untracked_memory: str | None = None  # why the system does not count the runner's memory to its process, as on a GPU
 

@@ -15,6 +15,13 @@ from typing import Any
 
 NO_SENSORS = "no sensor for temperature, clock or power is available"
 NO_MODES = "power modes cannot be read on this machine"
+NO_SENSOR = "no sensor reports it"
+NOT_REPORTED = {  # by field of a condition; NO_SENSOR for the others
+    "thermal_state": "this system has no thermal states",
+    "battery_level": "this machine has no battery",
+    "charging": "this machine has no battery",
+    "foreground": "the artifact does not run in an app with a screen",
+}
 
 
 class Sensors:
@@ -62,6 +69,21 @@ def condition(when: str) -> dict[str, Any]:
         "gpu_load": None,
         "power_w": max(watts, default=None),
         "throttled": _throttled(Path("/sys/class/thermal")),
+        "thermal_state": None,
+        **_battery(Path("/sys/class/power_supply")),
+        "foreground": None,
+    }
+
+
+def _battery(supplies: Path) -> dict[str, Any]:
+    """Level of the first battery, 0 … 1, and whether it is connected to external power; None for what is not known."""
+    battery = next((path for path in sorted(supplies.glob("*")) if _read(path / "type").strip() == "Battery"), None)
+    if battery is None:
+        return {"battery_level": None, "charging": None}
+    level, status = _read(battery / "capacity").strip(), _read(battery / "status").strip()
+    return {
+        "battery_level": min(int(level) / 100.0, 1.0) if level.isdigit() else None,
+        "charging": status != "Discharging" if status and status != "Unknown" else None,
     }
 
 
@@ -84,8 +106,17 @@ def peak_memory_bytes() -> int | None:
         import resource
 
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # in bytes there
-    peak = re.search(r"^VmHWM:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
-    return int(peak.group(1)) * 1024 if peak else None
+    return _status_bytes("VmHWM")
+
+
+def resident_memory_bytes() -> int | None:
+    """Physical memory that this process holds now; None where the system does not report it."""
+    return _status_bytes("VmRSS")
+
+
+def _status_bytes(name: str) -> int | None:
+    found = re.search(rf"^{name}:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else None
 
 
 def _read(path: str | Path) -> str:

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from ..errors import ArtifactError
 from .noise import inputs, to_uint8
 from .runner import Runner, Times
-from .sensors import NO_SENSORS, Sensors, peak_memory_bytes
+from .sensors import NO_SENSOR, NO_SENSORS, NOT_REPORTED, Sensors, peak_memory_bytes, resident_memory_bytes
 
 PROFILE_RUNS = 10  # after the timed ones
 TIMED = (
     "build_ms", "load_ms", "second_load_ms", "first_inference_ms", "latency_ms", "transfers", "peak_memory_bytes",
-    "operators",
+    "baseline_memory_bytes", "compiled_before", "starts", "operators",
 )  # fmt: skip
 
 Report = Callable[[str, int], None]  # stage, count
@@ -47,7 +47,8 @@ class Work:
     @classmethod
     def from_plan(cls, input_shape: tuple[int, ...], classes: int | None, plan: Mapping[str, Any]) -> Work:
         """plan: the contents of plan.json."""
-        return cls(input_shape, classes, **plan["performance"], **plan["accuracy"])
+        performance = {name: plan["performance"][name] for name in ("warmup", "runs", "seconds")}
+        return cls(input_shape, classes, **performance, **plan["accuracy"])
 
 
 def run_benchmark(
@@ -74,9 +75,12 @@ def run_benchmark(
         modes, reasons = sensors.modes()
     finally:
         sensors.close()
-    known = any(value is not None for reading in readings for name, value in reading.items() if name != "when")
+    unknown = [name for name in readings[0] if all(reading[name] is None for reading in readings)]
+    known = len(unknown) < len(readings[0]) - 1  # beside the moment of the reading
     fields["conditions"] = readings if known else NO_SENSORS
     missing = {name: value for name, value in fields.items() if isinstance(value, str)}
+    if known:
+        reasons |= {f"conditions.{name}": NOT_REPORTED.get(name, NO_SENSOR) for name in unknown}
     return {**fields, **dict.fromkeys(missing), **modes, "missing": {**missing, **reasons}}
 
 
@@ -121,6 +125,7 @@ def _milliseconds(action: Callable[[], object]) -> float:
 def _timings(runner: Runner, work: Work, report: Report, sensors: Sensors) -> tuple[dict[str, Any], dict[str, Any]]:
     """The fields of TIMED, and the sensors' reading during the timed runs."""
     z, label = inputs(work.seed, range(work.input_shape[0]), work.input_shape[1:], work.classes)
+    baseline = resident_memory_bytes()
     build = _build(runner, report)
     report("load", 0)
     load = _milliseconds(runner.load)
@@ -143,6 +148,9 @@ def _timings(runner: Runner, work: Work, report: Report, sensors: Sensors) -> tu
         "transfers": transfers,
         # Before profiling, which needs memory of its own.
         "peak_memory_bytes": runner.untracked_memory or peak_memory_bytes() or f"not measured on {sys.platform}",
+        "baseline_memory_bytes": runner.untracked_memory or baseline or f"not measured on {sys.platform}",
+        "compiled_before": isinstance(build, str) if runner.builds else runner.no_compile_cache,
+        "starts": 1,
         "operators": _operators(runner, z, label, report),
     }
     return timings, during

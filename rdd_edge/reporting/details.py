@@ -9,7 +9,7 @@ from statistics import median
 
 from ..benchmarking.record import Condition, OperatorTime
 from ..benchmarking.run import BenchRun
-from .table import milliseconds
+from .table import megabytes, milliseconds
 
 SHOWN = 10  # kinds of operators
 
@@ -40,8 +40,11 @@ def facts(run: BenchRun) -> list[tuple[str, str]]:
         ("Batch size", str(r.batch)),
         ("Power mode", _power_mode(run)),
         ("Engine build", milliseconds(r.build_ms) if r.build_ms is not None else None),
+        ("Compiled before", {True: "yes", False: "no", None: None}[r.compiled_before]),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
         ("Transfers", _transfers(run)),
+        ("Memory before loading", megabytes(r.baseline_memory_bytes) if r.baseline_memory_bytes else None),
+        ("Process starts", str(r.starts) if r.starts else None),
         ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
         ("Started", r.started_at),
         ("Bundle SHA-256", r.bundle_sha256),
@@ -83,6 +86,10 @@ def _condition(c: Condition) -> str:
         (c.gpu_load, "GPU load {:.0%}"),
         (c.power_w, "{:.1f} W"),
         (c.throttled or None, "throttled"),
+        (c.thermal_state, "thermal state {}"),
+        (c.battery_level, "battery at {:.0%}"),
+        (c.charging or None, "charging"),
+        (c.foreground is False or None, "in the background"),
     ]
     return f"{c.when}: " + ", ".join(text.format(value) for value, text in values if value is not None)
 

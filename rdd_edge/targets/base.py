@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ..bundle import Needs
 from ..dependencies import import_or_explain
 from ..errors import UsageError
 from ..portable.runner import Runner
@@ -75,6 +76,7 @@ class Artifact:
 
     path: Path
     tool_versions: dict[str, str]
+    needs: Needs
     outside: dict[str, int] | None = None  # count of each operator that runs in no backend; None: unknown
 
 
@@ -142,6 +144,12 @@ class Target(ABC):
         None: the target has no rules, because its own runtime is available on this machine.
         """
         return None
+
+    def checked_runner(
+        self, artifact: Path, spec: ExportSpec, threads: int
+    ) -> tuple[Runner | None, tuple[str, ...] | None]:
+        """`runner` and `broken_rules`; override it where both read the same large file."""
+        return self.runner(artifact, spec, threads), self.broken_rules(artifact, spec.precision)
 
     def runtime_here(self) -> str | None:
         """Name and version of the runtime on this machine, or None. Does not import it."""

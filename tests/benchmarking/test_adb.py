@@ -408,9 +408,7 @@ def test_devices_are_listed_with_what_to_do(tmp_path: Path, monkeypatch: pytest.
 def test_a_bundle_for_another_platform_or_backend_is_refused(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="is for fake, and adb:// devices run android bundles"):
         bench(make_bundle(), "adb://", tmp_path / "run")
-    bundle = write_bundle(tmp_path, name="vulkan")
-    manifest = bundle / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"precision": "fp32"', '"precision": "vulkan-fp32"'))
+    bundle = write_bundle(tmp_path, name="vulkan", backend="vulkan")
     with pytest.raises(UsageError, match="is for vulkan, and the harness app has xnnpack alone"):
         bench(bundle, "adb://", tmp_path / "run")
     with pytest.raises(UsageError, match="--apk goes with adb://"):

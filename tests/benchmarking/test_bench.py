@@ -11,16 +11,19 @@ import pytest
 from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench, default_plan
+from rdd_edge.benchmarking.isolation import Outcome, Request, in_child
 from rdd_edge.benchmarking.record import MEASURED, RunRecord, summary
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import reporting_to
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_bytes
 from rdd_edge.portable import noise
+from rdd_edge.targets.base import ExportSpec
 
 QUICK = Plan(
-    performance=PerformancePlan(warmup=1, runs=3, seconds=0),
+    performance=PerformancePlan(warmup=1, runs=3, seconds=0, starts=1),
     accuracy=AccuracyPlan(samples=6, seed=5, floats=4),
     threads=1,
 )
@@ -46,14 +49,16 @@ def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -
     with reporting_to(recorder):
         record = bench(make_bundle(), "host", tmp_path / "run", None)
     # A virtual machine has no sensors, and the fake's runtime builds, copies and profiles nothing
-    assert set(record.missing) - {"conditions"} == {
-        "build_ms", "transfers", "power_mode", "clocks_locked", "operators",
+    assert {name for name in record.missing if not name.startswith("conditions")} == {
+        "build_ms", "transfers", "power_mode", "clocks_locked", "operators", "compiled_before",
     }  # fmt: skip
     assert record.artifact_bytes == len("fine")
     assert record.latency_ms is not None
     assert len(record.latency_ms) == 5
     assert record.peak_memory_bytes is not None
     assert 5e6 < record.peak_memory_bytes < 500e6  # not what this test process, with torch in it, holds
+    assert record.baseline_memory_bytes is not None
+    assert 5e6 < record.baseline_memory_bytes <= record.peak_memory_bytes
     stats = summary(record)
     assert stats is not None
     assert stats.minimum <= stats.p5 <= stats.median <= stats.p90 <= stats.maximum
@@ -64,12 +69,48 @@ def test_every_fact_is_there(tmp_path: Path, make_bundle: Callable[..., Path]) -
 
 
 def test_timed_runs_go_on_for_the_seconds_asked(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
-    plan = Plan(performance=PerformancePlan(warmup=0, runs=1, seconds=0.3), accuracy=AccuracyPlan(samples=0))
+    plan = Plan(performance=PerformancePlan(warmup=0, runs=1, seconds=0.3, starts=1), accuracy=AccuracyPlan(samples=0))
     record = bench(make_bundle(), "host", tmp_path / "run", plan)
     assert record.latency_ms is not None
     assert len(record.latency_ms) > 1
     assert record.samples is None
     assert record.missing["samples"] == "the plan has no samples"
+
+
+def test_timed_runs_are_spread_over_starts_of_the_process(
+    tmp_path: Path, make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Request] = []
+
+    def recorded(request: Request, folder: Path) -> Outcome:
+        asked.append(request)
+        return in_child(request, folder)
+
+    monkeypatch.setattr("rdd_edge.benchmarking.bench.in_child", recorded)
+    performance = PerformancePlan(warmup=0, runs=7, seconds=0.3, starts=3)
+    plan = Plan(performance=performance, accuracy=AccuracyPlan(samples=6, floats=4), threads=1)
+    record = bench(make_bundle(), "host", tmp_path / "run", plan)
+    plans = [request.plan for request in asked if request.plan is not None]
+    assert [one.accuracy.samples for one in plans] == [6, 0, 0]
+    assert {(one.performance.runs, round(one.performance.seconds, 3)) for one in plans} == {(3, 0.1)}
+    assert record.starts == 3
+    assert record.latency_ms is not None
+    assert len(record.latency_ms) >= 9
+    run = read_bench_run(tmp_path / "run")
+    assert run.plan == plan
+    assert run.images().shape == (6, 8, 8, 1)
+
+
+def test_a_second_load_finds_the_first_released(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from rdd_edge.benchmarking import server
+
+    runner = server.StudentRunner(tiny_checkpoint, ExportSpec("fp32", (1, 1, 8, 8), None), 1)
+    runner.load()
+    held = []
+    monkeypatch.setattr(server, "read_checkpoint", lambda path: held.append(runner._model) or read_checkpoint(path))
+    runner.load()
+    assert held == [None]
+    assert runner._model is not None
 
 
 def test_timing_follows_mlperf_unless_it_is_to_be_quick(
@@ -78,6 +119,7 @@ def test_timing_follows_mlperf_unless_it_is_to_be_quick(
     usual, quick = default_plan(tiny_checkpoint), default_plan(tiny_checkpoint, quick=True)
     assert (usual.performance.runs, usual.performance.seconds) == (1024, 60.0)
     assert (quick.performance.runs, quick.performance.seconds) == (128, 10.0)
+    assert (usual.performance.starts, quick.performance.starts) == (3, 2)
     assert quick.accuracy == usual.accuracy
     own = default_plan(make_bundle(), quick=True)  # a bundle's own plan but for the times
     assert (own.performance.warmup, own.performance.runs, own.accuracy.samples) == (2, 128, 70)

@@ -34,7 +34,7 @@ from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed: apt-get install openssh-server")
 PLAN = Plan(
-    performance=PerformancePlan(warmup=1, runs=5, seconds=0),
+    performance=PerformancePlan(warmup=1, runs=5, seconds=0, starts=1),
     accuracy=AccuracyPlan(samples=20, seed=3, floats=4),
     threads=1,
 )
@@ -324,6 +324,21 @@ def test_an_archive_is_bounded_by_the_plan(tmp_path: Path, content: bytes, sente
     with pytest.raises(CorruptError, match=sentence) as error:
         unpack(content, tmp_path, most, Destination("board"))
     assert str(error.value).isprintable()
+
+
+@pytest.mark.skipif(shutil.which("tar") is None, reason="GNU tar makes the archive")
+def test_an_archive_that_grows_is_not_unpacked(tmp_path: Path) -> None:
+    """A sparse file: a few bytes of archive that stand for a gigabyte."""
+    source = tmp_path / "source"
+    source.mkdir()
+    with (source / "samples.u8").open("wb") as file:
+        file.truncate(1 << 30)
+    bomb = subprocess.run(["tar", "-C", source, "--sparse", "-cf", "-", "."], capture_output=True, check=True).stdout
+    assert len(bomb) < 1 << 16
+    (tmp_path / "run").mkdir()
+    with pytest.raises(CorruptError, match=r"samples\.u8 with 1073741824 bytes; the plan allows 100"):
+        unpack(bomb, tmp_path / "run", {"samples.u8": 100}, Destination("board"))
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 @needs_sshd

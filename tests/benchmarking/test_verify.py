@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdd_edge.benchmarking.verify import verify_bundle
-from rdd_edge.bundle import read_bundle
+from rdd_edge.benchmarking.verify import VerifyReport, verify_bundle, verify_emulated
+from rdd_edge.bundle import Manifest, read_bundle
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, ThresholdError
-from rdd_edge.files import tree_sha256, write_model
+from rdd_edge.files import read_model, tree_sha256, write_model
+from rdd_edge.targets import load_target
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, tiny_checkpoint: Path) -> 
     out = tmp_path_factory.mktemp("bundles")
     made = export_bundles(tiny_checkpoint, ("ios", "jetson"), "fp16", out)
     return {bundle.manifest.target: bundle.folder for bundle in made}
+
+
+WEIGHTS = {"ios": "model.mlpackage/Data/com.apple.CoreML/weights/weight.bin", "jetson": "model.onnx"}
 
 
 def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes]) -> Path:
@@ -33,6 +38,37 @@ def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes])
     return to
 
 
+def here(folder: Path) -> VerifyReport:
+    return verify_bundle(folder)
+
+
+def emulated(folder: Path) -> VerifyReport:
+    (report,) = verify_emulated(folder, "arm64")
+    return report
+
+
+@pytest.mark.parametrize(("check", "place"), [(here, ""), (emulated, "on arm64 cpu-x, ")], ids=["here", "emulated"])
+def test_a_low_parity_is_refused_unless_the_export_allowed_it(
+    make_bundle: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, check: Any, place: str
+) -> None:
+    target = load_target("fake")
+    monkeypatch.setattr(
+        type(target), "emulated", lambda self, path, spec, *_: {"cpu-x": self.runner(path, spec, 1)}, raising=False
+    )
+    folder = make_bundle(batch=2)  # the parity vectors are one batch, as an emulator takes them
+    x = folder / "parity/x.f32"
+    x.write_bytes((np.fromfile(x, "<f4") + np.float32(0.1)).astype("<f4").tobytes())
+    files = {name: digest for name, digest in tree_sha256(folder).items() if name != "manifest.json"}
+    manifest = read_model(folder / "manifest.json", Manifest).model_copy(update={"files": files})
+    write_model(folder / "manifest.json", manifest)
+    with pytest.raises(ThresholdError, match=rf"^{place}.*bundle is 26\.\d dB .* fake fp32 has to reach 80 dB"):
+        check(folder)
+    allowed = manifest.model_copy(update={"parity": manifest.parity.model_copy(update={"low_allowed": True})})
+    write_model(folder / "manifest.json", allowed)
+    report = check(folder)
+    assert (report.psnr_db, report.low_allowed) == (pytest.approx(26.0, abs=0.1), True)
+
+
 @pytest.mark.parametrize("target", ["ios", "jetson"])
 def test_the_saved_bytes_reach_what_the_export_measured(bundles: dict[str, Path], target: str) -> None:
     report = verify_bundle(bundles[target])
@@ -41,10 +77,37 @@ def test_the_saved_bytes_reach_what_the_export_measured(bundles: dict[str, Path]
     assert report.psnr_db >= report.threshold_db == 45.0
     assert report.runtime is not None
     assert report.rules_checked
+    manifest = read_bundle(bundles[target]).manifest
+    assert manifest.needs.backend == load_target(target).precision(manifest.precision).backend
     values = list(report.largest.values())
     assert len(values) == 5
     assert values == sorted(values, reverse=True)
     assert all(0 < value < 65504 for value in values)
+
+
+@pytest.mark.parametrize("target", sorted(WEIGHTS))
+def test_a_zeroed_channel_is_caught(
+    bundles: dict[str, Path], tmp_path: Path, tiny_checkpoint: Path, target: str
+) -> None:
+    channel = read_checkpoint(tiny_checkpoint).load().conv_in.weight[3].detach().half().numpy().tobytes()
+
+    def zero(content: bytes) -> bytes:
+        assert content.count(channel) == 1
+        return content.replace(channel, bytes(len(channel)))
+
+    folder = altered(bundles[target], tmp_path / "zeroed", WEIGHTS[target], zero)
+    with pytest.raises(ThresholdError, match=rf"zeroed is \d+\.\d dB .* {target} fp16 has to reach 45 dB"):
+        verify_bundle(folder)
+
+
+@pytest.mark.parametrize("target", sorted(WEIGHTS))
+def test_noise_in_another_order_is_caught(bundles: dict[str, Path], tmp_path: Path, target: str) -> None:
+    def swap(content: bytes) -> bytes:
+        return np.frombuffer(content, "<f4").reshape(-1, 8, 8).swapaxes(1, 2).tobytes()
+
+    folder = altered(bundles[target], tmp_path / "swapped", "parity/z.f32", swap)
+    with pytest.raises(ThresholdError, match=rf"swapped is \d+\.\d dB .* {target} fp16 has to reach 45 dB"):
+        verify_bundle(folder)
 
 
 def test_images_of_another_student(bundles: dict[str, Path], tmp_path: Path) -> None:

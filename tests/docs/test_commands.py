@@ -127,7 +127,9 @@ CHECKS = {
 
 # ---- for real, at a toy size ----
 
-PLAN = Plan(performance=PerformancePlan(warmup=1, runs=3, seconds=0.0), accuracy=AccuracyPlan(samples=40, floats=20))
+PLAN = Plan(
+    performance=PerformancePlan(warmup=1, runs=3, seconds=0.0, starts=1), accuracy=AccuracyPlan(samples=40, floats=20)
+)
 
 
 def shortened(arguments: list[str]) -> list[str]:

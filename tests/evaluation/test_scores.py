@@ -25,7 +25,7 @@ from rdd_edge.metrics.manifold import RealManifold, manifold_metrics
 from rdd_edge.metrics.psnr import IDENTICAL_DB, psnr_per_image
 
 PLAN = Plan(
-    performance=PerformancePlan(warmup=0, runs=1, seconds=0),
+    performance=PerformancePlan(warmup=0, runs=1, seconds=0, starts=1),
     accuracy=AccuracyPlan(samples=40, seed=5, floats=12),
     threads=1,
 )

@@ -61,6 +61,9 @@ def test_manifest_describes_the_artifact(exported: Any, tiny_conditional_checkpo
     assert int8.quantization.calibration.samples == 256 and int8.quantization.keep == ()
     assert int8.quantization.int8_macs_fraction >= 0.95
     assert {"rdd-edge", "torch", "executorch", "python"} <= set(fp32.tool_versions)
+    assert fp32.needs.backend == "xnnpack"
+    runtime = fp32.needs.runtime
+    assert (runtime.name, runtime.least) == ("org.pytorch:executorch-android", fp32.tool_versions["executorch"])
 
 
 def test_parity_vectors_are_the_students_own_images(exported: Any, tiny_conditional_checkpoint: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rdd_edge.benchmarking.record import Condition
-from rdd_edge.portable.sensors import Sensors, _throttled
+from rdd_edge.portable.sensors import Sensors, _battery, _throttled
 
 
 def devices(folder: Path, told: list[tuple[str, str]]) -> Path:
@@ -34,6 +34,26 @@ def test_throttling_is_what_slows_the_machine(
     tmp_path: Path, told: list[tuple[str, str]], throttled: bool | None
 ) -> None:
     assert _throttled(devices(tmp_path, told)) is throttled
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, (None, None)),
+        ({"type": "Mains"}, (None, None)),
+        ({"type": "Battery", "capacity": "80", "status": "Discharging"}, (0.8, False)),
+        ({"type": "Battery", "capacity": "100", "status": "Full"}, (1.0, True)),
+        ({"type": "Battery", "capacity": "?", "status": "Unknown"}, (None, None)),
+    ],
+)
+def test_a_battery_has_a_level_and_may_be_charging(
+    tmp_path: Path, files: dict[str, str], expected: tuple[float | None, bool | None]
+) -> None:
+    supply = tmp_path / "BAT0"
+    supply.mkdir()
+    for name, text in files.items():
+        (supply / name).write_text(text + "\n")
+    assert tuple(_battery(tmp_path).values()) == expected
 
 
 def test_any_machine_tells_a_condition_and_why_it_has_no_modes() -> None:

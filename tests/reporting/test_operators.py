@@ -15,7 +15,7 @@ from rdd_edge.reporting.details import KindTime, by_kind
 from rdd_edge.targets.jetson.harness.onnx_runtime import nodes
 
 PLAN = Plan(
-    performance=PerformancePlan(warmup=0, runs=3, seconds=0), accuracy=AccuracyPlan(samples=0), threads=1
+    performance=PerformancePlan(warmup=0, runs=3, seconds=0, starts=1), accuracy=AccuracyPlan(samples=0), threads=1
 )  # fmt: skip
 
 

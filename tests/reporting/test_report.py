@@ -27,7 +27,7 @@ from rdd_edge.reporting.table import HOST_NOTE
 from rdd_edge.targets.base import Runtime
 
 PLAN = Plan(
-    performance=PerformancePlan(warmup=0, runs=20, seconds=0),
+    performance=PerformancePlan(warmup=0, runs=20, seconds=0, starts=1),
     accuracy=AccuracyPlan(samples=20, seed=5, floats=12),
     threads=1,
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from networks import small_unet
 
-from rdd_edge.errors import ArtifactError, UsageError
+from rdd_edge.errors import ArtifactError, ExportError, UsageError
 from rdd_edge.targets.android import target
 from rdd_edge.targets.base import CalibrationSet, ExportSpec
 
@@ -96,6 +96,24 @@ def test_int8_covers_every_product_but_those_kept(make_case: Callable[..., Any],
     assert len(int8_names(quantized.program.module(check_guards=False))) == len(every) - len(keep)
     assert quantized.int8_macs_fraction == pytest.approx(1 - kept / sum(layer.macs for layer in every))
     assert case.psnr(runner) >= 30  # random weights; trained students are held to parity_db
+
+
+def test_a_layer_left_in_float32_is_named(make_case: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An island that the conversion would pass over in silence."""
+    from rdd_edge.targets.android.quantize import LayerQuantizer
+
+    annotate, left_out = LayerQuantizer._annotate, []
+
+    def all_but_the_first(self: LayerQuantizer, node: Any) -> None:
+        if left_out in ([], [node.name]):
+            left_out[:] = [node.name]
+        else:
+            annotate(self, node)
+
+    monkeypatch.setattr(LayerQuantizer, "_annotate", all_but_the_first)
+    case = make_case(target.precision("int8").rewrites)
+    with pytest.raises(ExportError, match="the layer conv_in was not quantized"):
+        target.quantize(case.program, case.spec("int8"), case.calibration(), ())
 
 
 def test_unknown_layer_to_keep_is_refused(make_case: Callable[..., Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rdd_edge.benchmarking.emulation import verify_emulated
+from rdd_edge.benchmarking.verify import verify_bundle, verify_emulated
 from rdd_edge.bundle import read_bundle
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, ThresholdError, UsageError
 from rdd_edge.files import tree_sha256, write_model
@@ -55,7 +55,7 @@ def altered(bundle: Path, to: Path, file: str, change: Callable[[bytes], bytes])
 def test_parity_without_and_with_dot_product(bundles: dict[str, Path], precision: str, least_db: float) -> None:
     cpus = ("cortex-a53", "cortex-a76")
     found = list(verify_emulated(bundles[precision], "arm64", cpus, IMAGES))
-    assert tuple(report.cpu for report in found) == cpus
+    assert tuple(report.processor for report in found) == tuple(f"arm64 {cpu}" for cpu in cpus)
     assert all(report.psnr_db >= least_db and report.samples == IMAGES for report in found)
     x86 = read_bundle(bundles[precision]).manifest.parity.psnr_db
     assert all(report.psnr_db == pytest.approx(x86, abs=6) for report in found)
@@ -101,6 +101,8 @@ def test_a_zeroed_channel_is_caught(
     folder = altered(bundles["fp32"], tmp_path / "zeroed", "model.pte", zero)
     with pytest.raises(ThresholdError, match=r"on arm64 cortex-a53, .*zeroed is \d+\.\d dB .* has to reach 80 dB"):
         list(verify_emulated(folder, "arm64", ("cortex-a53",), IMAGES))
+    with pytest.raises(ThresholdError, match=r"^[^ ]*zeroed is \d+\.\d dB .* has to reach 80 dB"):
+        verify_bundle(folder)
 
 
 @tools

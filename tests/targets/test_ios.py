@@ -18,6 +18,7 @@ from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.targets import load_target
 from rdd_edge.targets.ios.convert import convert
 from rdd_edge.targets.ios.evaluator import Evaluator, read_package, type_of
+from rdd_edge.targets.ios.rules import broken_rules
 from rdd_edge.targets.ios.runner import EvaluatorRunner
 
 TARGET: Any = load_target("ios")
@@ -110,6 +111,53 @@ def test_rules_name_what_the_neural_engine_does_not_take(make_case: Callable[...
     assert TARGET.broken_rules(fp32, "fp32") == ()
 
 
+@pytest.mark.parametrize(
+    ("fault", "clauses"),
+    [
+        ("none", []),
+        (
+            "float32 island",
+            ["wide (cast) is float32", "wide converts", "island (square) is float32", "narrow converts"],
+        ),
+        ("missing cast", ["bare (square) is float32", "half converts"]),
+    ],
+)
+def test_a_planted_type_is_named(fault: str, clauses: list[str]) -> None:
+    import coremltools as ct
+    from coremltools.converters.mil import Builder as mb
+
+    @mb.program(input_specs=[mb.TensorSpec((1, 1, 2, 2))], opset_version=ct.target.iOS17)
+    def program(z: Any) -> Any:
+        h = mb.square(x=z, name="bare") if fault == "missing cast" else z
+        h = mb.cast(x=h, dtype="fp16", name="half")
+        if fault == "float32 island":
+            h = mb.square(x=mb.cast(x=h, dtype="fp32", name="wide"), name="island")
+            h = mb.cast(x=h, dtype="fp16", name="narrow")
+        return mb.cast(x=mb.relu(x=h), dtype="fp32", name="x")
+
+    broken = broken_rules(program.functions["main"], "fp16")
+    assert len(broken) == len(clauses)
+    assert all(found.startswith(clause) for found, clause in zip(broken, clauses, strict=True)), broken
+
+
+def test_rules_and_images_take_one_reading_of_the_package(
+    make_case: Callable[..., Any], lowered: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> Any:
+        read.append(path)
+        return read_package(path)
+
+    for module in ("evaluator", "evaluator.evaluate"):
+        monkeypatch.setattr(f"rdd_edge.targets.ios.{module}.read_package", counted)
+    case, path = make_case(TARGET.precision("fp16").rewrites), lowered("fp16")
+    runner, broken = TARGET.checked_runner(path, case.spec("fp16"), 1)
+    runner.load()
+    assert case.psnr(runner) >= 55.0
+    assert (broken, read) == ((), [path])
+
+
 def test_time_is_folded(make_case: Callable[..., Any], lowered: Callable[..., Path], tmp_path: Path) -> None:
     assert types_of(lowered("fp32"))["linear", "fp32"] == 4  # q, k, v and out of one attention; no time MLP
     unfolded = make_case(())
@@ -129,6 +177,14 @@ def test_interface_and_version(lowered: Callable[..., Path]) -> None:
         array = value.type.multiArrayType
         assert (value.name, list(array.shape)) == (name, [1, 1, 8, 8])
         assert array.dataType == array.FLOAT32
+
+
+def test_needs_are_those_of_the_saved_file(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    case = make_case(TARGET.precision("fp16").rewrites)
+    needs = TARGET.lower(case.program, case.spec("fp16"), tmp_path).needs
+    assert (needs.backend, needs.system.name, needs.system.least) == ("coreml", "iOS", "17")
+    assert (needs.runtime.name, needs.runtime.least) == ("Core ML specification", "8")
+    assert needs.compute_units == "all"
 
 
 def test_files_are_core_mls_own_and_readable(lowered: Callable[..., Path]) -> None:

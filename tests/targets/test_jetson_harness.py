@@ -77,7 +77,8 @@ def test_progress_is_a_line_a_stage(tmp_path: Path, bundle: Path) -> None:
 
 def test_it_leaves_the_bundle_as_it_was(tmp_path: Path, bundle: Path) -> None:
     assert run(bundle, tmp_path / "out").returncode == 0
-    read_bundle(bundle)  # no __pycache__, which its manifest does not name
+    read_bundle(bundle)
+    assert not list(bundle.rglob("__pycache__"))
 
 
 def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Path) -> None:
@@ -90,6 +91,15 @@ def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Pa
         done = run(bundle, out)
         assert (done.returncode, done.stderr) == (2, f"{out} exists and is not a benchmark run: choose another --out\n")
     assert (precious / "samples.u8").is_file()
+
+
+def test_it_names_a_foreign_file_and_ignores_a_systems(tmp_path: Path, bundle: Path) -> None:
+    (bundle / ".DS_Store").write_text("x")
+    assert run(bundle, tmp_path / "out").returncode == 0
+    (bundle / "harness" / "notes.txt").write_text("x")
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 4
+    assert "harness/notes.txt is foreign" in done.stderr
 
 
 def rehash(bundle: Path, name: str) -> None:
@@ -117,6 +127,15 @@ def test_it_refuses_other_noise(tmp_path: Path, bundle: Path) -> None:
     assert "the noise self-test failed" in done.stderr
 
 
+def test_it_refuses_other_rounding(tmp_path: Path, bundle: Path) -> None:
+    path = bundle / "contract" / "rounding.json"
+    path.write_text(path.read_text().replace('"pixel":255', '"pixel":254'))
+    rehash(bundle, "contract/rounding.json")
+    done = run(bundle, tmp_path / "out")
+    assert done.returncode == 8
+    assert "this machine computes other rounding, case " in done.stderr
+
+
 def test_it_refuses_another_bundle_or_version(tmp_path: Path, bundle: Path) -> None:
     done = run(bundle, tmp_path / "out", "--expect", "0" * 64)
     assert done.returncode == 4
@@ -135,3 +154,17 @@ def test_an_artifact_that_does_not_load_is_a_sentence(tmp_path: Path, bundle: Pa
     assert (done.returncode, done.stderr.count("\n")) == (8, 1)
     assert done.stderr.startswith("ONNX Runtime cannot load ")
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+
+
+def test_a_second_load_finds_the_first_released(bundle: Path) -> None:
+    import onnxruntime
+
+    from rdd_edge.targets.jetson.harness.onnx_runtime import OnnxRuntime
+
+    runner, held = OnnxRuntime(onnxruntime, bundle / "model.fake", 1), []
+    opened = runner._open
+    runner._open = lambda model: held.append(runner._session) or opened(model)  # type: ignore[method-assign]
+    runner.load()
+    runner.load()
+    assert held == [None, None]
+    assert runner._session is not None

@@ -90,10 +90,12 @@ def test_an_engine_is_built_once_for_a_graph_a_release_and_a_gpu(tmp_path: Path)
     bundle = write_tanh_bundle(tmp_path)
     graph = sha256_of(bundle / "model.fake")
     assert run(bundle, tmp_path / "out").returncode == 0
+    assert read_bench_run(tmp_path / "out").record.compiled_before is False
     again = run(bundle, tmp_path / "out")
     assert '"stage": "build"' in again.stdout
     record = read_bench_run(tmp_path / "out").record
     assert record.build_ms is None
+    assert record.compiled_before is True
     assert "found in the cache" in record.missing["build_ms"]
     assert run(bundle, tmp_path / "out", release="11.4.0.106").returncode == 0
     assert run(bundle, tmp_path / "out", FAKE_GPU="NVIDIA Thor/2").returncode == 0

@@ -9,12 +9,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...bundle import Needs, Requirement
 from ...errors import ExportError, first_line
 from ...files import write_bytes
 from ..base import Artifact, ExportSpec, Quantized
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
+
+LIBRARIES = {"xnnpack": "org.pytorch:executorch-android", "vulkan": "org.pytorch:executorch-android-vulkan"}
+LEAST_API, ARCHITECTURES = "23", ("arm64-v8a", "x86_64")  # of these libraries
 
 
 def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> Artifact:
@@ -42,7 +46,19 @@ def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> 
         raise ExportError(f"ExecuTorch cannot convert the model: {first_line(error)[:300]}") from error
     write_bytes(out / "model.pte", content)
     versions = {name: version(name) for name in ("executorch", "torch", "torchao")}
-    return Artifact(out / "model.pte", versions, outside)
+    return Artifact(out / "model.pte", versions, _needs(spec.precision, versions["executorch"]), outside)
+
+
+def _needs(precision: str, executorch: str) -> Needs:
+    """The Maven artifact with the backend, which runs programs of its own release and older ones."""
+    backend = "vulkan" if precision.startswith("vulkan-") else "xnnpack"
+    return Needs(
+        backend=backend,
+        runtime=Requirement(name=LIBRARIES[backend], least=executorch),
+        system=Requirement(name="Android API", least=LEAST_API),
+        architectures=ARCHITECTURES,
+        compute_units=None,
+    )
 
 
 def _partitioner(precision: str) -> Any:

@@ -7,12 +7,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...bundle import Needs, Requirement
 from ...files import storage_errors
 from ..base import Artifact, ExportSpec, Quantized
 from .compress import compress
 from .convert import convert
 from .half import in_half_range
-from .silence import no_bars
+from .silence import COMPUTE_UNITS, import_coremltools, no_bars
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -26,7 +27,19 @@ def lower(program: ExportedProgram | Quantized, spec: ExportSpec, out: Path) -> 
         model = compress(model, spec.precision)
     path = out / "model.mlpackage"
     _save(model, path)
-    return Artifact(path, {name: version(name) for name in ("torch", "coremltools")})
+    return Artifact(path, {name: version(name) for name in ("torch", "coremltools")}, _needs(model))
+
+
+def _needs(model: Any) -> Needs:
+    """From the version of the specification that coremltools wrote, which may be newer than the one asked for."""
+    specification = model.get_spec().specificationVersion
+    return Needs(
+        backend="coreml",
+        runtime=Requirement(name="Core ML specification", least=str(specification)),
+        system=Requirement(name="iOS", least=import_coremltools().target(specification).name.removeprefix("iOS")),
+        architectures=("arm64",),
+        compute_units=COMPUTE_UNITS,
+    )
 
 
 def _save(model: Any, path: Path) -> None:

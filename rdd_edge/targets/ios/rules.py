@@ -8,17 +8,19 @@ the GPU or the CPU, and so may its neighbours: Core ML divides the model where t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from .evaluator import read_package, type_of
+from .evaluator import type_of
 
 MOST_DIMENSIONS = 4
 
 
-def broken_rules(path: Path, precision: str) -> tuple[str, ...]:
-    """The operators of an `.mlpackage` that the Neural Engine does not take, one clause each; fp32 has no rules."""
-    return () if precision == "fp32" else tuple(_broken(read_package(path)))
+def broken_rules(function: Any, precision: str) -> tuple[str, ...]:
+    """The operators that the Neural Engine does not take, one clause each; fp32 has no rules.
+
+    function: of an `.mlpackage`, as `read_package` returns it.
+    """
+    return () if precision == "fp32" else tuple(_broken(function))
 
 
 def _broken(function: Any) -> Iterator[str]:

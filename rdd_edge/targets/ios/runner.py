@@ -14,7 +14,7 @@ from ...errors import ArtifactError, first_line
 from ...portable.runner import Runner
 from ..base import Runtime
 from ..ranges import refuse_overflow
-from .silence import import_coremltools, no_bars
+from .silence import COMPUTE_UNITS, import_coremltools, no_bars
 
 if TYPE_CHECKING:
     from .evaluator import Evaluator, Run
@@ -23,15 +23,21 @@ if TYPE_CHECKING:
 class CoreMLRunner(Runner):
     """A package in Core ML, which chooses between CPU, GPU and Neural Engine as on a phone."""
 
+    no_compile_cache = "Core ML does not report whether its cache had the compiled model"
+
     def __init__(self, artifact: Path) -> None:
         self._ct = import_coremltools()
         self._artifact, self._model = artifact, None
-        self.runtime = Runtime(name="coreml", version=f"macOS {platform.mac_ver()[0]}", backend="all compute units")
+        self.runtime = Runtime(
+            name="coreml", version=f"macOS {platform.mac_ver()[0]}", backend=f"{COMPUTE_UNITS} compute units"
+        )
 
     def load(self) -> None:
+        self._model = None  # frees the first load before the second
         try:
             with no_bars():
-                self._model = self._ct.models.MLModel(str(self._artifact), compute_units=self._ct.ComputeUnit.ALL)
+                units = self._ct.ComputeUnit[COMPUTE_UNITS.upper()]
+                self._model = self._ct.models.MLModel(str(self._artifact), compute_units=units)
         except Exception as error:  # Core ML raises RuntimeError and Exception itself
             raise ArtifactError(f"Core ML cannot load {self._artifact}: {first_line(error)}") from None
 
@@ -61,10 +67,19 @@ class EvaluatorRunner(Runner):
         self._evaluator: Evaluator | None = None
         self.runtime = Runtime(name="coreml-evaluator", version=__version__, backend=f"torch {torch.__version__}")
 
+    @property
+    def function(self) -> Any:
+        """The package's program, which is loaded on first use."""
+        if self._evaluator is None:
+            self.load()
+        assert self._evaluator is not None
+        return self._evaluator.function
+
     def load(self) -> None:
+        """Read the package, unless it has been read: its times say nothing, so that a second load has no purpose."""
         from .evaluator import Evaluator
 
-        self._evaluator = Evaluator(self._artifact)
+        self._evaluator = self._evaluator or Evaluator(self._artifact)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""

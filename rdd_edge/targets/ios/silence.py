@@ -9,6 +9,8 @@ from typing import Any
 
 from ...dependencies import import_or_explain, silenced
 
+COMPUTE_UNITS = "all"  # MLComputeUnits: CPU, GPU and Neural Engine, between which Core ML chooses
+
 
 def import_coremltools() -> Any:
     """coremltools, with optimize.coreml loaded. Raises DependencyError."""

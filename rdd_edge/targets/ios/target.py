@@ -41,9 +41,20 @@ class IosTarget(Target):
 
     def broken_rules(self, artifact: Path, precision: str) -> tuple[str, ...]:
         """The operators of a float16 package that the Neural Engine does not take."""
+        from .evaluator import read_package
         from .rules import broken_rules
 
-        return broken_rules(artifact, precision)
+        return broken_rules(read_package(artifact), precision)
+
+    def checked_runner(self, artifact: Path, spec: ExportSpec, threads: int) -> tuple[Runner, tuple[str, ...]]:
+        """Both from one reading of the package, unless Core ML reads it itself."""
+        from .rules import broken_rules
+        from .runner import CoreMLRunner, EvaluatorRunner
+
+        if sys.platform == "darwin":
+            return CoreMLRunner(artifact), self.broken_rules(artifact, spec.precision)
+        runner = EvaluatorRunner(artifact, threads)
+        return runner, broken_rules(runner.function, spec.precision)
 
     def runtime_here(self) -> str:
         if sys.platform == "darwin":

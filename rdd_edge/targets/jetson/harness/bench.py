@@ -7,7 +7,6 @@ harness/rdd_edge. Progress is printed to standard output, one JSON object per li
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,8 @@ import numpy as np
 from tegra import Tegra  # type: ignore[import-not-found]  # beside this file, not in a package
 
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
+from rdd_edge.portable.golden import TOLERANCE, check_golden
+from rdd_edge.portable.hashes import check_files, sha256_of
 from rdd_edge.portable.noise import labels, normals
 from rdd_edge.portable.runner import Runner
 from rdd_edge.portable.sensors import machine
@@ -30,7 +31,6 @@ from rdd_edge.portable.timing import Work, run_benchmark
 BUNDLE = Path(__file__).resolve().parent.parent
 MANIFEST = BUNDLE / "manifest.json"
 RUNTIMES = ("tensorrt", "onnxruntime")  # the first is the default
-NOISE_TOLERANCE = 1e-6  # math libraries differ in the last bits of log, sin and cos
 RECORD_VERSION, PLAN_VERSION, MANIFEST_VERSION = 1, 1, 1
 ENGINES = Path.home() / ".cache" / "rdd-edge" / "engines"
 
@@ -136,39 +136,27 @@ def read_json(path: Path, version: int) -> dict[str, Any]:
 
 
 def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
-    """The manifest and its SHA-256. Raises CorruptError where the hash of any file differs."""
+    """The manifest and its SHA-256. Raises CorruptError where a file is missing, changed or foreign."""
     manifest = read_json(MANIFEST, MANIFEST_VERSION)
-    identity = _sha256(MANIFEST)
+    identity = sha256_of(MANIFEST)
     if expect not in (None, identity):
         raise CorruptError(f"{BUNDLE} is not the expected bundle: its manifest's SHA-256 is {identity}")
-    for name, expected in manifest["files"].items():
-        path = BUNDLE / name
-        if BUNDLE not in path.resolve().parents or not path.is_file():
-            raise CorruptError(f"{path} is missing from the bundle")
-        if _sha256(path) != expected:
-            raise CorruptError(f"{path} is not the file its manifest names: its SHA-256 differs")
+    check_files(BUNDLE, manifest["files"], MANIFEST.name)
     return manifest, identity
 
 
 def check_noise(manifest: dict[str, Any]) -> None:
-    """Raise ArtifactError where this machine's noise differs from the bundle's."""
+    """Raise ArtifactError where this machine's noise or rounding differs from the bundle's."""
+    check_golden(BUNDLE / "contract")
     parity, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
     golden = np.fromfile(BUNDLE / "parity" / "z.f32", "<f4").reshape(-1, *shape)
     z = normals(parity["seed"], range(parity["samples"]), shape)
-    if z.shape != golden.shape or np.abs(z - golden).max() > NOISE_TOLERANCE:
+    if z.shape != golden.shape or np.abs(z - golden).max() > TOLERANCE:
         raise ArtifactError("the noise self-test failed: this NumPy gives other values than parity/z.f32")
     if classes := _classes(manifest):
         label = labels(range(parity["samples"]), classes)
         if not np.array_equal(label, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
             raise ArtifactError("the label self-test failed: the labels differ from those of parity/label.i64")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 _last: dict[str, float] = {}

@@ -40,6 +40,7 @@ class OnnxRuntime(Runner):
         self.runtime = SimpleNamespace(name="onnxruntime", version=ort.__version__, backend=PROVIDER)
 
     def load(self) -> None:
+        self._session = None  # frees the first load before the second
         self._session = self._open(str(self._artifact))
 
     def run(self, z: Any, label: Any) -> Any:

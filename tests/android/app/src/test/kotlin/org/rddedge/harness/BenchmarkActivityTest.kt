@@ -75,7 +75,10 @@ class BenchmarkActivityTest {
         assertTrue(line, Regex("done \\d+\\.\\d{3} ms median, 200\\.0 dB from the student").matches(line))
         assertEquals(line, text(activity))
         assertEquals(1, views<ImageView>(content(activity)).size)
-        assertTrue(File(phone.root, "runs/tanh/record.json").readText().contains("\"where\":\"device\""))
+        val record = File(phone.root, "runs/tanh/record.json").readText()
+        for (fact in listOf("\"where\":\"device\"", "\"thermal_state\":\"none\"", "\"foreground\":(true|false)")) {
+            assertTrue("$fact: $record", Regex(fact) in record)
+        }
         val flags = activity.window.attributes.flags
         assertTrue(flags and WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON != 0)
     }

@@ -33,10 +33,10 @@ class ExecuTorchRuntimeTest {
 
     @Test
     fun `a bundle for a newer executorch is refused, one for an older is not`() {
-        for ((made, words) in mapOf("99.1.0" to "made for executorch 99.1.0: build a newer app", "0.0.9" to "")) {
+        for ((made, words) in mapOf("99.1.0" to "needs executorch 99.1.0: build a newer app", "0.0.9" to "")) {
             val folder = writeBundle(File(temporary, made)) {
                 kotlinx.serialization.json.Json.parseToJsonElement(
-                    "$it".replace("\"fake\":\"7.0\"", "\"executorch\":\"$made\""),
+                    "$it".replace("\"least\":\"0.0.1\"", "\"least\":\"$made\""),
                 )
             }
             val outcome = Benchmark(ExecuTorchRuntime(), FakeDevice()).run(folder, null, File(temporary, "out"))

@@ -98,8 +98,20 @@ class BenchmarkTest {
         assertTrue(Regex("\\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ").matches(record.text("started_at")))
         val missing = record.getValue("missing").jsonObject
         val nulls = record.filterValues { it is JsonNull }.keys - "checkpoint"
-        assertEquals(nulls, missing.keys)
-        assertEquals(setOf("build_ms", "transfers", "operators", "clocks_locked", "power_mode"), nulls)
+        assertEquals(nulls + setOf("conditions.gpu_clock_mhz", "conditions.gpu_load"), missing.keys)
+        assertEquals(
+            listOf("50000000", "123456789", "1"),
+            listOf("baseline_memory_bytes", "peak_memory_bytes", "starts").map { record.text(it) },
+        )
+        val before = record.getValue("conditions").jsonArray.first().jsonObject
+        assertEquals(
+            listOf("none", "0.8", "false", "true"),
+            listOf("thermal_state", "battery_level", "charging", "foreground").map { before.text(it) },
+        )
+        assertEquals(
+            setOf("build_ms", "transfers", "operators", "clocks_locked", "power_mode", "compiled_before"),
+            nulls,
+        )
         val moments = record.getValue("conditions").jsonArray.map { it.jsonObject.text("when") }
         assertEquals(listOf("before", "during", "after"), moments)
         assertEquals(document("plan.json"), plan())
@@ -152,7 +164,7 @@ class BenchmarkTest {
 
     @Test
     fun `what the system does not tell is null, and what is implausible is dropped`() {
-        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, 1))
+        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, null, 1.5, null, null, null, 1))
         finished(Benchmark(TanhRuntime(), silent).run(bundle(), planFile(plan(floats = 0)), out))
         val record = document("record.json")
         assertEquals(JsonNull, record["conditions"])
@@ -190,6 +202,26 @@ class BenchmarkTest {
         finished(Benchmark(TanhRuntime(), FakeDevice()).run(folder, null, out))
     }
 
+    @Test
+    fun `a device that computes other golden vectors is not run, and the vector is named`() {
+        for ((name, from, to) in listOf(
+            Triple("words", "1713891541", "1713891542"),
+            Triple("labels", "\"label\":5", "\"label\":6"),
+            Triple("rounding", "\"pixel\":255", "\"pixel\":254"),
+            Triple("normals", "\"z\":[", "\"z\":[9.5,"),
+        )) {
+            val runtime = TanhRuntime()
+            val folder = bundle()
+            val file = File(folder, "contract/$name.json")
+            file.writeText(file.readText().also { assertTrue(from in it, name) }.replace(from, to))
+            rehash(folder, "contract/$name.json")
+            val error = failed(Benchmark(runtime, FakeDevice()).run(folder, null, out))
+            assertEquals(ErrorKind.ARTIFACT, error.kind)
+            assertTrue("this device computes other $name than contract/$name.json, case " in error.sentence)
+            assertEquals(listOf("close"), runtime.calls)
+        }
+    }
+
     private fun rehash(folder: File, name: String) {
         val file = File(folder, "manifest.json")
         val manifest = Json.parseToJsonElement(file.readText()).jsonObject
@@ -215,6 +247,16 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a bundle for another backend is refused before it is loaded`() {
+        val runtime = TanhRuntime()
+        val folder = bundle { Json.parseToJsonElement("$it".replace("\"xnnpack\"", "\"vulkan\"")).jsonObject }
+        val error = failed(Benchmark(runtime, FakeDevice()).run(folder, null, out))
+        assertEquals(ErrorKind.ARTIFACT, error.kind)
+        assertEquals("fakert 7.0 has the backend xnnpack, and the bundle is for vulkan", error.sentence)
+        assertEquals(listOf("close"), runtime.calls)
+    }
+
+    @Test
     fun `outputs that are no images are refused`() {
         for ((word, change) in mapOf<String, (FloatArray) -> FloatArray>(
             "not finite, first in image 3" to { x -> x.also { it[7] = Float.NaN } },
@@ -233,9 +275,9 @@ class BenchmarkTest {
     fun `a runtime that is stuck is given up and changes nothing later`() {
         val release = CountDownLatch(1)
         val runtime = TanhRuntime { if (it == 10) release.await() }
-        val benchmark = Benchmark(runtime, FakeDevice(), Options(stallSeconds = 0.3))
+        val benchmark = Benchmark(runtime, FakeDevice(), Options(stallSeconds = 2.0))
         val error = failed(benchmark.run(bundle(), null, out))
-        assertTrue("no progress for 0.3 s in stage time" in error.sentence, error.sentence)
+        assertTrue("no progress for 2.0 s in stage time" in error.sentence, error.sentence)
         release.countDown()
         Thread.sleep(300)
         failed(Outcome.Failed(error, written = true)) // the folder is what it was
@@ -328,7 +370,7 @@ class BenchmarkTest {
             when (value) {
                 is JsonObject -> value.values.forEach(::check)
                 is JsonArray -> value.forEach(::check)
-                is JsonPrimitive -> assertTrue(value.content.all(::isPrintable), value.content)
+                is JsonPrimitive -> assertTrue(isPrintable(value.content), value.content)
             }
         }
         check(document("record.json"))

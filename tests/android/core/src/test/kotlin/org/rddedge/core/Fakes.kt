@@ -1,9 +1,11 @@
 package org.rddedge.core
 
+import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonArray
 import kotlinx.serialization.json.JsonElement
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.JsonPrimitive
+import kotlinx.serialization.json.jsonObject
 import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
@@ -15,7 +17,7 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
     val calls = mutableListOf<String>()
     private var runs = 0
 
-    override fun describe() = RuntimeInfo("fakert", "7.0", "cpu")
+    override fun describe() = RuntimeInfo("fakert", "7.0", "xnnpack")
 
     override fun load(bundle: Bundle, threads: Int) {
         calls += "load"
@@ -36,12 +38,18 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
     }
 }
 
+val CONDITION = Condition(31.5, 2800.0, 3.2, false, "none", 0.8, false, true, 50_000_000, 123_456_789)
+
 /** A device that tells [told]. */
-class FakeDevice(private val told: Condition = Condition(31.5, 2800.0, 3.2, false, 123_456_789)) : Device {
+class FakeDevice(private val told: Condition = CONDITION) : Device {
     override fun info() = DeviceInfo("a phone", "Android 16", "aarch64", "a core", 8, 8_000_000_000, null)
 
     override fun condition() = told
 }
+
+/** A document of rdd_edge/schemas/golden. */
+fun golden(name: String): JsonObject =
+    Json.parseToJsonElement(TanhRuntime::class.java.getResource("/$name.json")!!.readText()).jsonObject
 
 fun sha256(bytes: ByteArray) = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
 
@@ -67,6 +75,9 @@ fun writeBundle(
         val labels = ByteBuffer.allocate(8 * samples).order(ByteOrder.LITTLE_ENDIAN)
         for (i in 0 until samples) labels.putLong((i % classes).toLong())
         files["parity/label.i64"] = labels.array()
+    }
+    for (name in listOf("words", "normals", "labels", "rounding")) {
+        files["contract/$name.json"] = TanhRuntime::class.java.getResource("/$name.json")!!.readBytes()
     }
     for ((name, content) in files) File(folder, name).apply { parentFile.mkdirs() }.writeBytes(content)
     val manifest = manifest(batch, classes, files.mapValues { sha256(it.value) })
@@ -102,6 +113,13 @@ private fun manifest(batch: Int, classes: Int?, files: Map<String, String>) = ob
     ),
     "rewrites" to JsonArray(listOf(JsonPrimitive("fold_time"))),
     "tool_versions" to obj("fake" to "7.0"),
+    "needs" to obj(
+        "backend" to "xnnpack",
+        "runtime" to obj("name" to "fakert", "least" to "0.0.1", "below" to null),
+        "system" to obj("name" to "Android API", "least" to "23", "below" to null),
+        "architectures" to JsonArray(listOf(JsonPrimitive("arm64-v8a"))),
+        "compute_units" to null,
+    ),
     "default_plan" to plan(),
     "files" to JsonObject(files.mapValues { JsonPrimitive(it.value) }),
 )
@@ -116,7 +134,7 @@ private fun tensor(name: String, dtype: String, low: Double?, high: Double?, var
 
 fun plan(runs: Int = 6, samples: Int = 11, floats: Int = 4, seconds: Double = 0.0): JsonObject = obj(
     "schema_version" to 1,
-    "performance" to obj("warmup" to 2, "runs" to runs, "seconds" to seconds),
+    "performance" to obj("warmup" to 2, "runs" to runs, "seconds" to seconds, "starts" to 2),
     "accuracy" to obj("samples" to samples, "seed" to (1uL.shl(63) + 3u).toString().toBigInteger(), "floats" to floats),
     "threads" to 2,
 )

@@ -1,6 +1,5 @@
 package org.rddedge.core
 
-import kotlinx.serialization.json.Json
 import kotlinx.serialization.json.JsonObject
 import kotlinx.serialization.json.int
 import kotlinx.serialization.json.jsonArray
@@ -12,12 +11,9 @@ import org.junit.jupiter.api.Assertions.assertEquals
 import org.junit.jupiter.api.Assertions.assertTrue
 import org.junit.jupiter.api.Test
 
-/** Portable noise, labels and rounding against golden.json, which Python wrote. */
+/** Portable noise, labels and rounding against the golden documents of rdd_edge/schemas/golden. */
 class NoiseTest {
-    private val golden =
-        Json.parseToJsonElement(javaClass.getResource("/golden.json")!!.readText()).jsonObject
-
-    private fun rows(name: String) = golden.getValue(name).jsonArray.map { it.jsonObject }
+    private fun rows(name: String) = golden(name).getValue("cases").jsonArray.map { it.jsonObject }
 
     private fun JsonObject.text(key: String) = getValue(key).jsonPrimitive.content
 
@@ -54,7 +50,7 @@ class NoiseTest {
 
     @Test
     fun `rounding equals Python's at exact halves, beside them and beyond the range`() {
-        val rows = rows("uint8")
+        val rows = rows("rounding")
         assertTrue(rows.size > 1000)
         for (row in rows) {
             val x = Float.fromBits(row.getValue("bits").jsonPrimitive.int)

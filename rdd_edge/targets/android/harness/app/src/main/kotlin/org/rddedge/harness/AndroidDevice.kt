@@ -13,6 +13,9 @@ import org.rddedge.core.DeviceInfo
 import java.io.File
 import kotlin.math.abs
 
+/** PowerManager.THERMAL_STATUS_NONE, … in their order. */
+private val STATES = listOf("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
 /** What Android tells of this device; null for what this version or this model does not. */
 class AndroidDevice(private val context: Context) : Device {
     private val power get() = context.getSystemService(Context.POWER_SERVICE) as PowerManager
@@ -41,15 +44,31 @@ class AndroidDevice(private val context: Context) : Device {
             temperatureC = state?.tenths(BatteryManager.EXTRA_TEMPERATURE), // of the battery: apps see no other
             clockMhz = clockMhz(),
             powerW = state?.let(::watts),
-            throttled = throttled(),
-            peakMemoryBytes = peakMemoryBytes(),
+            throttled = thermalState()?.let { it != STATES.first() },
+            thermalState = thermalState(),
+            batteryLevel = state?.let(::level),
+            charging = state?.getIntExtra(BatteryManager.EXTRA_PLUGGED, -1)?.takeIf { it >= 0 }?.let { it != 0 },
+            foreground = foreground(),
+            memoryBytes = status("VmRSS"),
+            peakMemoryBytes = status("VmHWM"),
         )
     }
 
-    /** VmHWM: Java's heap, the native library, artifact and buffers. */
-    private fun peakMemoryBytes(): Long? {
-        val line = File("/proc/self/status").readLines().firstOrNull { it.startsWith("VmHWM:") }
+    /** Of this process: Java's heap, the native library, artifact and buffers. */
+    private fun status(name: String): Long? {
+        val line = File("/proc/self/status").readLines().firstOrNull { it.startsWith("$name:") }
         return line?.filter { it.isDigit() }?.toLongOrNull()?.times(1024)
+    }
+
+    private fun level(state: Intent): Double? {
+        val scale = state.getIntExtra(BatteryManager.EXTRA_SCALE, 0)
+        val level = state.getIntExtra(BatteryManager.EXTRA_LEVEL, -1)
+        return if (scale > 0 && level >= 0) level.toDouble() / scale else null
+    }
+
+    private fun foreground(): Boolean {
+        val state = ActivityManager.RunningAppProcessInfo().also(ActivityManager::getMyMemoryState)
+        return state.importance == ActivityManager.RunningAppProcessInfo.IMPORTANCE_FOREGROUND
     }
 
     private fun processor(): String? {
@@ -80,9 +99,9 @@ class AndroidDevice(private val context: Context) : Device {
         return abs(microamperes.toDouble()) * millivolts / 1e9
     }
 
-    private fun throttled(): Boolean? {
+    private fun thermalState(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
-        return power.currentThermalStatus != PowerManager.THERMAL_STATUS_NONE
+        return STATES.getOrNull(power.currentThermalStatus)
     }
 
     private fun Intent.tenths(key: String): Double? =

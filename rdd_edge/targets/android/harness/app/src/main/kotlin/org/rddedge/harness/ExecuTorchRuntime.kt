@@ -1,6 +1,5 @@
 package org.rddedge.harness
 
-import kotlinx.serialization.json.JsonPrimitive
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
@@ -20,9 +19,9 @@ class ExecuTorchRuntime : Runtime {
     override fun load(bundle: Bundle, threads: Int) {
         close() // a second load must not find the first in memory
         manifest = bundle.manifest
-        val made = manifest.toolVersions["executorch"]?.let { (it as? JsonPrimitive)?.content }
-        check(made == null || release(made) <= release(BuildConfig.EXECUTORCH_VERSION)) {
-            "the bundle is made for executorch $made: build a newer app"
+        val least = manifest.needs.runtime.least
+        check(release(least) <= release(BuildConfig.EXECUTORCH_VERSION)) {
+            "the bundle needs executorch $least: build a newer app"
         }
         module = Module.load(bundle.artifact.path, Module.LOAD_MODE_MMAP, threads).apply { loadMethod("forward") }
     }

@@ -98,7 +98,7 @@ class Benchmark(
         val work = Work(runtime, bundle, plan, ::report)
         try {
             return RunFolder(out).publish {
-                val test = work.prove(options.minPsnrDb)
+                val test = work.prove(device, options.minPsnrDb)
                 val measured = work.measure(device, this) + mapOf("where" to options.where, "started_at" to started)
                 Bundle.read(bundleFolder, bundle.sha256, ::report) // what was measured is what was named
                 write("plan.json", plan.document)

@@ -17,6 +17,7 @@ class Plan internal constructor(fields: Fields) {
     val warmup = performance.int("warmup", 0..1_000_000, 10)
     val runs = performance.int("runs", 1..MAX_COUNT, 1024)
     val seconds = performance.double("seconds", 0.0..86_400.0, 60.0)
+    val starts = performance.int("starts", 1..100, 3) // of the process, where the driver starts it; here there is one
     val samples = accuracy.int("samples", 0..MAX_COUNT, 2000)
     val seed = accuracy.seed("seed", 0u)
     val floats = accuracy.int("floats", 0..MAX_COUNT, 256)
@@ -30,6 +31,27 @@ class Plan internal constructor(fields: Fields) {
     companion object {
         /** Reads plan.json. Throws [HarnessException] with the first thing that is wrong. */
         fun read(file: File): Plan = readDocument(file, 1 shl 16) { _, fields -> Plan(fields) }
+    }
+}
+
+/** What the artifact needs: a [backend] of the [runtime], and the [system], each from its least version on. */
+class Needs internal constructor(fields: Fields) {
+    val backend = fields.name("backend")
+    val runtime = Requirement(fields.section("runtime"))
+    val system = Requirement(fields.section("system"))
+
+    init {
+        fields.finish("architectures", "compute_units")
+    }
+
+    class Requirement internal constructor(fields: Fields) {
+        val name = fields.text("name", Regex(".+"))
+        val least = fields.text("least", Regex(".+"))
+        val below = if (fields.isNull("below")) null else fields.text("below") // the first version that does not do
+
+        init {
+            fields.finish()
+        }
     }
 }
 
@@ -47,7 +69,7 @@ class Manifest internal constructor(fields: Fields) {
     val paritySamples = parity.int("samples", 1..MAX_COUNT)
     val paritySeed = parity.seed("seed")
     val defaultPlan = Plan(fields.section("default_plan"))
-    val toolVersions = fields.section("tool_versions").content
+    val needs = Needs(fields.section("needs"))
     val files = fields.hashes("files") // SHA-256 of every file but the manifest, by relative path
 
     val batch get() = shape[0]
@@ -61,14 +83,14 @@ class Manifest internal constructor(fields: Fields) {
         if (values > MAX_VALUES) fields.fail("input", "is larger than this harness takes")
         fields.double("t", 1.0..1.0, 1.0)
         parity.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
-        fields.finish("schedule", "quantization", "rewrites")
+        fields.finish("schedule", "quantization", "rewrites", "tool_versions")
         for (path in files.keys + artifact) {
             val outside = path.split('/').any { it in listOf("", ".", "..") }
-            if (outside || path == MANIFEST || !path.all(::isPrintable)) {
+            if (outside || path == MANIFEST || !isPrintable(path)) {
                 fields.fail("files", "names $path, which is no path inside the bundle")
             }
         }
-        val reserved = artifact.substringBefore('/') in listOf("parity", "harness")
+        val reserved = artifact.substringBefore('/') in listOf("parity", "contract", "harness")
         if (reserved || files.keys.none { "$it/".startsWith("$artifact/") }) {
             fields.fail("artifact", "is not among the files, or is where a bundle keeps something else")
         }
@@ -97,7 +119,11 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
     val artifact: File get() = File(folder, manifest.artifact)
 
     /** Size of the artifact, all its files together. */
-    val artifactBytes: Long get() = artifact.walk().filter { it.isFile }.sumOf { it.length() }
+    val artifactBytes: Long
+        get() {
+            val names = manifest.files.keys.filter { "$it/".startsWith("${manifest.artifact}/") }
+            return names.sumOf { File(folder, it).length() }
+        }
 
     /** Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W. */
     internal fun parityFloats(name: String): FloatArray = FloatArray(manifest.paritySamples * manifest.imageSize).also {
@@ -129,7 +155,8 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
                     val file = found[name] ?: corrupt("${File(folder, name)} is missing from the bundle")
                     if (sha256Of(file) != hash) corrupt("$file is not what its manifest names: its SHA-256 differs")
                 }
-                found.keys.find { it !in manifest.files }?.let { corrupt("$folder/$it is not in its manifest") }
+                val foreign = found.keys.find { it !in manifest.files && !isSystemFile(it) }
+                foreign?.let { corrupt("$folder/$it is foreign: the manifest does not list it; remove the file") }
                 val sha256 = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
                 if (sha256 != (expected ?: sha256)) corrupt("$folder is another bundle than the one asked for: $sha256")
                 Bundle(folder, manifest, sha256)
@@ -147,6 +174,13 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
             return all.filter { check(it) && !it.isDirectory }.associateBy { it.toRelativeString(root) }
         }
     }
+}
+
+/** Whether a relative path is a file that a system or Python leaves behind, which is no part of a bundle. */
+private fun isSystemFile(path: String): Boolean {
+    val parts = path.split('/')
+    return parts.last() in listOf(".DS_Store", "Thumbs.db", "desktop.ini") || parts.last().startsWith("._") ||
+        "__pycache__" in parts
 }
 
 private fun sha256Of(file: File): String {

@@ -17,13 +17,35 @@ class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = nu
     val sentence: String get() = message.orEmpty()
 }
 
-/** Python's `str.isprintable`; characters beyond the basic plane, which are pairs here, count as not printable. */
-internal fun isPrintable(c: Char): Boolean = c == ' ' || c.category.code[0] !in "CZ"
+private const val MAX_TEXT = 1000 // characters, of which one beyond the basic plane is a pair here
 
-/** [text] as a record may hold it: one line of at most 1,000 printable characters. */
+private val unprintable = setOf(
+    Character.CONTROL,
+    Character.FORMAT,
+    Character.SURROGATE,
+    Character.PRIVATE_USE,
+    Character.UNASSIGNED,
+    Character.SPACE_SEPARATOR,
+    Character.LINE_SEPARATOR,
+    Character.PARAGRAPH_SEPARATOR,
+).map { it.toInt() }
+
+private fun isPrintable(codePoint: Int) = codePoint == ' '.code || Character.getType(codePoint) !in unprintable
+
+/** Whether a record may hold [text]: one line of at most 1,000 characters, each as Python's `str.isprintable` has it. */
+internal fun isPrintable(text: String): Boolean =
+    text.codePointCount(0, text.length) <= MAX_TEXT && text.codePoints().allMatch(::isPrintable)
+
+/** [text] as a record may hold it: spaces for white space, a question mark for what is not printable. */
 fun printable(text: String): String {
-    val line = text.trim().take(1000).map { if (it.isWhitespace()) ' ' else it }
-    return line.joinToString("") { if (isPrintable(it)) "$it" else "?" }
+    val line = text.trim().codePoints().limit(MAX_TEXT.toLong()).toArray()
+    return line.joinToString("") { c ->
+        when {
+            isPrintable(c) -> String(Character.toChars(c))
+            Character.isWhitespace(c) || Character.isSpaceChar(c) -> " "
+            else -> "?"
+        }
+    }
 }
 
 /** The first line of what somebody else's exception says, or its class where it says nothing. */

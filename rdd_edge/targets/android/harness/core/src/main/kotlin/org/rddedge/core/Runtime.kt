@@ -34,7 +34,12 @@ data class Condition(
     val clockMhz: Double?, // of the fastest core
     val powerW: Double?,
     val throttled: Boolean?, // whether the system slows the processor because of heat
-    val peakMemoryBytes: Long?, // the most physical memory that this process has held
+    val thermalState: String?, // in the system's own words
+    val batteryLevel: Double?, // 0 … 1
+    val charging: Boolean?, // whether external power is connected
+    val foreground: Boolean?, // whether this app is the one on the screen
+    val memoryBytes: Long?, // the physical memory that this process holds
+    val peakMemoryBytes: Long?, // the most that it has held
 )
 
 interface Device {

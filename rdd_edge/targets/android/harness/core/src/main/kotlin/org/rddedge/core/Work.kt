@@ -1,7 +1,10 @@
 package org.rddedge.core
 
 import kotlinx.serialization.json.JsonArray
+import kotlinx.serialization.json.JsonNull
 import kotlinx.serialization.json.JsonObject
+import kotlinx.serialization.json.jsonObject
+import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import java.security.DigestOutputStream
@@ -35,9 +38,14 @@ internal class Work(
     private val name = runtime.describe().let { "${it.name} ${it.version}" }
     val latency = mutableListOf<Double>() // of every timed run, in milliseconds and in order
 
-    /** Proves the device before it is timed: its noise and labels, then the artifact's images. */
-    fun prove(minPsnrDb: Double?): SelfTest {
+    private var baseline: Long? = null // memory before the artifact was loaded for the first time
+
+    /** Proves the device before it is timed: its noise, labels and rounding, then the artifact's images. */
+    fun prove(device: Device, minPsnrDb: Double?): SelfTest {
         report("verify", 0)
+        val (needed, present) = manifest.needs.backend to runtime.describe().backend
+        if (present != null && needed != present) fail("has the backend $present, and the bundle is for $needed")
+        Golden.difference(File(bundle.folder, "contract"))?.let { fail("was not run: this device computes other $it") }
         val (own, labels) = inputs(manifest.paritySeed, IntArray(manifest.paritySamples) { it })
         val golden = bundle.parityFloats("z.f32")
         val difference = own.indices.maxOf { abs(own[it].toDouble() - golden[it]) }
@@ -45,6 +53,7 @@ internal class Work(
         if (labels != null && !labels.contentEquals(bundle.parityLabels())) {
             fail("was not run: the class labels made here differ from parity/label.i64")
         }
+        baseline = device.condition().memoryBytes
         load()
         val expected = bundle.parityFloats("x.f32")
         val psnr = DoubleArray(manifest.paritySamples)
@@ -83,9 +92,11 @@ internal class Work(
             report("time", latency.size)
         }
         states["during"] = device.condition().also { fields["peak_memory_bytes"] = it.peakMemoryBytes }
+        fields["baseline_memory_bytes"] = baseline
         fields["samples"] = if (plan.samples == 0) null else sample(folder)
         states["after"] = device.condition()
         fields["conditions"] = conditions(states)
+        fields["starts"] = 1
         return fields
     }
 
@@ -98,7 +109,9 @@ internal class Work(
             "transfers" to "$name does not time copies separately: a latency includes them",
             "operators" to "$name is not asked for the time of each operator",
             "clocks_locked" to "an app cannot lock the clocks",
-            "peak_memory_bytes" to "the system does not report it",
+            "peak_memory_bytes" to UNREPORTED,
+            "baseline_memory_bytes" to UNREPORTED,
+            "compiled_before" to "$name keeps nothing that it compiles",
             "conditions" to "the system reports no temperature, clock or power",
             "power_mode" to "the run asked for no power mode",
             "samples" to "the plan has no samples",
@@ -124,7 +137,8 @@ internal class Work(
             "batch" to bundle.manifest.batch,
             "artifact_bytes" to bundle.artifactBytes,
         )
-        return obj(fields + ("missing" to obj(reasons.filterKeys { fields[it] == null })))
+        val missing = reasons.filterKeys { fields[it] == null } + unreported(fields["conditions"] as JsonArray?)
+        return obj(fields + ("missing" to obj(missing)))
     }
 
     /** samples.u8 of every image and samples.f32 of the first ones, N H W C. */
@@ -210,6 +224,15 @@ private fun psnr(a: FloatArray, atA: Int, b: FloatArray, atB: Int, size: Int): D
 internal fun median(values: List<Double>): Double =
     values.sorted().let { (it[(it.size - 1) / 2] + it[it.size / 2]) / 2 }
 
+private const val UNREPORTED = "the system does not report it"
+
+/** The reason of each field of a condition that is null at every moment. */
+private fun unreported(conditions: JsonArray?): Map<String, String> {
+    val rows = conditions.orEmpty().map { it.jsonObject }
+    val names = rows.firstOrNull()?.keys.orEmpty().filter { name -> rows.all { it.getValue(name) is JsonNull } }
+    return names.associate { "conditions.$it" to UNREPORTED }
+}
+
 /** The machine's states by moment; what is no plausible value is dropped, and null stands for nothing but nulls. */
 private fun conditions(states: Map<String, Condition>): JsonArray? {
     val rows = states.mapValues { (_, state) ->
@@ -220,6 +243,10 @@ private fun conditions(states: Map<String, Condition>): JsonArray? {
             "gpu_load" to null,
             "power_w" to state.powerW?.takeIf { it in 0.0..1e6 },
             "throttled" to state.throttled,
+            "thermal_state" to state.thermalState,
+            "battery_level" to state.batteryLevel?.takeIf { it in 0.0..1.0 },
+            "charging" to state.charging,
+            "foreground" to state.foreground,
         )
     }
     if (rows.values.all { row -> row.values.all { it == null } }) return null
