@@ -92,7 +92,9 @@ def write_run(
         second_load_ms=3.0 if timed else None,
         first_inference_ms=2.5 if timed else None,
         latency_ms=tuple(median_ms + 0.01 * i for i in range(-4, 5)) if timed else None,
-        transfers=Transfers(to_device_ms=(0.1,) * 9, from_device_ms=(0.2,) * 9) if timed else None,
+        transfers=Transfers(to_device_ms=(0.1,) * 9, compute_ms=(1.5,) * 9, from_device_ms=(0.2,) * 9)
+        if timed
+        else None,
         peak_memory_bytes=10_000_000 if timed else None,
         conditions=(CONDITION,) if timed else None,
         power_mode="MAXN" if timed else None,

@@ -9,7 +9,7 @@ from statistics import median
 
 from ..benchmarking.record import Condition, OperatorTime
 from ..benchmarking.run import BenchRun
-from .table import milliseconds
+from .table import megabytes, milliseconds
 
 SHOWN = 10  # kinds of operators
 
@@ -38,11 +38,14 @@ def facts(run: BenchRun) -> list[tuple[str, str]]:
         ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
         ("Threads", str(r.threads) if r.threads else None),
         ("Batch size", str(r.batch)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in r.versions.items())),
+        ("GPU memory", megabytes(r.device_memory_bytes) if r.device_memory_bytes is not None else None),
         ("Power mode", _power_mode(run)),
         ("Engine build", milliseconds(r.build_ms) if r.build_ms is not None else None),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
-        ("Transfers", _transfers(run)),
+        ("Parts of the latency", _transfers(run)),
         ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
+        ("Runtime's warnings", "; ".join(r.warnings)),
         ("Started", r.started_at),
         ("Bundle SHA-256", r.bundle_sha256),
         ("Checkpoint SHA-256", r.checkpoint_sha256),
@@ -67,12 +70,14 @@ def _power_mode(run: BenchRun) -> str | None:
 
 
 def _transfers(run: BenchRun) -> str | None:
-    """Medians of the copies, which the latency leaves out."""
-    transfers = run.record.transfers
-    if transfers is None or not transfers.to_device_ms:
+    """Medians of the latency's parts."""
+    parts = run.record.transfers
+    if parts is None or not parts.to_device_ms:
         return None
-    to_device, from_device = (milliseconds(median(ms)) for ms in (transfers.to_device_ms, transfers.from_device_ms))
-    return f"{to_device} to the device, {from_device} back (medians, not included in the latency)"
+    to_device, compute, from_device = (
+        milliseconds(median(ms)) for ms in (parts.to_device_ms, parts.compute_ms, parts.from_device_ms)
+    )
+    return f"{to_device} copying to the GPU, {compute} computing, {from_device} copying back (medians)"
 
 
 def _condition(c: Condition) -> str:

@@ -18,11 +18,16 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+# Before the imports below: bytecode would be files of the bundle that its manifest does not name.
+sys.dont_write_bytecode = True
+
 import numpy as np
-from tegra import Tegra  # type: ignore[import-not-found]  # beside this file, not in a package
+from plan import completed  # type: ignore[import-not-found]  # beside this file, not in a package
+from tegra import Tegra, modes, versions  # type: ignore[import-not-found]
 
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
 from rdd_edge.portable.noise import labels, normals
+from rdd_edge.portable.run_folder import check_out
 from rdd_edge.portable.runner import Runner
 from rdd_edge.portable.sensors import machine
 from rdd_edge.portable.timing import Work, run_benchmark
@@ -55,8 +60,10 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     out = arguments.out.resolve()
     check_out(out)
+    if BUNDLE in (out, *out.parents):
+        raise UsageError(f"{out} is inside the bundle, which holds nothing but its own files: choose another --out")
     manifest, identity = check_bundle(arguments.expect)
-    plan = read_json(arguments.plan, PLAN_VERSION)
+    plan = completed(read_json(arguments.plan, PLAN_VERSION), manifest["default_plan"], arguments.plan)
     check_noise(manifest)
     work = Work.from_plan(tuple(manifest["input"]["shape"]), _classes(manifest), plan)
     started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -81,11 +88,12 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             "started_at": started,
             "artifact_bytes": artifact.stat().st_size,
             **facts,
+            "versions": {**versions(), **facts["versions"]},
         }
         if not record["samples"] or not record["samples"]["floats"]:
             (beside / "samples.f32").unlink(missing_ok=True)
         (beside / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-        shutil.copyfile(arguments.plan, beside / "plan.json")
+        (beside / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
         os.chmod(beside, 0o755)
         check_out(out)  # again, since a benchmark run takes minutes
         if out.exists():
@@ -102,7 +110,7 @@ def open_runtime(name: str, artifact: Path, threads: int, engines: Path) -> Runn
     if name == "tensorrt":
         from tensorrt_runtime import TensorRT  # type: ignore[import-not-found]
 
-        return TensorRT(artifact, engines)  # type: ignore[no-any-return]
+        return TensorRT(artifact, engines, modes()[0]["power_mode"])  # type: ignore[no-any-return]
     from onnx_runtime import OnnxRuntime  # type: ignore[import-not-found]
 
     try:
@@ -114,12 +122,6 @@ def open_runtime(name: str, artifact: Path, threads: int, engines: Path) -> Runn
 
 def _classes(manifest: dict[str, Any]) -> int | None:
     return None if manifest["label"] is None else int(manifest["label"]["high"]) + 1
-
-
-def check_out(out: Path) -> None:
-    """Raise UsageError unless the path is free, an empty folder or an earlier benchmark run, which is replaced."""
-    if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def read_json(path: Path, version: int) -> dict[str, Any]:
