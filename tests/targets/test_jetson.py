@@ -188,6 +188,48 @@ def test_runner_names_a_broken_file(tmp_path: Path, make_case: Callable[..., Any
         TARGET.runner(path, case.spec("fp32"), 1).load()
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_samples_are_those_of_nodes_run_one_by_one(
+    make_case: Callable[..., Any], tmp_path: Path, precision: str
+) -> None:
+    """Each node in a session of its own takes and gives real float16, which a session of all of them does not."""
+    case = make_case(TARGET.precision("fp32").rewrites)
+    path = lowered(case, precision, tmp_path).path
+    runner, one_by_one = OnnxRunner(path, 1), nodes_one_by_one(onnx.load(path))
+    for z in (case.z[:1], case.z[1:2]):
+        np.testing.assert_array_equal(runner.sample(z, None), one_by_one(z))
+    assert np.abs(runner.run(z, None) - one_by_one(z)).max() > 1e-5
+
+
+def nodes_one_by_one(model: Any) -> Callable[[Any], Any]:
+    """The image of z, with each node run alone."""
+    import onnxruntime
+
+    model = onnx.shape_inference.infer_shapes(model)
+    graph, options = model.graph, onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    types = {value.name: value for value in [*graph.value_info, *graph.input, *graph.output]}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    sessions = []
+    for node in graph.node:
+        names = dict.fromkeys(filter(None, node.input))
+        inputs, held = [types[n] for n in names if n not in constants], [constants[n] for n in names if n in constants]
+        alone = helper.make_graph([node], "alone", inputs, [types[name] for name in node.output], held)
+        content = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
+        session = onnxruntime.InferenceSession(content.SerializeToString(), options, ["CPUExecutionProvider"])
+        sessions.append((node, session))
+
+    def image(z: Any) -> Any:
+        values = {"z": z}
+        for node, session in sessions:
+            feeds = {value.name: values[value.name] for value in session.get_inputs()}
+            values.update(zip(node.output, session.run(None, feeds), strict=True))
+        return values["x"]
+
+    return image
+
+
 def test_overflow_that_onnx_runtime_hides(tmp_path: Path) -> None:
     """1000 · 100 leaves float16, and the image, 0.001 times that, does not show it."""
     constants = {"w": np.full((1, 1, 1, 1), 1000, np.float16), "k": np.asarray(1e-3, np.float16)}
@@ -204,6 +246,7 @@ def test_overflow_that_onnx_runtime_hides(tmp_path: Path) -> None:
     runner = OnnxRunner(tmp_path / "m.onnx", 1)
     z = np.full((1, 1, 8, 8), 100, np.float32)
     assert np.isfinite(runner.run(z, None)).all()
+    assert not np.isfinite(runner.sample(z, None)).any()
     with pytest.raises(ArtifactError, match=r"m\.onnx overflows float16.*: c reaches inf"):
         runner.largest(z, None)
     assert runner.largest(z / 10, None)["c"] == 10_000
