@@ -110,7 +110,10 @@ class Quantization(Frozen):
 
 
 class Parity(Frozen):
-    """The check at the end of an export. psnr_db is None where nothing on that machine could run the artifact."""
+    """The check at the end of an export.
+
+    psnr_db is None where nothing on that machine could run the artifact as a device would.
+    """
 
     samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64

@@ -32,7 +32,7 @@ class VerifyReport(Frozen):
     threshold_db: float  # what the median has to reach
     low_allowed: bool  # unless the export was told to keep it
     runtime: Runtime | None
-    reason: str | None  # why psnr_db is None
+    reason: str | None  # why psnr_db is None, or not what a device gives
     rules_checked: bool  # the target's rules for a runtime that is not on this machine; False: it has none
     largest: dict[str, float]  # largest magnitude of the float16 tensors that come closest to its limit of 65504
 
@@ -50,17 +50,17 @@ def verify_bundle(folder: Path) -> VerifyReport:
         more = f", and {len(broken) - 1} more like it" if len(broken) > 1 else ""
         raise ArtifactError(f"{bundle.artifact} would not run as it should on the device: {broken[0]}{more}")
     try:
-        threshold = target.precision(m.precision).parity_db
+        precision = target.precision(m.precision)
     except UsageError as error:
         raise CorruptError(f"{folder / MANIFEST} is wrong: {error}") from None
     z, label, x = bundle.parity_vectors()
     run = execute(m.target, bundle.artifact, spec_of(bundle), THREADS, z, label)
     psnr = None if run is None else psnr_per_image(run.x, x, PEAK)
     median = None if psnr is None else float(np.median(psnr))
-    if median is not None and not median >= threshold and not m.parity.low_allowed:
+    if median is not None and not median >= precision.parity_db and not m.parity.low_allowed:
         raise ThresholdError(
             f"{folder} is {median:.1f} dB from its student (median of {len(z)} images), "
-            f"and {target.name} {m.precision} has to reach {threshold:g} dB: export it again"
+            f"and {target.name} {m.precision} has to reach {precision.parity_db:g} dB: export it again"
         )
     largest = sorted(run.largest.items(), key=lambda item: -item[1]) if run else []
     return VerifyReport(
@@ -69,10 +69,10 @@ def verify_bundle(folder: Path) -> VerifyReport:
         samples=len(z),
         psnr_db=median,
         worst_psnr_db=None if psnr is None else float(psnr.min()),
-        threshold_db=threshold,
+        threshold_db=precision.parity_db,
         low_allowed=m.parity.low_allowed,
         runtime=run.runtime if run else None,
-        reason=None if run else target.cannot_run(m.precision),
+        reason=precision.more_exact_here if run else target.cannot_run(m.precision),
         rules_checked=broken is not None,
         largest=dict(largest[:LARGEST_SHOWN]),
     )

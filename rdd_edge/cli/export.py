@@ -89,6 +89,8 @@ def verify(
             f"{name}: {found.psnr_db:.1f} dB median, {found.worst_psnr_db:.1f} dB worst; "
             f"at least {found.threshold_db:g} dB required{', lower allowed by its export' if found.low_allowed else ''}"
         )
+        if found.reason:
+            typer.echo(f"  {found.reason}")
     for tensor, magnitude in found.largest.items():
         typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
 

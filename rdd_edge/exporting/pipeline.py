@@ -35,7 +35,16 @@ from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
 from .harness import add_harness
-from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
+from .parity import (
+    PARITY_SAMPLES,
+    PARITY_SEED,
+    Vectors,
+    calibration_set,
+    make_vectors,
+    measure,
+    of_device,
+    write_vectors,
+)
 from .program import converting, export_program
 from .rewrites import apply_rewrites
 from .search import MIXED, search_keep
@@ -145,14 +154,14 @@ class _Build:
         """The artifact's parity. Raises ThresholdError where it is too low and that is not allowed."""
         parity = measure(self.target, artifact, self.spec, self.student.vectors())
         if parity.psnr_db is None or parity.psnr_db >= self.precision.parity_db:
-            return parity
+            return of_device(parity, self.precision)
         if not self.student.allow_low_parity:
             raise ThresholdError(
                 f"{out} was not created: its images are {parity.psnr_db:.1f} dB from the student's, and "
                 f"{self.target.name} {self.precision.name} must reach {self.precision.parity_db:g} dB; choose another "
                 "precision, or keep it with --allow-low-parity"
             )
-        return parity.model_copy(update={"low_allowed": True})
+        return of_device(parity, self.precision).model_copy(update={"low_allowed": True})
 
     def _begin(self, stage: str) -> None:
         reporter().begin(f"{self.name} {stage}")
