@@ -251,7 +251,7 @@ class _Build:
 
 
 def _verdict(precision: Precision, bundle: Bundle, artifact: Artifact) -> Iterator[str]:
-    """Parity and its threshold, the fraction in int8, the operators outside the backend, and the size."""
+    """Parity and its threshold, the fraction in 8 bits, the operators outside the backend, and the size."""
     parity, quantization = bundle.manifest.parity, bundle.manifest.quantization
     if parity.psnr_db is None:
         yield f"parity not measured: {parity.reason}"
@@ -259,7 +259,7 @@ def _verdict(precision: Precision, bundle: Bundle, artifact: Artifact) -> Iterat
         low = "" if parity.psnr_db >= precision.parity_db else f", below the required {precision.parity_db:g} dB"
         yield f"parity {parity.psnr_db:.1f} dB, worst {parity.worst_psnr_db:.1f} dB{low}"
     if quantization and quantization.int8_macs_fraction is not None:
-        yield f"{quantization.int8_macs_fraction:.1%} of the multiplications in int8"
+        yield f"{quantization.int8_macs_fraction:.1%} of the multiplications in 8 bits"
     if artifact.outside:
         yield "outside the backend: " + ", ".join(f"{count} {name}" for name, count in artifact.outside.items())
     yield f"{bundle.artifact_bytes / 1e6:.2f} MB"

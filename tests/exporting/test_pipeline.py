@@ -93,7 +93,7 @@ def test_stages_are_reported_in_order_and_the_result_has_the_parity(exported: An
         parity = bundle.manifest.parity
         shown = f"not measured: {parity.reason}" if parity.psnr_db is None else f"{parity.psnr_db:.1f} dB"
         assert result.startswith(f"{bundle.folder}: parity {shown}")
-    assert "100.0% of the multiplications in int8" in recorder.results[-1]
+    assert "100.0% of the multiplications in 8 bits" in recorder.results[-1]
 
 
 @pytest.mark.parametrize(
