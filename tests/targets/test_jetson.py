@@ -190,7 +190,7 @@ def test_fp8_rounds_as_the_reference_evaluator(tmp_path: Path) -> None:
     """Q/DQ of float16 with a float16 scale, beyond the largest value and among the subnormals too."""
     from onnx.reference import ReferenceEvaluator
 
-    scale = numpy_helper.from_array(np.asarray(0.01, np.float16), "scale")
+    scale = numpy_helper.from_array(np.asarray(2.0**-7, np.float16), "scale")  # division by it is exact
     zero = helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
     nodes = [
         helper.make_node("Cast", ["z"], ["h"], to=TensorProto.FLOAT16),
@@ -204,8 +204,8 @@ def test_fp8_rounds_as_the_reference_evaluator(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "m.onnx")
     z = np.geomspace(1e-6, 10, 4096, dtype=np.float32).reshape(1, 1, 1, 4096)
     (expected,) = ReferenceEvaluator(model).run(None, {"z": z})
-    assert expected.max() == pytest.approx(4.48, rel=1e-3)
-    np.testing.assert_allclose(OnnxRunner(tmp_path / "m.onnx", 1).sample(z, None), expected, rtol=1e-3)
+    assert expected.max() == 448 / 128
+    np.testing.assert_array_equal(OnnxRunner(tmp_path / "m.onnx", 1).sample(z, None), expected)
 
 
 def test_keep_leaves_a_layer_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_runner_names_a_broken_file(tmp_path: Path, make_case: Callable[..., Any
         TARGET.runner(path, case.spec("fp32"), 1).load()
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8", "fp8"])
+@pytest.mark.parametrize("precision", ["fp16", "int8"])  # float8 cannot cross a session
 def test_samples_are_those_of_nodes_run_one_by_one(
     make_case: Callable[..., Any], tmp_path: Path, precision: str
 ) -> None:
