@@ -24,11 +24,10 @@ from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
 from ..files import new_folder, read_model, sha256_of
-from ..schema import Count, Decibels, Frozen, Number, Text, Version1
 from .adb import Android, serial_of
 from .processes import last_line
 from .record import RunRecord
-from .returned import TAR_BYTES, check_run, most_bytes, unpack
+from .returned import TAR_BYTES, Failure, SelfTest, check_run, most_bytes, unpack
 
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
@@ -52,25 +51,6 @@ STATE = (  # the process first, since it may end as soon as the run is there
     "else echo dead; fi"
 )
 HINTS = "dumpsys battery; settings get global airplane_mode_on; getprop sys.boot.reason"
-
-
-class _Failure(Frozen):
-    """error.json, which the app leaves in place of a run."""
-
-    schema_version: Version1
-    kind: Text
-    sentence: Text
-
-
-class _SelfTest(Frozen):
-    """selftest.json: the artifact's images on the device against the student's."""
-
-    schema_version: Version1
-    noise_max_difference: Number
-    psnr_db: Decibels
-    worst_psnr_db: Decibels
-    threshold_db: Decibels | None
-    samples: Count
 
 
 def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: Path | None = None) -> RunRecord:
@@ -239,7 +219,7 @@ def _raise_failure(phone: Android, name: str, logged: RddEdgeError | None) -> No
     script = '[ ! -f "$1" ] || head -c "$2" "$1"'
     if text := phone.shell("sh", "-c", script, "sh", path, str(MOST_ERROR_BYTES)):
         try:
-            failure = _Failure.model_validate_json(text, strict=True)
+            failure = Failure.model_validate_json(text, strict=True)
         except ValidationError:
             raise CorruptError(f"the error.json of the harness app on {phone} is not valid") from None
         raise _error(failure.kind, f"{phone}: {failure.sentence}")
@@ -253,8 +233,8 @@ def _error(kind: str, sentence: str) -> RddEdgeError:
     return result
 
 
-def _read_selftest(path: Path) -> _SelfTest:
+def _read_selftest(path: Path) -> SelfTest:
     try:
-        return read_model(path, _SelfTest)
+        return read_model(path, SelfTest)
     except (CorruptError, MissingError) as error:
         raise CorruptError(f"the run has no valid {SELFTEST}: {str(error).replace(f'{path.parent}/', '')}") from None

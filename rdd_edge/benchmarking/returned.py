@@ -10,10 +10,30 @@ from pathlib import Path
 from ..bundle import Bundle, Plan
 from ..errors import CorruptError, MissingError
 from ..files import MOST_JSON_BYTES
+from ..schema import Count, Decibels, Frozen, Number, Text, Version1
 from .record import RunRecord
 from .run import PLAN, RECORD, SAMPLES, BenchRun, read_bench_run
 
 TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
+
+
+class Failure(Frozen):
+    """error.json, which an app leaves in place of a run."""
+
+    schema_version: Version1
+    kind: Text  # name of a class in rdd_edge.errors
+    sentence: Text
+
+
+class SelfTest(Frozen):
+    """selftest.json: the artifact's images on the device against the student's."""
+
+    schema_version: Version1
+    noise_max_difference: Number
+    psnr_db: Decibels
+    worst_psnr_db: Decibels
+    threshold_db: Decibels | None
+    samples: Count
 
 
 def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:

@@ -17,9 +17,11 @@ from tanh_onnx import write_tanh_bundle
 import rdd_edge.schemas
 import rdd_edge.targets
 from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.returned import SelfTest
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan, read_bundle
-from rdd_edge.files import sha256_of
+from rdd_edge.files import read_model, sha256_of
+from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.portable import noise
 
 PLAN = Plan(
@@ -73,6 +75,29 @@ def test_its_run_is_that_of_the_host(tmp_path: Path, bundle: Path) -> None:
     assert mine.record.latency_ms is not None
     assert len(mine.record.latency_ms) == 5
     assert mine.record.peak_memory_bytes is not None
+
+
+def test_it_compares_its_images_with_the_students(tmp_path: Path, bundle: Path) -> None:
+    x = np.fromfile(bundle / "parity/x.f32", "<f4").reshape(2, 1, 8, 8)
+    x[1] += 0.1
+    x.tofile(bundle / "parity/x.f32")
+    rehash(bundle, "parity/x.f32")
+    done = run(bundle, tmp_path / "out", "--min-psnr", "45")
+    assert done.returncode == 0, done.stderr
+    test = read_model(tmp_path / "out" / "selftest.json", SelfTest)
+    images = np.tanh(np.fromfile(bundle / "parity/z.f32", "<f4").reshape(x.shape))
+    expected = psnr_per_image(images, x, 2.0)
+    assert test.worst_psnr_db == pytest.approx(expected.min(), abs=0.01) == pytest.approx(26.0, abs=0.1)
+    assert (test.samples, test.threshold_db) == (2, 45.0)
+    assert test.psnr_db > 45 and test.noise_max_difference <= 1e-6
+    x[0] += 0.1
+    x.tofile(bundle / "parity/x.f32")
+    rehash(bundle, "parity/x.f32")
+    done = run(bundle, tmp_path / "other", "--min-psnr", "45")
+    assert (done.returncode, done.stderr.count("\n")) == (8, 1)
+    assert "images are 26.0 dB from the student's (median of 2), and they have to reach 45 dB" in done.stderr
+    assert not (tmp_path / "other").exists()
+    assert run(bundle, tmp_path / "other").returncode == 0  # measured, and nothing required
 
 
 def test_progress_is_a_line_a_stage(tmp_path: Path, bundle: Path) -> None:

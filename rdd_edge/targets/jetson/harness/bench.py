@@ -22,7 +22,8 @@ from typing import Any
 sys.dont_write_bytecode = True
 
 import numpy as np
-from plan import completed  # type: ignore[import-not-found]  # beside this file, not in a package
+from parity import check_parity  # type: ignore[import-not-found]  # beside this file, not in a package
+from plan import completed  # type: ignore[import-not-found]
 from tegra import Tegra, modes, versions  # type: ignore[import-not-found]
 
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
@@ -64,7 +65,7 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UsageError(f"{out} is inside the bundle, which holds nothing but its own files: choose another --out")
     manifest, identity = check_bundle(arguments.expect)
     plan = completed(read_json(arguments.plan, PLAN_VERSION), manifest["default_plan"], arguments.plan)
-    check_noise(manifest)
+    noise_difference = check_noise(manifest)
     work = Work.from_plan(tuple(manifest["input"]["shape"]), _classes(manifest), plan)
     started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     artifact = BUNDLE / manifest["artifact"]
@@ -73,6 +74,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         facts = run_benchmark(runner, work, beside, _progress, Tegra())
+        # After the timed runs, since it would warm up the first load; a failure leaves no run all the same.
+        _progress("parity", 0)
+        parity = check_parity(runner, BUNDLE / "parity", work.input_shape, work.classes is not None, arguments.min_psnr)
         record = {
             "schema_version": RECORD_VERSION,
             "target": manifest["target"],
@@ -93,6 +97,8 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
         if not record["samples"] or not record["samples"]["floats"]:
             (beside / "samples.f32").unlink(missing_ok=True)
         (beside / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
+        test = {"schema_version": 1, "noise_max_difference": noise_difference, **parity}
+        (beside / "selftest.json").write_text(json.dumps(test, indent=2, allow_nan=False) + "\n")
         (beside / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
         os.chmod(beside, 0o755)
         check_out(out)  # again, since a benchmark run takes minutes
@@ -152,17 +158,19 @@ def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
     return manifest, identity
 
 
-def check_noise(manifest: dict[str, Any]) -> None:
-    """Raise ArtifactError where this machine's noise differs from the bundle's."""
+def check_noise(manifest: dict[str, Any]) -> float:
+    """The largest difference of this machine's noise to the bundle's. Raises ArtifactError where it is too large."""
     parity, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
     golden = np.fromfile(BUNDLE / "parity" / "z.f32", "<f4").reshape(-1, *shape)
     z = normals(parity["seed"], range(parity["samples"]), shape)
-    if z.shape != golden.shape or np.abs(z - golden).max() > NOISE_TOLERANCE:
+    difference = float(np.abs(z - golden).max()) if z.shape == golden.shape else np.inf
+    if difference > NOISE_TOLERANCE:
         raise ArtifactError("the noise self-test failed: this NumPy gives other values than parity/z.f32")
     if classes := _classes(manifest):
         label = labels(range(parity["samples"]), classes)
         if not np.array_equal(label, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
             raise ArtifactError("the label self-test failed: the labels differ from those of parity/label.i64")
+    return difference
 
 
 def _sha256(path: Path) -> str:
@@ -194,6 +202,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="Runtime.  Default: %(default)s.")
     parser.add_argument("--engines", type=Path, default=ENGINES, help="Cache folder of TensorRT engines.")
     parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="Kind of machine.")
+    parser.add_argument("--min-psnr", type=float, help="Least median PSNR in dB to the student, on the parity inputs.")
     parser.add_argument("--expect", help="SHA-256 that manifest.json must have.")
     return parser.parse_args()
 
