@@ -45,7 +45,7 @@ def bench_over_ssh(
 
     runtime: one that the bundle's harness offers; None for its default, e.g. TensorRT on a Jetson.
     Raises DeviceError where the machine cannot be reached or the connection breaks, CorruptError for a run that is not
-    the one asked for, and the harness's own errors, among them ArtifactError where the machine's images are too far from
+    the one asked for, and the harness's own errors: ArtifactError where the machine's images are too far from
     the student's, unless the bundle's export allowed that.
     """
     if not (bundle.folder / "harness" / "bench.py").is_file():
