@@ -105,7 +105,7 @@ class BudgetRecord(Frozen):
 class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
     keep: tuple[Text, ...]  # layers left in higher precision
-    int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
+    int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # in 8 bits, of all multiplications
     budget: BudgetRecord | None  # None: no search for the layers to keep
 
 

@@ -65,7 +65,7 @@ class Quantized:
     """A quantized program in the form that its target lowers."""
 
     program: Any  # an ExportedProgram, an onnx_ir.Model, …: opaque to everything but its target
-    int8_macs_fraction: float | None  # of the multiplications in convolutions and linear layers; None: weights only
+    int8_macs_fraction: float | None  # in 8 bits, of the multiplications of all layers; None: weights only
     keep: tuple[str, ...]  # layers left in higher precision
 
 
@@ -118,7 +118,7 @@ class Target(ABC):
     def quantize(
         self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
     ) -> Quantized:
-        """The program with every convolution and linear layer except those of `keep` in int8.
+        """The program with every convolution and linear layer except those of `keep` in 8 bits.
 
         calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
         Raises UsageError for a layer that the program does not have.

@@ -27,7 +27,7 @@ class JetsonTarget(Target):
         Precision("fp16", "tensorrt", REWRITES, quantized=False, parity_db=45.0),
         Precision("fp32", "tensorrt", REWRITES, quantized=False, parity_db=80.0),
         Precision("int8", "tensorrt", REWRITES, quantized=True, parity_db=35.0),
-        Precision("fp8", "tensorrt", REWRITES, quantized=True, parity_db=25.0),
+        Precision("fp8", "tensorrt", REWRITES, quantized=True, parity_db=30.0),
     )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:
