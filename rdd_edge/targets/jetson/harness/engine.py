@@ -1,6 +1,6 @@
 """The TensorRT engine of an ONNX graph, built on the board that runs it and cached there.
 
-    FOLDER/<SHA-256 of the graph and this file>-<board>.engine    fast, and sometimes valid, on this board alone
+    FOLDER/<SHA-256 of the graph and this file>-<board>.engine    for this board alone
     FOLDER/<SHA-256 of the graph and this file>-<board>.json      the warnings of the build
     FOLDER/<board>.timing                                         kernel timings, which speed up the next build
 
