@@ -72,7 +72,7 @@ def verify_bundle(folder: Path) -> VerifyReport:
         threshold_db=precision.parity_db,
         low_allowed=m.parity.low_allowed,
         runtime=run.runtime if run else None,
-        reason=precision.more_exact_here if run else target.cannot_run(m.precision),
+        reason=precision.unlike_device if run else target.cannot_run(m.precision),
         rules_checked=broken is not None,
         largest=dict(largest[:LARGEST_SHOWN]),
     )

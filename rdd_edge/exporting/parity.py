@@ -78,10 +78,10 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
 
 
 def of_device(parity: Parity, precision: Precision) -> Parity:
-    """A parity measured on this machine, without its figures where they would be too good for a device."""
-    if parity.psnr_db is None or precision.more_exact_here is None:
+    """A parity measured on this machine, without its figures where they would not be a device's."""
+    if parity.psnr_db is None or precision.unlike_device is None:
         return parity
-    reason = f"{precision.more_exact_here}; this machine's kernels give {parity.psnr_db:.1f} dB"
+    reason = f"{precision.unlike_device}; this machine's kernels give {parity.psnr_db:.1f} dB"
     return parity.model_copy(update={"psnr_db": None, "worst_psnr_db": None, "reason": reason})
 
 

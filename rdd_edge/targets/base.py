@@ -87,7 +87,7 @@ class Precision:
     rewrites: tuple[str, ...]  # names of passes in exporting/rewrites, in order
     quantized: bool  # whether the program goes through `quantize` first
     parity_db: float  # least median PSNR to the student
-    more_exact_here: str | None = None  # why this machine's PSNR is not a device's but above it; None: it is
+    unlike_device: str | None = None  # why this machine's PSNR is not a device's; None: it is
 
 
 class Target(ABC):
