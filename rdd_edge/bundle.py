@@ -114,12 +114,15 @@ class BudgetRecord(Frozen):
 class Quantization(Frozen):
     calibration: Calibration | None  # None: weights only
     keep: tuple[Text, ...]  # layers left in higher precision
-    int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # of all multiplications of convolutions and linears
+    int8_macs_fraction: Annotated[float, Field(ge=0, le=1)] | None  # in 8 bits, of all multiplications
     budget: BudgetRecord | None  # None: no search for the layers to keep
 
 
 class Parity(Frozen):
-    """The check at the end of an export. psnr_db is None where nothing on that machine could run the artifact."""
+    """The check at the end of an export.
+
+    psnr_db is None where nothing on that machine could run the artifact as a device would.
+    """
 
     samples: int = Field(ge=1, le=10_000_000)
     seed: UInt64

@@ -106,7 +106,9 @@ def write_run(
         second_load_ms=3.0 if timed else None,
         first_inference_ms=2.5 if timed else None,
         latency_ms=tuple(median_ms + 0.01 * i for i in range(-4, 5)) if timed else None,
-        transfers=Transfers(to_device_ms=(0.1,) * 9, from_device_ms=(0.2,) * 9) if timed else None,
+        transfers=Transfers(to_device_ms=(0.1,) * 9, compute_ms=(1.5,) * 9, from_device_ms=(0.2,) * 9)
+        if timed
+        else None,
         peak_memory_bytes=10_000_000 if timed else None,
         baseline_memory_bytes=6_000_000 if timed else None,
         compiled_before=False if timed else None,

@@ -17,6 +17,7 @@ from ..bundle import MANIFEST, QUICK, Bundle, Manifest, Plan, read_bundle
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import ArtifactError, MissingError, UsageError
 from ..files import first_fault, new_folder, read_model, write_model
+from ..portable.run_folder import check_out
 from ..targets.base import ExportSpec
 from .adb import ADB
 from .android import bench_over_adb
@@ -45,7 +46,7 @@ def bench(
     apk: over adb, the harness app to install where the device has another one.
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
     """
-    _check_out(out)
+    check_out(out)
     if device != SERVER and not source.exists():  # a checkpoint may be a shipped model's name
         raise MissingError(f"there is no bundle or checkpoint {source}")
     is_bundle = (source / MANIFEST).is_file()
@@ -87,12 +88,6 @@ def spec_of(bundle: Bundle) -> ExportSpec:
     n, c, h, w = m.input.shape
     classes = None if m.label is None or m.label.high is None else int(m.label.high) + 1
     return ExportSpec(m.precision, (n, c, h, w), classes)
-
-
-def _check_out(out: Path) -> None:
-    """Only a benchmark run or an empty folder may be replaced."""
-    if out.exists() and not (out / RECORD).is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def _bench_bundle(bundle: Bundle, out: Path, plan: Plan | None) -> RunRecord:

@@ -68,9 +68,10 @@ class Condition(Frozen):
 
 
 class Transfers(Frozen):
-    """Copies between host and device memory in each timed run, in order; the latencies do not include them."""
+    """Parts of the latency of each timed run, in order: copies to a GPU and back, and its computation, by its clock."""
 
     to_device_ms: tuple[Milliseconds, ...]
+    compute_ms: tuple[Milliseconds, ...]
     from_device_ms: tuple[Milliseconds, ...]
 
 
@@ -106,15 +107,20 @@ class RunRecord(Frozen):
     load_ms: Milliseconds | None
     second_load_ms: Milliseconds | None
     first_inference_ms: Milliseconds | None
-    latency_ms: tuple[Milliseconds, ...] | None  # of every timed run, in order, from a monotonic clock or GPU events
+    latency_ms: tuple[Milliseconds, ...] | None  # of every timed run, in order: host memory to host memory
     transfers: Transfers | None
     peak_memory_bytes: Bytes | None  # of the process
     baseline_memory_bytes: Bytes | None  # of the process before it loaded the artifact
+    device_memory_bytes: Bytes | None = None  # of a GPU, that the loaded artifact takes; None: none, or not measured
     compiled_before: bool | None  # whether the first load found what an earlier run had compiled
     starts: int | None = Field(ge=1, le=100)  # of the process; the timed runs are spread over them
     conditions: tuple[Condition, ...] | None
     power_mode: Text | None  # in the board's own words, e.g. MAXN
     clocks_locked: bool | None  # held at their maximum, e.g. by jetson_clocks
+    versions: dict[Text, Text] = Field(
+        default={}
+    )  # of what lies below the runtime, by name, e.g. l4t, cuda, cuda driver
+    warnings: Annotated[tuple[Text, ...], Field(max_length=100)] = ()  # that the runtime logged, each once
     operators: Annotated[tuple[OperatorTime, ...], Field(max_length=100_000)] | None
     samples: Samples | None
     missing: dict[Text, Text]
@@ -132,9 +138,10 @@ class RunRecord(Frozen):
 
     @model_validator(mode="after")
     def _one_transfer_per_run(self) -> RunRecord:
-        runs = len(self.latency_ms or ())
-        if self.transfers and {len(self.transfers.to_device_ms), len(self.transfers.from_device_ms)} != {runs}:
-            raise ValueError(f"transfers: expected {runs} in each direction, one for each timed run")
+        runs, parts = len(self.latency_ms or ()), self.transfers
+        lengths = {len(ms) for ms in (parts.to_device_ms, parts.compute_ms, parts.from_device_ms)} if parts else {runs}
+        if lengths != {runs}:
+            raise ValueError(f"transfers: expected {runs} of each part, one for each timed run")
         return self
 
 

@@ -4,7 +4,7 @@ plan.json     what was asked for (bundle.Plan)
 record.json   what was measured (record.RunRecord)
 samples.u8    the samples, uint8 (N, H, W, C)
 samples.f32   the first N' samples before rounding, little-endian float32 (N', H, W, C); only if the plan asks
-selftest.json from a phone: its images for the bundle's parity inputs against the student's (returned.SelfTest)
+selftest.json from a device: its images for the bundle's parity inputs against the student's (returned.SelfTest)
 scores.json   their quality (evaluation.scores.Scores), once it was evaluated
 """
 

@@ -17,20 +17,23 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..bundle import Bundle, Plan
-from ..console import show_stage
-from ..errors import CorruptError, DeviceError, RddEdgeError, UsageError
-from ..files import new_folder
+from ..console import reporter, show_stage
+from ..errors import CorruptError, DeviceError, MissingError, RddEdgeError, UsageError
+from ..files import new_folder, read_model
+from ..targets import load_target
 from .connection import Destination
 from .record import RunRecord
-from .returned import TAR_BYTES, check_run, most_bytes, unpack
+from .returned import TAR_BYTES, SelfTest, check_run, most_bytes, unpack
 
+SELFTEST, MOST_SELFTEST_BYTES = "selftest.json", 4096
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
 # Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
 # Runs that a broken connection left behind are removed by the next run, a day later at the earliest.
 RUN = (
     'mkdir -p "$1" && find "${1%/*}" -mindepth 1 -maxdepth 1 -mtime +0 -exec rm -rf {} + && cat > "$1/plan.json" && '
-    'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3" ${4:+--runtime "$4"}'
+    'exec python3 -B "$2/harness/bench.py" --plan "$1/plan.json" --out "$1/out" --expect "$3" '
+    '${4:+--runtime "$4"} ${5:+--min-psnr "$5"}'
 )
 FETCH = 'tar -C "$1/out" -cf - . && rm -rf "$1"'
 
@@ -42,7 +45,8 @@ def bench_over_ssh(
 
     runtime: one that the bundle's harness offers; None for its default, e.g. TensorRT on a Jetson.
     Raises DeviceError where the machine cannot be reached or the connection breaks, CorruptError for a run that is not
-    the one asked for, and the harness's own errors.
+    the one asked for, and the harness's own errors: ArtifactError where the machine's images are too far from
+    the student's, unless the bundle's export allowed that.
     """
     if not (bundle.folder / "harness" / "bench.py").is_file():
         raise UsageError(
@@ -50,12 +54,13 @@ def bench_over_ssh(
             "or the bundle was exported before it had one"
         )
     plan = plan or bundle.manifest.default_plan
-    most = most_bytes(bundle, plan)
+    m, most = bundle.manifest, {**most_bytes(bundle, plan), SELFTEST: MOST_SELFTEST_BYTES}
+    least = "" if m.parity.low_allowed else f"{load_target(m.target).precision(m.precision).parity_db:g}"
     remote_bundle = f"{HOME}/bundles/{bundle.sha256}"
     remote_run = f"{HOME}/runs/{secrets.token_hex(16)}"
     _send_bundle(destination, bundle, remote_bundle)
     try:
-        harness = ["sh", "-c", RUN, "sh", remote_run, remote_bundle, bundle.sha256, runtime or ""]
+        harness = ["sh", "-c", RUN, "sh", remote_run, remote_bundle, bundle.sha256, runtime or "", least]
         destination.run_harness(harness, plan.model_dump_json().encode())
         archive = destination.call(["sh", "-c", FETCH, "sh", remote_run], most=sum(most.values()) + TAR_BYTES)
     except CorruptError:
@@ -67,7 +72,14 @@ def bench_over_ssh(
         raise
     with new_folder(out.absolute()) as folder:
         unpack(archive, folder, most, destination)
-        return check_run(folder, bundle, plan, destination)
+        record = check_run(folder, bundle, plan, destination)
+        try:
+            test = read_model(folder / SELFTEST, SelfTest)
+        except (CorruptError, MissingError) as error:
+            reason = str(error).replace(f"{folder}/", "")
+            raise CorruptError(f"the benchmark run from {destination} is not valid: {reason}") from None
+    reporter().note(f"{destination}: {test.psnr_db:.1f} dB from the student there, median of {test.samples} images")
+    return record
 
 
 def _send_bundle(destination: Destination, bundle: Bundle, folder: str) -> None:

@@ -39,7 +39,7 @@ class VerifyReport(Frozen):
     threshold_db: float  # what the median has to reach
     low_allowed: bool  # unless the export was told to keep it
     runtime: Runtime | None
-    reason: str | None  # why psnr_db is None
+    reason: str | None  # why psnr_db is None, or not what a device gives
     rules_checked: bool  # the target's rules for a runtime that is not on this machine; False: it has none
     largest: dict[str, float]  # largest magnitude of the float16 tensors that come closest to its limit of 65504
 
@@ -87,15 +87,15 @@ def _report(
     """
     m, target = bundle.manifest, load_target(bundle.manifest.target)
     try:
-        threshold = target.precision(m.precision).parity_db
+        precision = target.precision(m.precision)
     except UsageError as error:
         raise CorruptError(f"{bundle.folder / MANIFEST} is wrong: {error}") from None
     median, worst = (None, None) if run is None else median_and_worst(run.x, student)
-    if median is not None and not median >= threshold and not m.parity.low_allowed:
+    if median is not None and not median >= precision.parity_db and not m.parity.low_allowed:
         place = f"on {processor}, " if processor else ""
         raise ThresholdError(
             f"{place}{bundle.folder} is {median:.1f} dB from its student (median of {len(student)} images), "
-            f"and {m.target} {m.precision} has to reach {threshold:g} dB: export it again"
+            f"and {m.target} {m.precision} has to reach {precision.parity_db:g} dB: export it again"
         )
     largest = sorted(run.largest.items(), key=lambda item: -item[1]) if run else []
     return VerifyReport(
@@ -105,10 +105,10 @@ def _report(
         samples=len(student),
         psnr_db=median,
         worst_psnr_db=worst,
-        threshold_db=threshold,
+        threshold_db=precision.parity_db,
         low_allowed=m.parity.low_allowed,
         runtime=run.runtime if run else None,
-        reason=None if run else target.cannot_run(m.precision),
+        reason=target.cannot_run(m.precision) if run is None else None if processor else precision.unlike_device,
         rules_checked=run is not None and run.rules_checked,
         largest=dict(largest[:LARGEST_SHOWN]),
     )

@@ -89,6 +89,8 @@ def verify(
         typer.echo(f"{name}: hashes match; not run on this machine: {found.reason}")
     else:
         typer.echo(f"{name}: {_verdict(found)}")
+        if found.reason:
+            typer.echo(f"  {found.reason}")
     for tensor, magnitude in found.largest.items():
         typer.echo(f"  largest float16 magnitude {magnitude:.4g} in {tensor}")
 

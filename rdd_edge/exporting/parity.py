@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..files import write_bytes
 from ..metrics.psnr import median_and_worst
 from ..portable.noise import inputs
-from ..targets.base import CalibrationSet, ExportSpec, Target
+from ..targets.base import CalibrationSet, ExportSpec, Precision, Target
 
 CALIBRATION_SAMPLES = 256
 PARITY_SAMPLES = 32
@@ -75,6 +75,14 @@ def write_vectors(folder: Path, vectors: Vectors) -> None:
     write_bytes(folder / "x.f32", vectors.x.astype("<f4").tobytes())
     if vectors.label is not None:
         write_bytes(folder / "label.i64", vectors.label.astype("<i8").tobytes())
+
+
+def of_device(parity: Parity, precision: Precision) -> Parity:
+    """A parity measured on this machine, without its figures where they would not be a device's."""
+    if parity.psnr_db is None or precision.unlike_device is None:
+        return parity
+    reason = f"{precision.unlike_device}; this machine's kernels give {parity.psnr_db:.1f} dB"
+    return parity.model_copy(update={"psnr_db": None, "worst_psnr_db": None, "reason": reason})
 
 
 def measure(target: Target, artifact: Path, spec: ExportSpec, vectors: Vectors) -> Parity:

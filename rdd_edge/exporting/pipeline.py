@@ -35,7 +35,16 @@ from ..files import new_folder, tree_sha256, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
 from .harness import add_contract, add_harness
-from .parity import PARITY_SAMPLES, PARITY_SEED, Vectors, calibration_set, make_vectors, measure, write_vectors
+from .parity import (
+    PARITY_SAMPLES,
+    PARITY_SEED,
+    Vectors,
+    calibration_set,
+    make_vectors,
+    measure,
+    of_device,
+    write_vectors,
+)
 from .program import converting, export_program
 from .rewrites import apply_rewrites
 from .search import MIXED, search_keep
@@ -152,14 +161,14 @@ class _Build:
             clauses = "; ".join(error.clauses[:3])
             raise ExportError(f"the {self.target.name} target does not support this model: {clauses}") from None
         if parity.psnr_db is None or parity.psnr_db >= self.precision.parity_db:
-            return parity
+            return of_device(parity, self.precision)
         if not self.student.allow_low_parity:
             raise ThresholdError(
                 f"{out} was not created: its images are {parity.psnr_db:.1f} dB from the student's, and "
                 f"{self.target.name} {self.precision.name} must reach {self.precision.parity_db:g} dB; choose another "
                 "precision, or keep it with --allow-low-parity"
             )
-        return parity.model_copy(update={"low_allowed": True})
+        return of_device(parity, self.precision).model_copy(update={"low_allowed": True})
 
     def _begin(self, stage: str) -> None:
         reporter().begin(f"{self.name} {stage}")
@@ -250,7 +259,7 @@ class _Build:
 
 
 def _verdict(precision: Precision, bundle: Bundle, artifact: Artifact) -> Iterator[str]:
-    """Parity and its threshold, the fraction in int8, the operators outside the backend, and the size."""
+    """Parity and its threshold, the fraction in 8 bits, the operators outside the backend, and the size."""
     parity, quantization = bundle.manifest.parity, bundle.manifest.quantization
     if parity.psnr_db is None:
         yield f"parity not measured: {parity.reason}"
@@ -258,7 +267,7 @@ def _verdict(precision: Precision, bundle: Bundle, artifact: Artifact) -> Iterat
         low = "" if parity.psnr_db >= precision.parity_db else f", below the required {precision.parity_db:g} dB"
         yield f"parity {parity.psnr_db:.1f} dB, worst {parity.worst_psnr_db:.1f} dB{low}"
     if quantization and quantization.int8_macs_fraction is not None:
-        yield f"{quantization.int8_macs_fraction:.1%} of the multiplications in int8"
+        yield f"{quantization.int8_macs_fraction:.1%} of the multiplications in 8 bits"
     if artifact.outside:
         yield "outside the backend: " + ", ".join(f"{count} {name}" for name, count in artifact.outside.items())
     yield f"{bundle.artifact_bytes / 1e6:.2f} MB"

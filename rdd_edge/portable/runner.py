@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 
 class Times(NamedTuple):
-    """Duration of one inference in milliseconds. Copies are None where `compute` includes them."""
+    """Duration of one inference in milliseconds; the parts are None where the runtime does not time them apart."""
 
-    compute: float
+    latency: float  # from the input in host memory to the output in host memory
     to_device: float | None = None
+    compute: float | None = None
     from_device: float | None = None
 
 
@@ -42,6 +43,21 @@ class Runner:
     any_batch = False  # whether `run` takes any number of images at once
     untracked_memory: str | None = None  # why the system does not count the runner's memory to its process, as on a GPU
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """Versions of what lies below the runtime, by name, e.g. of CUDA."""
+        return {}
+
+    @property
+    def device_memory_bytes(self) -> int | None:
+        """Memory of a GPU that the loaded artifact takes; None where it runs on none."""
+        return None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the runtime has warned of, each once."""
+        return ()
+
     def build(self) -> str | None:
         """Make what `load` reads, e.g. a TensorRT engine. Returns why nothing had to be made, or None."""
         raise NotImplementedError
@@ -54,8 +70,12 @@ class Runner:
         """x (N, C, H, W) for z (N, C, H, W) and label (N,), N the artifact's batch. Raises ArtifactError."""
         raise NotImplementedError
 
+    def sample(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
+        """The images of `run` as the device would compute them, for a runner whose `run` computes more exactly."""
+        return self.run(z, label)
+
     def measure(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Times:
-        """Time one inference: by the host's clock, unless the runtime has a better one."""
+        """Time one inference by the host's clock."""
         start = time.perf_counter_ns()
         self.run(z, label)
         return Times((time.perf_counter_ns() - start) / 1e6)

@@ -81,7 +81,8 @@ def run_benchmark(
     missing = {name: value for name, value in fields.items() if isinstance(value, str)}
     if known:
         reasons |= {f"conditions.{name}": NOT_REPORTED.get(name, NO_SENSOR) for name in unknown}
-    return {**fields, **dict.fromkeys(missing), **modes, "missing": {**missing, **reasons}}
+    of_runtime = {name: getattr(runner, name) for name in ("device_memory_bytes", "versions", "warnings")}
+    return {**fields, **dict.fromkeys(missing), **of_runtime, **modes, "missing": {**missing, **reasons}}
 
 
 def run_batches(
@@ -103,7 +104,7 @@ def run_batches(
     parts = [np.empty((0, *shape), dtype=np.float32)]
     for start in range(0, len(z), batch):
         rows = np.minimum(np.arange(start, start + batch), len(z) - 1)
-        x = np.asarray(runner.run(z[rows], None if label is None else label[rows]))
+        x = np.asarray(runner.sample(z[rows], None if label is None else label[rows]))
         if x.shape != (batch, *shape):
             raise ArtifactError(f"{runner.runtime.name} returned an output of shape {x.shape}, not {(batch, *shape)}")
         finite = np.isfinite(x).reshape(batch, -1).all(axis=1)
@@ -168,18 +169,20 @@ def _build(runner: Runner, report: Report) -> float | str:
 def _timed_runs(
     runner: Runner, work: Work, z: Any, label: Any, report: Report
 ) -> tuple[tuple[float, ...], dict[str, tuple[float, ...]] | str]:
-    """Latencies in order, and the copies from and to the device where the runner times them separately."""
+    """Latencies in order, and their parts where the runner times them separately."""
     times: list[Times] = []
     begin = time.monotonic()
     while len(times) < work.runs or time.monotonic() - begin < work.seconds:
         times.append(runner.measure(z, label))
         report("time", len(times))
-    latency = tuple(one.compute for one in times)
-    to_device = tuple(one.to_device for one in times if one.to_device is not None)
-    from_device = tuple(one.from_device for one in times if one.from_device is not None)
-    if not to_device:
+    latency = tuple(one.latency for one in times)
+    parts = {
+        f"{name}_ms": tuple(value for one in times if (value := getattr(one, name)) is not None)
+        for name in ("to_device", "compute", "from_device")
+    }
+    if not all(parts.values()):
         return latency, f"{runner.runtime.name} does not time copies separately: a latency includes them"
-    return latency, {"to_device_ms": to_device, "from_device_ms": from_device}
+    return latency, parts
 
 
 def _operators(runner: Runner, z: Any, label: Any, report: Report) -> list[dict[str, Any]] | str:

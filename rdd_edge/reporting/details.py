@@ -38,14 +38,17 @@ def facts(run: BenchRun) -> list[tuple[str, str]]:
         ("Runtime", f"{r.runtime.name} {r.runtime.version}{backend}" if r.runtime else None),
         ("Threads", str(r.threads) if r.threads else None),
         ("Batch size", str(r.batch)),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in r.versions.items())),
+        ("GPU memory", megabytes(r.device_memory_bytes) if r.device_memory_bytes is not None else None),
         ("Power mode", _power_mode(run)),
         ("Engine build", milliseconds(r.build_ms) if r.build_ms is not None else None),
         ("Compiled before", {True: "yes", False: "no", None: None}[r.compiled_before]),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
-        ("Transfers", _transfers(run)),
+        ("Parts of the latency", _transfers(run)),
         ("Memory before loading", megabytes(r.baseline_memory_bytes) if r.baseline_memory_bytes else None),
         ("Process starts", str(r.starts) if r.starts else None),
         ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
+        ("Runtime's warnings", "; ".join(r.warnings)),
         ("Started", r.started_at),
         ("Bundle SHA-256", r.bundle_sha256),
         ("Checkpoint SHA-256", r.checkpoint_sha256),
@@ -70,12 +73,14 @@ def _power_mode(run: BenchRun) -> str | None:
 
 
 def _transfers(run: BenchRun) -> str | None:
-    """Medians of the copies, which the latency leaves out."""
-    transfers = run.record.transfers
-    if transfers is None or not transfers.to_device_ms:
+    """Medians of the latency's parts."""
+    parts = run.record.transfers
+    if parts is None or not parts.to_device_ms:
         return None
-    to_device, from_device = (milliseconds(median(ms)) for ms in (transfers.to_device_ms, transfers.from_device_ms))
-    return f"{to_device} to the device, {from_device} back (medians, not included in the latency)"
+    to_device, compute, from_device = (
+        milliseconds(median(ms)) for ms in (parts.to_device_ms, parts.compute_ms, parts.from_device_ms)
+    )
+    return f"{to_device} copying to the GPU, {compute} computing, {from_device} copying back (medians)"
 
 
 def _condition(c: Condition) -> str:

@@ -66,7 +66,7 @@ class Quantized:
     """A quantized program in the form that its target lowers."""
 
     program: Any  # an ExportedProgram, an onnx_ir.Model, …: opaque to everything but its target
-    int8_macs_fraction: float | None  # of the multiplications in convolutions and linear layers; None: weights only
+    int8_macs_fraction: float | None  # in 8 bits, of the multiplications of all layers; None: weights only
     keep: tuple[str, ...]  # layers left in higher precision
 
 
@@ -89,6 +89,7 @@ class Precision:
     rewrites: tuple[str, ...]  # names of passes in exporting/rewrites, in order
     quantized: bool  # whether the program goes through `quantize` first
     parity_db: float  # least median PSNR to the student
+    unlike_device: str | None = None  # why this machine's PSNR is not a device's; None: it is
 
 
 class Target(ABC):
@@ -119,7 +120,7 @@ class Target(ABC):
     def quantize(
         self, program: ExportedProgram, spec: ExportSpec, calibration: CalibrationSet, keep: tuple[str, ...]
     ) -> Quantized:
-        """The program with every convolution and linear layer except those of `keep` in int8.
+        """The program with every convolution and linear layer except those of `keep` in 8 bits.
 
         calibration: at least one batch of spec.input_shape[0] samples.  keep: names of layers, as in the network.
         Raises UsageError for a layer that the program does not have.

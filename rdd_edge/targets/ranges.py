@@ -37,18 +37,28 @@ def clips(observe: Callable[..., Named], calibration: CalibrationSet, batch: int
     return {name: least_squares(counts, largest) for name, (counts, largest) in histograms(values).items()}
 
 
+def largest_magnitudes(observe: Callable[..., Named], calibration: CalibrationSet, batch: int) -> dict[str, float]:
+    """The largest magnitude of each tensor; arguments as of `clips`."""
+    return _largest(chain.from_iterable(observe(*inputs) for inputs in calibration.batches(batch)))
+
+
 def histograms(values: Callable[[], Named]) -> dict[str, tuple[Counts, float]]:
     """For each tensor, the counts of its magnitudes in BINS equal bins, and the largest magnitude.
 
     values: starts a pass over the calibration set and returns (name, values) of each tensor of each batch.
     """
-    largest: dict[str, float] = {}
-    for name, value in values():
-        largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max()))
+    largest = _largest(values())
     counts = {name: np.zeros(BINS, dtype=np.int64) for name in largest}
     for name, value in values():
         counts[name] += np.histogram(np.abs(value), BINS, (0.0, largest[name] or 1.0))[0]
     return {name: (counts[name], largest[name]) for name in largest}
+
+
+def _largest(values: Named) -> dict[str, float]:
+    largest: dict[str, float] = {}
+    for name, value in values:
+        largest[name] = max(largest.get(name, 0.0), float(np.abs(value).max()))
+    return largest
 
 
 def least_squares(counts: Counts, largest: float) -> float:

@@ -14,6 +14,8 @@ from rdd_edge.benchmarking.returned import check_run
 from rdd_edge.bundle import Plan, read_bundle
 from rdd_edge.errors import CorruptError
 
+PARTS = ("to_device_ms", "compute_ms", "from_device_ms")
+
 
 @pytest.mark.parametrize(
     ("change", "says"),
@@ -29,6 +31,8 @@ from rdd_edge.errors import CorruptError
         ({"bundle_sha256": "1" * 64}, "the run of another bundle or plan"),
         ({"samples": None}, "is not valid: .*gives no reason"),
         ({"device": {"name": "\x1b[2J"}}, "is not valid: "),
+        ({"transfers": {key: [0.1] for key in PARTS}}, "is not valid: .*transfers: expected 5 of each part"),
+        ({"warnings": ["\x1b[2J"]}, "is not valid: .*warnings.0"),
     ],
 )
 def test_what_contradicts_the_bundle_or_the_plan_is_named(

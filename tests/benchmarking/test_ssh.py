@@ -25,11 +25,12 @@ from tiny import Recorder
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.connection import CONFIG, Destination, show_progress
-from rdd_edge.benchmarking.returned import unpack
+from rdd_edge.benchmarking.returned import SelfTest, unpack
 from rdd_edge.benchmarking.run import read_bench_run
-from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
+from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan, read_bundle
 from rdd_edge.console import Reporter, reporting_to
 from rdd_edge.errors import ArtifactError, CorruptError, DeviceError, UsageError
+from rdd_edge.files import read_model, sha256_of, write_model
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_sshd = pytest.mark.skipif(SSHD is None, reason="sshd is not installed: apt-get install openssh-server")
@@ -145,6 +146,8 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, board: Board
     run = read_bench_run(tmp_path / "run")
     assert run.record == record
     assert (record.where, record.target, run.plan) == ("device", "jetson", PLAN)
+    assert read_model(tmp_path / "run" / "selftest.json", SelfTest).threshold_db == 80
+    assert any("dB from the student there, median of 2 images" in note for note in recorder.notes)
     bench(bundle, "host", tmp_path / "host", PLAN)
     np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
     stages = [stage for stage, _ in recorder.stages]
@@ -228,6 +231,22 @@ def test_a_damaged_copy_is_refused_and_sent_anew(tmp_path: Path, board: Board) -
     with pytest.raises(CorruptError, match="is not the file its manifest names"):
         bench(bundle, board.url, tmp_path / "run", PLAN)
     bench(bundle, board.url, tmp_path / "run", PLAN)
+
+
+@needs_sshd
+def test_images_far_from_the_students_are_no_run(tmp_path: Path, board: Board) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    manifest = read_bundle(bundle).manifest
+    x = bundle / "parity" / "x.f32"
+    x.write_bytes((np.fromfile(x, "<f4") + np.float32(0.1)).astype("<f4").tobytes())
+    manifest = manifest.model_copy(update={"files": {**manifest.files, "parity/x.f32": sha256_of(x)}})
+    write_model(bundle / "manifest.json", manifest)
+    with pytest.raises(ArtifactError, match=r"26\.0 dB from the student's .* have to reach 80 dB"):
+        bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert not (tmp_path / "run").exists()
+    parity = manifest.parity.model_copy(update={"low_allowed": True})
+    write_model(bundle / "manifest.json", manifest.model_copy(update={"parity": parity}))
+    assert bench(bundle, board.url, tmp_path / "run", PLAN).latency_ms is not None
 
 
 @needs_sshd

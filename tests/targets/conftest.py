@@ -46,7 +46,7 @@ class Case:
     def psnr(self, runner: Any) -> float:
         """Median over images, peak 2.0."""
         labels = [None] * len(self.z) if self.label is None else [self.label[i : i + 1] for i in range(len(self.z))]
-        images = [runner.run(self.z[i : i + 1], label) for i, label in enumerate(labels)]
+        images = [runner.sample(self.z[i : i + 1], label) for i, label in enumerate(labels)]
         error = ((np.concatenate(images).astype(np.float64) - self.x) ** 2).mean(axis=(1, 2, 3))
         return float(np.median(10 * np.log10(4.0 / np.maximum(error, 1e-20))))
 

@@ -51,7 +51,7 @@ def types_of(path: Path) -> dict[str, int]:
     return types | {tensor.name: tensor.data_type for tensor in graph.initializer}
 
 
-@pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 55.0), ("int8", 35.0)])
+@pytest.mark.parametrize(("precision", "least"), [("fp32", 100.0), ("fp16", 55.0), ("int8", 35.0), ("fp8", 30.0)])
 def test_parity_of_the_file(make_case: Callable[..., Any], tmp_path: Path, precision: str, least: float) -> None:
     case = make_case(TARGET.precision("fp32").rewrites)
     artifact = lowered(case, precision, tmp_path)
@@ -160,6 +160,54 @@ def test_int8_weights_are_the_rounded_weights(make_case: Callable[..., Any], tmp
     np.testing.assert_array_less(np.abs(integers * scale[:, None, None, None] - weight), 0.51 * scale.max())
 
 
+def test_fp8_weights_are_the_weights_rounded_by_torch(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    import torch
+    from networks import small_unet
+
+    weight = small_unet().mid_block.resnets[0].conv1.weight.detach()
+    graph = onnx.load(lowered(make_case(TARGET.precision("fp32").rewrites), "fp8", tmp_path).path).graph
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    stored = constants["mid_block.resnets.0.conv1_weight_fp8"]
+    assert stored.data_type == TensorProto.FLOAT8E4M3FN
+    node = next(node for node in graph.node if node.input[0] == stored.name)
+    scale = torch.from_numpy(numpy_helper.to_array(constants[node.input[1]]).astype(np.float32))[:, None, None, None]
+    torch.testing.assert_close(scale.squeeze(), weight.abs().amax((1, 2, 3)) / 448, rtol=1e-3, atol=0)
+    expected = (weight / scale).clamp(-448, 448).to(torch.float8_e4m3fn).float().numpy()
+    np.testing.assert_array_equal(numpy_helper.to_array(stored).astype(np.float32), expected)
+
+
+def test_fp8_leaves_out_what_tensorrt_has_no_kernels_for(make_case: Callable[..., Any], tmp_path: Path) -> None:
+    """The first and the last convolution have one channel on one side."""
+    case = make_case(TARGET.precision("fp32").rewrites)
+    quantized = TARGET.quantize(case.program, case.spec("fp8"), case.calibration(4), ("mid_block.resnets.0.conv1",))
+    assert quantized.keep == ("mid_block.resnets.0.conv1", "conv_in", "conv_out")
+    assert quantized.int8_macs_fraction == pytest.approx(case.share_without(*quantized.keep))
+    every = make_case(TARGET.precision("fp32").rewrites)
+    assert TARGET.quantize(every.program, every.spec("int8"), every.calibration(4), ()).keep == ()
+
+
+def test_fp8_rounds_as_the_reference_evaluator(tmp_path: Path) -> None:
+    """Q/DQ of float16 with a float16 scale, beyond the largest value and among the subnormals too."""
+    from onnx.reference import ReferenceEvaluator
+
+    scale = numpy_helper.from_array(np.asarray(2.0**-7, np.float16), "scale")  # division by it is exact
+    zero = helper.make_tensor("zero", TensorProto.FLOAT8E4M3FN, [], [0.0])
+    nodes = [
+        helper.make_node("Cast", ["z"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("QuantizeLinear", ["h", "scale", "zero"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "scale", "zero"], ["d"]),
+        helper.make_node("Cast", ["d"], ["x"], to=TensorProto.FLOAT),
+    ]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 1, 1, 4096]) for name in ("z", "x")]
+    graph = helper.make_graph(nodes, "fp8", values[:1], values[1:], [scale, zero])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, tmp_path / "m.onnx")
+    z = np.geomspace(1e-6, 10, 4096, dtype=np.float32).reshape(1, 1, 1, 4096)
+    (expected,) = ReferenceEvaluator(model).run(None, {"z": z})
+    assert expected.max() == 448 / 128
+    np.testing.assert_array_equal(OnnxRunner(tmp_path / "m.onnx", 1).sample(z, None), expected)
+
+
 def test_keep_leaves_a_layer_in_float16(make_case: Callable[..., Any], tmp_path: Path) -> None:
     case = make_case(TARGET.precision("fp32").rewrites)
     quantized = TARGET.quantize(case.program, case.spec("int8"), case.calibration(), ("conv_in", "conv_out"))
@@ -188,6 +236,48 @@ def test_runner_names_a_broken_file(tmp_path: Path, make_case: Callable[..., Any
         TARGET.runner(path, case.spec("fp32"), 1).load()
 
 
+@pytest.mark.parametrize("precision", ["fp16", "int8"])  # float8 cannot cross a session
+def test_samples_are_those_of_nodes_run_one_by_one(
+    make_case: Callable[..., Any], tmp_path: Path, precision: str
+) -> None:
+    """Each node in a session of its own takes and gives real float16, which a session of all of them does not."""
+    case = make_case(TARGET.precision("fp32").rewrites)
+    path = lowered(case, precision, tmp_path).path
+    runner, one_by_one = OnnxRunner(path, 1), nodes_one_by_one(onnx.load(path))
+    for z in (case.z[:1], case.z[1:2]):
+        np.testing.assert_array_equal(runner.sample(z, None), one_by_one(z))
+    assert np.abs(runner.run(z, None) - one_by_one(z)).max() > 1e-5
+
+
+def nodes_one_by_one(model: Any) -> Callable[[Any], Any]:
+    """The image of z, with each node run alone."""
+    import onnxruntime
+
+    model = onnx.shape_inference.infer_shapes(model)
+    graph, options = model.graph, onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 4
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    types = {value.name: value for value in [*graph.value_info, *graph.input, *graph.output]}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    sessions = []
+    for node in graph.node:
+        names = dict.fromkeys(filter(None, node.input))
+        inputs, held = [types[n] for n in names if n not in constants], [constants[n] for n in names if n in constants]
+        alone = helper.make_graph([node], "alone", inputs, [types[name] for name in node.output], held)
+        content = helper.make_model(alone, opset_imports=model.opset_import, ir_version=model.ir_version)
+        session = onnxruntime.InferenceSession(content.SerializeToString(), options, ["CPUExecutionProvider"])
+        sessions.append((node, session))
+
+    def image(z: Any) -> Any:
+        values = {"z": z}
+        for node, session in sessions:
+            feeds = {value.name: values[value.name] for value in session.get_inputs()}
+            values.update(zip(node.output, session.run(None, feeds), strict=True))
+        return values["x"]
+
+    return image
+
+
 def test_overflow_that_onnx_runtime_hides(tmp_path: Path) -> None:
     """1000 · 100 leaves float16, and the image, 0.001 times that, does not show it."""
     constants = {"w": np.full((1, 1, 1, 1), 1000, np.float16), "k": np.asarray(1e-3, np.float16)}
@@ -204,6 +294,7 @@ def test_overflow_that_onnx_runtime_hides(tmp_path: Path) -> None:
     runner = OnnxRunner(tmp_path / "m.onnx", 1)
     z = np.full((1, 1, 8, 8), 100, np.float32)
     assert np.isfinite(runner.run(z, None)).all()
+    assert not np.isfinite(runner.sample(z, None)).any()
     with pytest.raises(ArtifactError, match=r"m\.onnx overflows float16.*: c reaches inf"):
         runner.largest(z, None)
     assert runner.largest(z / 10, None)["c"] == 10_000

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from tanh_onnx import write_tanh_bundle
 
+import rdd_edge.schemas
+import rdd_edge.targets
 from rdd_edge.benchmarking.bench import bench
+from rdd_edge.benchmarking.returned import SelfTest
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan, read_bundle
-from rdd_edge.files import sha256_of, write_model
+from rdd_edge.files import read_model, sha256_of
+from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.portable import noise
 
 PLAN = Plan(
@@ -38,14 +44,16 @@ def bundle(tmp_path: Path) -> Path:
     return write_tanh_bundle(tmp_path)
 
 
-def run(bundle: Path, out: Path, *more: str, plan: Plan = PLAN) -> subprocess.CompletedProcess[str]:
+def run(bundle: Path, out: Path, *more: str, plan: Plan | dict[str, Any] = PLAN) -> subprocess.CompletedProcess[str]:
     board = bundle.parent / "board"
     board.mkdir(exist_ok=True)
     (board / "sitecustomize.py").write_text(BARE)
-    write_model(bundle.parent / "plan.json", plan)
+    text = plan.model_dump_json() if isinstance(plan, Plan) else json.dumps(plan)
+    (bundle.parent / "plan.json").write_text(text)
     command = [sys.executable, str(bundle / "harness" / "bench.py"), "--plan", str(bundle.parent / "plan.json")]
     command += ["--out", str(out), "--runtime", "onnxruntime", *more]
     environment = {**os.environ, "PYTHONPATH": str(board)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a board does not set it
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
@@ -69,6 +77,29 @@ def test_its_run_is_that_of_the_host(tmp_path: Path, bundle: Path) -> None:
     assert mine.record.peak_memory_bytes is not None
 
 
+def test_it_compares_its_images_with_the_students(tmp_path: Path, bundle: Path) -> None:
+    x = np.fromfile(bundle / "parity/x.f32", "<f4").reshape(2, 1, 8, 8)
+    x[1] += 0.1
+    x.tofile(bundle / "parity/x.f32")
+    rehash(bundle, "parity/x.f32")
+    done = run(bundle, tmp_path / "out", "--min-psnr", "45")
+    assert done.returncode == 0, done.stderr
+    test = read_model(tmp_path / "out" / "selftest.json", SelfTest)
+    images = np.tanh(np.fromfile(bundle / "parity/z.f32", "<f4").reshape(x.shape))
+    expected = psnr_per_image(images, x, 2.0)
+    assert test.worst_psnr_db == pytest.approx(expected.min(), abs=0.01) == pytest.approx(26.0, abs=0.1)
+    assert (test.samples, test.threshold_db) == (2, 45.0)
+    assert test.psnr_db > 45 and test.noise_max_difference <= 1e-6
+    x[0] += 0.1
+    x.tofile(bundle / "parity/x.f32")
+    rehash(bundle, "parity/x.f32")
+    done = run(bundle, tmp_path / "other", "--min-psnr", "45")
+    assert (done.returncode, done.stderr.count("\n")) == (8, 1)
+    assert "images are 26.0 dB from the student's (median of 2), and they have to reach 45 dB" in done.stderr
+    assert not (tmp_path / "other").exists()
+    assert run(bundle, tmp_path / "other").returncode == 0  # measured, and nothing required
+
+
 def test_progress_is_a_line_a_stage(tmp_path: Path, bundle: Path) -> None:
     told = [json.loads(line) for line in run(bundle, tmp_path / "out").stdout.splitlines()]
     assert [t["stage"] for t in told][:2] == ["load", "first"]
@@ -79,6 +110,10 @@ def test_it_leaves_the_bundle_as_it_was(tmp_path: Path, bundle: Path) -> None:
     assert run(bundle, tmp_path / "out").returncode == 0
     read_bundle(bundle)
     assert not list(bundle.rglob("__pycache__"))
+    done = run(bundle, bundle / "orin")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "orin is inside the bundle" in done.stderr
+    assert read_bundle(bundle)
 
 
 def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Path) -> None:
@@ -86,10 +121,17 @@ def test_it_replaces_a_benchmark_run_and_nothing_else(tmp_path: Path, bundle: Pa
     precious.mkdir()
     assert run(bundle, precious).returncode == 0  # an empty folder
     assert run(bundle, precious).returncode == 0  # an earlier benchmark run
-    (precious / "record.json").unlink()
-    for out in (precious, tmp_path / "plan.json"):
-        done = run(bundle, out)
-        assert (done.returncode, done.stderr) == (2, f"{out} exists and is not a benchmark run: choose another --out\n")
+    (precious / "chapter 1.txt").write_text("It was a dark and stormy night.")
+    done = run(bundle, precious)
+    holds = f"{precious} holds 'chapter 1.txt', which is not part of a benchmark run: choose another --out\n"
+    assert (done.returncode, done.stderr) == (2, holds)
+    (precious / "chapter 1.txt").unlink()
+    for record in ('{"artist": "Miles Davis"}', "no document"):
+        (precious / "record.json").write_text(record)
+        for out in (precious, tmp_path / "plan.json"):
+            done = run(bundle, out)
+            is_not = f"{out} exists and is not a benchmark run: choose another --out\n"
+            assert (done.returncode, done.stderr) == (2, is_not)
     assert (precious / "samples.u8").is_file()
 
 
@@ -100,6 +142,56 @@ def test_it_names_a_foreign_file_and_ignores_a_systems(tmp_path: Path, bundle: P
     done = run(bundle, tmp_path / "out")
     assert done.returncode == 4
     assert "harness/notes.txt is foreign" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"runs": 3}, "runs is unknown; the keys are schema_version, performance, accuracy, threads"),
+        ({"performance": {"rnus": 3}}, "performance.rnus is unknown; the keys are warmup, runs, seconds"),
+        ({"performance": 3}, "performance must hold warmup, runs, seconds"),
+        ({"performance": {"runs": "3"}}, "performance.runs must be a whole number from 1 to 10000000"),
+        ({"performance": {"seconds": -1}}, "performance.seconds must be a number from 0 to 86400"),
+        ({"accuracy": {"samples": 1.5}}, "accuracy.samples must be a whole number from 0 to 10000000"),
+        ({"threads": True}, "threads must be a whole number from 1 to 1024"),
+        ({"\x1b[31m": 1}, "?[31m is unknown"),
+    ],
+    ids=["key", "key below", "no section", "text", "negative", "fraction", "truth", "control"],
+)
+def test_a_plan_written_by_hand_is_checked(
+    tmp_path: Path, bundle: Path, change: dict[str, object], sentence: str
+) -> None:
+    done = run(bundle, tmp_path / "out", plan={"schema_version": 1, **change})
+    assert (done.returncode, done.stderr.count("\n")) == (4, 1)
+    assert f"plan.json is not a plan: {sentence}" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_a_plan_lacks_is_the_bundles(tmp_path: Path, bundle: Path) -> None:
+    done = run(bundle, tmp_path / "out", plan={"schema_version": 1, "performance": {"runs": 6}})
+    assert done.returncode == 0, done.stderr
+    default = read_bundle(bundle).manifest.default_plan
+    mine = read_bench_run(tmp_path / "out")
+    assert mine.plan == default.changed(runs=6)
+    assert mine.record.latency_ms is not None
+    assert len(mine.record.latency_ms) == 6
+
+
+def test_the_ranges_of_a_plan_are_those_of_its_schema() -> None:
+    path = Path(rdd_edge.targets.__path__[0]) / "jetson" / "harness" / "plan.py"
+    schema = json.loads((Path(rdd_edge.schemas.__path__[0]) / "plan.json").read_text())
+
+    def ranges(section: dict[str, Any], prefix: str = "") -> dict[str, tuple[float, float]]:
+        found = {}
+        for name, about in section["properties"].items():
+            if "$ref" in about:
+                found |= ranges(schema["$defs"][about["$ref"].rpartition("/")[2]], f"{name}.")
+            else:
+                high = about.get("maximum", about.get("exclusiveMaximum", 0) - 1)
+                found[prefix + name] = (about["minimum"], high)
+        return found
+
+    assert runpy.run_path(str(path))["RANGES"] == ranges(schema)
 
 
 def rehash(bundle: Path, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from rdd_edge.errors import ArtifactError
 from rdd_edge.targets import load_target
+from rdd_edge.targets.jetson.formats import FORMATS
 from rdd_edge.targets.jetson.rules import broken_rules
 
 TARGET: Any = load_target("jetson")
@@ -28,7 +30,7 @@ def model(make_case: Callable[..., Any], tmp_path: Path) -> Callable[[str], Any]
         if precision not in FILES:
             case = make_case(TARGET.precision("fp32").rewrites)
             program, spec = case.program, case.spec(precision)
-            if precision == "int8":
+            if TARGET.precision(precision).quantized:
                 program = TARGET.quantize(program, spec, case.calibration(4), ())
             FILES[precision] = TARGET.lower(program, spec, tmp_path / precision).path.read_bytes()
         return onnx.ModelProto.FromString(FILES[precision])
@@ -87,15 +89,15 @@ def weight_without_scales(proto: Any) -> None:
     """One scale for the whole weight."""
     node = next(n for n in proto.graph.node if n.op_type == "DequantizeLinear" and "weight" in n.input[0])
     replace(proto, node.input[1], np.asarray(0.01, np.float16))
-    replace(proto, node.input[2], np.asarray(0, np.int8))
+    replace(proto, node.input[2], numpy_helper.to_array(constant(proto, node.input[2]))[0])
     del proto.graph.value_info[:]
 
 
 def unquantized_input(proto: Any) -> None:
-    convolution = first(proto, "Conv")
     made_by = {name: node for node in proto.graph.node for name in node.output}
-    quantized = made_by[made_by[convolution.input[0]].input[0]]
-    convolution.input[0] = quantized.input[0]
+    pairs = ((node, made_by[node.input[0]]) for node in proto.graph.node if node.op_type == "Conv")
+    convolution, dequantized = next(pair for pair in pairs if pair[1].op_type == "DequantizeLinear")
+    convolution.input[0] = made_by[dequantized.input[0]].input[0]
 
 
 def norm_in_float16(proto: Any) -> None:
@@ -131,6 +133,53 @@ def test_planted_fault_is_named(
     assert any(re.search(sentence, fault) for fault in faults(proto, "int8", tmp_path))
 
 
+def int8_zero_point(proto: Any) -> None:
+    replace(proto, first(proto, "QuantizeLinear").input[2], np.asarray(0, np.int8))
+    del proto.graph.value_info[:]
+
+
+def fp8_weight(proto: Any) -> Any:
+    return next(n for n in proto.graph.node if n.op_type == "DequantizeLinear" and n.input[0].endswith("weight_fp8"))
+
+
+def int8_weight(proto: Any) -> None:
+    node = fp8_weight(proto)
+    for name in (node.input[0], node.input[2]):
+        replace(proto, name, numpy_helper.to_array(constant(proto, name)).astype(np.int8))
+    del proto.graph.value_info[:]
+
+
+@pytest.mark.parametrize(
+    ("plant", "sentence"),
+    [
+        (int8_zero_point, r"QuantizeLinear .* does not round to fp8"),
+        (int8_weight, r"Conv .* has a weight that is not a constant in fp8"),
+        (weight_without_scales, r"Conv .* has weight scales that are not along its output channels"),
+        (unquantized_input, r"Conv .* has only one fp8 operand"),
+        (norm_in_float16, r"InstanceNormalization .* computes in float16, which its squares overflow"),
+    ],
+)
+def test_planted_fault_of_fp8_is_named(
+    model: Callable[[str], Any], tmp_path: Path, plant: Callable[[Any], None], sentence: str
+) -> None:
+    proto = model("fp8")
+    plant(proto)
+    assert any(re.search(sentence, fault) for fault in faults(proto, "fp8", tmp_path))
+
+
+def test_fp8_in_layers_that_no_kernel_takes(
+    make_case: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = make_case(TARGET.precision("fp32").rewrites)
+    with monkeypatch.context() as patched:
+        patched.setitem(FORMATS, "fp8", dataclasses.replace(FORMATS["fp8"], takes=lambda product: True))
+        program = TARGET.quantize(case.program, case.spec("fp8"), case.calibration(4), ())
+    path = TARGET.lower(program, case.spec("fp8"), tmp_path).path
+    found = broken_rules(path, "fp8")
+    assert len(found) == 2  # the first and the last convolution
+    assert all("has channels or a filter for which TensorRT has no fp8 kernel" in fault for fault in found)
+
+
 def test_float32_island_around_a_quantized_convolution(model: Callable[[str], Any], tmp_path: Path) -> None:
     """A float32 scale: the output of DequantizeLinear is float32, and so is that of the convolution."""
     proto = onnx.ModelProto()
@@ -156,7 +205,9 @@ def test_float32_island_around_a_quantized_convolution(model: Callable[[str], An
 
 def test_fp32_file_under_the_name_of_another_precision(model: Callable[[str], Any], tmp_path: Path) -> None:
     assert any("computes in float32, not in float16" in fault for fault in faults(model("fp32"), "fp16", tmp_path))
-    assert any("is in a graph that is not int8" in fault for fault in faults(model("int8"), "fp16", tmp_path))
+    assert any(
+        "is in a graph that is neither int8 nor fp8" in fault for fault in faults(model("int8"), "fp16", tmp_path)
+    )
 
 
 def test_damaged_file(tmp_path: Path, model: Callable[[str], Any]) -> None:

@@ -6,6 +6,7 @@ declarations of CUDA's header; ONNX Runtime does the engine's work, so that the 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import pytest
 from tanh_onnx import write_tanh_bundle
 
 import rdd_edge.targets
+from rdd_edge.benchmarking.record import RunRecord
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.files import sha256_of, write_model
@@ -26,6 +28,7 @@ from rdd_edge.portable import noise
 BOARD = Path(__file__).parent.parent / "fakes" / "jetson"
 HARNESS = Path(rdd_edge.targets.__path__[0]) / "jetson" / "harness"
 RELEASES = ("10.3.0", "11.4.0.106")
+CUDA = {"10.3.0": "12.6", "11.4.0.106": "13.5"}
 PLAN = Plan(
     performance=PerformancePlan(warmup=2, runs=5, seconds=0),
     accuracy=AccuracyPlan(samples=70, seed=2**63 + 5, floats=10),
@@ -71,7 +74,13 @@ def test_its_images_are_those_of_the_graph(tmp_path: Path, release: str, label_t
     assert record.latency_ms is not None
     assert record.transfers is not None
     assert "GPU memory" in record.missing["peak_memory_bytes"]
-    assert len(record.latency_ms) == len(record.transfers.to_device_ms) == len(record.transfers.from_device_ms) == 5
+    parts = record.transfers
+    assert len(record.latency_ms) == len(parts.to_device_ms) == len(parts.compute_ms) == len(parts.from_device_ms) == 5
+    for latency, *ms in zip(record.latency_ms, parts.to_device_ms, parts.compute_ms, parts.from_device_ms, strict=True):
+        assert latency > sum(ms) > max(ms) > 0  # the host's time of the whole, around the GPU's of its parts
+    assert record.versions["cuda"] == record.versions["cuda driver"] == CUDA[release]
+    label_bytes = {None: 0, "INT64": 8, "INT32": 4}[label_type]
+    assert record.device_memory_bytes == 2 * 8 * 8 * 4 + label_bytes
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -86,23 +95,61 @@ def test_layers_have_times_and_types(tmp_path: Path, release: str) -> None:
     ]
 
 
-def test_an_engine_is_built_once_for_a_graph_a_release_and_a_gpu(tmp_path: Path) -> None:
+def power_mode(folder: Path, name: str) -> str:
+    """A PATH whose nvpmodel reports this mode."""
+    program = folder / name / "nvpmodel"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nprintf 'NV Power Mode: {name}\\n0\\n'\n")
+    program.chmod(0o755)
+    return f"{program.parent}:{os.environ['PATH']}"
+
+
+def test_an_engine_is_built_once_for_a_graph_and_a_board(tmp_path: Path) -> None:
     bundle = write_tanh_bundle(tmp_path)
-    graph = sha256_of(bundle / "model.fake")
-    assert run(bundle, tmp_path / "out").returncode == 0
-    assert read_bench_run(tmp_path / "out").record.compiled_before is False
-    again = run(bundle, tmp_path / "out")
-    assert '"stage": "build"' in again.stdout
-    record = read_bench_run(tmp_path / "out").record
+    record = rerun(bundle, tmp_path)
+    assert record.build_ms is not None
+    assert record.compiled_before is False
+    record = rerun(bundle, tmp_path)
     assert record.build_ms is None
     assert record.compiled_before is True
     assert "found in the cache" in record.missing["build_ms"]
-    assert run(bundle, tmp_path / "out", release="11.4.0.106").returncode == 0
-    assert run(bundle, tmp_path / "out", FAKE_GPU="NVIDIA Thor/2").returncode == 0
+    others = [
+        {"release": "11.4.0.106"}, {"FAKE_GPU": "NVIDIA Thor/2"}, {"FAKE_PROCESSORS": "16"},
+        {"PATH": power_mode(tmp_path, "15W")}, {"PATH": power_mode(tmp_path, "MAXN SUPER")},
+    ]  # fmt: skip
+    for other in others:
+        assert rerun(bundle, tmp_path, **other).build_ms is not None, other
+        assert rerun(bundle, tmp_path, **other).build_ms is None, other
+    boards = (
+        "10.3.0_Orin_sm8.7_8sm_cuda12.6_driver12.6", "11.4.0.106_Orin_sm8.7_8sm_cuda13.5_driver13.5",
+        "10.3.0_NVIDIA_Thor_2_sm8.7_8sm_cuda12.6_driver12.6", "10.3.0_Orin_sm8.7_16sm_cuda12.6_driver12.6",
+        "10.3.0_Orin_sm8.7_8sm_cuda12.6_driver12.6_15W", "10.3.0_Orin_sm8.7_8sm_cuda12.6_driver12.6_MAXN_SUPER",
+    )  # fmt: skip
+    content = (bundle / "model.fake").read_bytes() + (bundle / "harness" / "engine.py").read_bytes()
+    graph = hashlib.sha256(content).hexdigest()
     assert sorted(path.name for path in (tmp_path / "engines").iterdir()) == sorted(
-        f"{prefix}{machine}{ending}"
-        for machine in ("10.3.0_Orin", "11.4.0.106_Orin", "10.3.0_NVIDIA_Thor_2")
-        for prefix, ending in ((f"{graph}-", ".engine"), ("", ".timing"))
+        f"{prefix}{board}{ending}"
+        for board in boards
+        for prefix, ending in ((f"{graph}-", ".engine"), (f"{graph}-", ".json"), ("", ".timing"))
+    )
+
+
+def rerun(bundle: Path, folder: Path, release: str = "10.3.0", **environment: str) -> RunRecord:
+    done = run(bundle, folder / "out", release=release, **environment)
+    assert done.returncode == 0, done.stderr
+    return read_bench_run(folder / "out").record
+
+
+def test_warnings_of_the_build_are_in_each_record_of_its_engine(tmp_path: Path) -> None:
+    bundle = write_tanh_bundle(tmp_path)
+    for _ in range(2):  # the second finds the engine in the cache
+        assert rerun(bundle, tmp_path).warnings == ("[TRT] Weights [name=w] are subnormal ?[31min float16",)
+    (notes,) = (tmp_path / "engines").glob("*.json")
+    notes.unlink()
+    assert rerun(bundle, tmp_path).build_ms is not None
+    notes.write_text("[")
+    refused(
+        tmp_path / "other", run(bundle, tmp_path / "other" / "out"), 8, ".json is damaged: remove the file to build"
     )
 
 
@@ -122,7 +169,7 @@ def refused(tmp_path: Path, done: subprocess.CompletedProcess[str], code: int, s
     assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
     assert sentence in done.stderr
     assert not (tmp_path / "out").exists()
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".out")] == []
+    assert list(tmp_path.glob(".out*")) == []
 
 
 def test_what_a_board_lacks_is_a_sentence(tmp_path: Path) -> None:
@@ -176,7 +223,8 @@ def test_a_damaged_cache_is_a_sentence(tmp_path: Path) -> None:
     engine.write_bytes(b"half an eng")
     refused(tmp_path, run(bundle, tmp_path / "out"), 8, "magicTag assertion failed); remove the file to build it again")
     engine.unlink()
-    (tmp_path / "engines" / "10.3.0_Orin.timing").write_bytes(b"gone")
+    (timing,) = (tmp_path / "engines").glob("*.timing")
+    timing.write_bytes(b"gone")
     refused(tmp_path, run(bundle, tmp_path / "out"), 8, "cannot read its timing cache")
 
 
@@ -189,8 +237,8 @@ PLANTED = {
         {"11.4.0.106": "has no attribute 'EXPLICIT_BATCH'", "10.3.0": "strongly typed networks alone"},
     ),
     "a precision flag": (
-        "engine.py", "    timing = engine.parent",
-        "    config.set_flag(tensorrt.BuilderFlag.FP16)\n    timing = engine.parent",
+        "engine.py", "    known = config.create",
+        "    config.set_flag(tensorrt.BuilderFlag.FP16)\n    known = config.create",
         {"11.4.0.106": "has no attribute 'FP16'"},
     ),
     "an enumeration as an int": (

@@ -114,6 +114,18 @@ def test_modes() -> None:
     assert tegra.clocks_locked("") is None
 
 
+def test_version_of_linux_for_tegra(tmp_path: Path) -> None:
+    release = tmp_path / "nv_tegra_release"
+    assert tegra.versions(release) == {}
+    release.write_text(  # Jetson AGX Thor, JetPack 7.0
+        "# R38 (release), REVISION: 2.2, GCID: 42205042, BOARD: generic, EABI: aarch64, "
+        "DATE: Thu Sep 25 22:47:11 UTC 2025\n# KERNEL_VARIANT: oot\n"
+    )
+    assert tegra.versions(release) == {"l4t": "38.2.2"}
+    release.write_text("nonsense")
+    assert tegra.versions(release) == {}
+
+
 def program(folder: Path, name: str, script: str) -> None:
     path = folder / name
     path.write_text(f"#!/bin/sh\n{script}\n")

@@ -7,7 +7,8 @@ Each rule yields one clause for each violation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import onnx_ir as ir
 
 from ...dependencies import import_or_explain
 from ...errors import ArtifactError, first_line
+from .formats import FORMATS, Format
 from .graph import OPSET, PRODUCTS, channel_axis, constant
 from .half import NORMS
 
@@ -38,8 +40,19 @@ _QUANTIZATION = ("QuantizeLinear", "DequantizeLinear")
 def broken_rules(path: Path, precision: str) -> tuple[str, ...]:
     """What TensorRT would refuse or run slowly in the graph at `path`, one clause each. Raises ArtifactError."""
     graph = _read(path)
-    rules = [_opset, _operators, _restrictions, _interface, _one_type, _norms]
-    rules += [_quantize_pairs, _quantized_products] if precision == "int8" else [_no_quantization]
+    rules: list[Callable[[ir.Graph], Iterator[str]]] = [
+        _opset,
+        _operators,
+        _restrictions,
+        _interface,
+        _one_type,
+        _norms,
+    ]
+    if precision in FORMATS:
+        form = FORMATS[precision]
+        rules += [partial(_quantize_pairs, form), partial(_quantized_products, form)]
+    else:
+        rules += [_no_quantization]
     return (*(clause for rule in rules for clause in rule(graph)), *_product_types(graph, precision))
 
 
@@ -117,7 +130,7 @@ def _norms(graph: ir.Graph) -> Iterator[str]:
 
 def _no_quantization(graph: ir.Graph) -> Iterator[str]:
     for _, label in _nodes(graph, *_QUANTIZATION):
-        yield f"{label} is in a graph that is not int8"
+        yield f"{label} is in a graph that is neither int8 nor fp8"
 
 
 def _product_types(graph: ir.Graph, precision: str) -> Iterator[str]:
@@ -128,35 +141,37 @@ def _product_types(graph: ir.Graph, precision: str) -> Iterator[str]:
             yield f"{label} computes in {_type(node.outputs[0])}, not in {expected}"
 
 
-def _quantize_pairs(graph: ir.Graph) -> Iterator[str]:
+def _quantize_pairs(form: Format, graph: ir.Graph) -> Iterator[str]:
     for node, label in _nodes(graph, *_QUANTIZATION):
         scale, zero = constant(node.inputs[1]), constant(node.inputs[2]) if len(node.inputs) > 2 else None
         if scale is None or not (np.isfinite(scale).all() and (scale > 0).all()):
             yield f"{label} has no constant positive scale"
         elif scale.dtype != np.float16:
             yield f"{label} has a {scale.dtype} scale, which makes its product compute in float32"
-        if zero is None or zero.dtype != np.int8:
-            yield f"{label} does not round to int8"
-        elif zero.any():
+        if zero is None or zero.dtype != form.dtype:
+            yield f"{label} does not round to {form.name}"
+        elif zero.astype(np.float32).any():
             yield f"{label} has a zero point that is not 0, but TensorRT's quantization is symmetric"
         readers = {use.node.op_type for use in node.outputs[0].uses()}
         if node.op_type == "QuantizeLinear" and readers != {"DequantizeLinear"}:
             yield f"{label} is not followed by DequantizeLinear alone"
 
 
-def _quantized_products(graph: ir.Graph) -> Iterator[str]:
+def _quantized_products(form: Format, graph: ir.Graph) -> Iterator[str]:
     for node, label in _nodes(graph, *PRODUCTS):
         activation, weight = (value.producer() if value is not None else None for value in node.inputs[:2])
         dequantized = [maker is not None and maker.op_type == "DequantizeLinear" for maker in (activation, weight)]
         if any(dequantized) and not all(dequantized):
-            yield f"{label} has only one int8 operand, so it computes in float16"
+            yield f"{label} has only one {form.name} operand, so it computes in float16"
         elif activation is not None and weight is not None and all(dequantized):
             scale = constant(activation.inputs[1])
             if scale is None or scale.size != 1:
                 yield f"{label} reads an activation with more than one scale"
-            integers, scales = constant(weight.inputs[0]), constant(weight.inputs[1])
+            values, scales = constant(weight.inputs[0]), constant(weight.inputs[1])
             axis, channels = weight.attributes.get_int("axis", 1), channel_axis(node)
-            if integers is None:
-                yield f"{label} has a weight that is not a constant"
-            elif axis != channels or scales is None or scales.shape != (integers.shape[channels],):
+            if values is None or values.dtype != form.dtype:
+                yield f"{label} has a weight that is not a constant in {form.name}"
+            elif not form.takes(node):
+                yield f"{label} has channels or a filter for which TensorRT has no {form.name} kernel"
+            elif axis != channels or scales is None or scales.shape != (values.shape[channels],):
                 yield f"{label} has weight scales that are not along its output channels"

@@ -17,6 +17,7 @@ class JetsonTarget(Target):
     fp16  weights and activations float16, group normalization in float32 between casts, z and x float32.
     fp32  float32 throughout.
     int8  symmetric Q/DQ around every convolution and linear layer, per channel for weights; the rest as in fp16.
+    fp8   the same in float8 E4M3, for boards from Thor on; layers whose channels its kernels do not take stay float16.
     """
 
     name = "jetson"
@@ -26,6 +27,7 @@ class JetsonTarget(Target):
         Precision("fp16", "tensorrt", REWRITES, quantized=False, parity_db=45.0),
         Precision("fp32", "tensorrt", REWRITES, quantized=False, parity_db=80.0),
         Precision("int8", "tensorrt", REWRITES, quantized=True, parity_db=35.0),
+        Precision("fp8", "tensorrt", REWRITES, quantized=True, parity_db=30.0),
     )
 
     def runner(self, artifact: Path, spec: ExportSpec, threads: int) -> Runner:

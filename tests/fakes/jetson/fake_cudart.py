@@ -47,7 +47,7 @@ class Cudart:
     def __init__(self, version: str, gpu: str | None) -> None:
         recorded = json.loads((Path(__file__).parent / "recorded" / f"cudart-{version}.json").read_text())
         self._declared = recorded["functions"]
-        self._gpu = gpu
+        self._gpu, self._version = gpu, version
         self._handles = itertools.count(0x7F00_0000_1000, 0x1000)
         self.device: dict[int, bytearray] = {}
         self.host: dict[int, Any] = {}
@@ -99,6 +99,26 @@ class Cudart:
         if self._gpu is None or device:
             return NO_DEVICE
         ctypes.memmove(properties, self._gpu.encode() + b"\0", len(self._gpu) + 1)
+        return 0
+
+    def do_cudaDeviceGetAttribute(self, pointer: Any, attribute: int, device: int) -> int:
+        told = {16: int(os.environ.get("FAKE_PROCESSORS", "8")), 75: 8, 76: 7}  # driver_types.h, enum cudaDeviceAttr
+        if attribute not in told or device:
+            return INVALID_VALUE
+        pointer.value = told[attribute]
+        return 0
+
+    def do_cudaRuntimeGetVersion(self, pointer: Any) -> int:
+        major, minor, _ = self._version.split(".")
+        pointer.value = 1000 * int(major) + 10 * int(minor)
+        return 0
+
+    def do_cudaDriverGetVersion(self, pointer: Any) -> int:
+        return self.do_cudaRuntimeGetVersion(pointer)
+
+    def do_cudaMemGetInfo(self, free: Any, total: Any) -> int:
+        total.value = 1 << 33
+        free.value = total.value - sum(map(len, self.device.values()))
         return 0
 
     def do_cudaMalloc(self, pointer: Any, size: int) -> int:
@@ -242,7 +262,7 @@ class Function:
         for kind, told, value in zip(wanted, self.argtypes, values, strict=True):
             assert ctypes.sizeof(told) == width(kind), f"{where}: {told} is no {kind}"
             pointed = getattr(told.from_param(value), "_obj", None)  # of byref(); from_param refuses a wrong type
-            given.append(pointed if isinstance(pointed, (ctypes.c_void_p, ctypes.c_float)) else value)
+            given.append(pointed if isinstance(pointed, ctypes._SimpleCData) else value)
         result = ctypes.c_char_p if self._declared["returns"].startswith("const char") else ctypes.c_int
         assert self.restype is result, f"{where}: restype is {self.restype}"
         return self._do(*given)

@@ -49,9 +49,9 @@ class ILogger:
 KINDS["ILogger"] = ILogger
 
 
-def _tell(logger: ILogger, text: str) -> None:
+def _tell(logger: ILogger, text: str, severity: str = "ERROR") -> None:
     assert getattr(logger, "_ready", False), "a subclass of ILogger must call its __init__"
-    logger.log(ILogger.Severity.ERROR, text)
+    logger.log(getattr(ILogger.Severity, severity), text)
 
 
 class IHostMemory(bytearray):
@@ -134,6 +134,9 @@ class Builder:
             _tell(self._logger, "[optimizer.cpp::computeCosts::4051] Error Code 10: Internal Error\n(Could not find")
             _tell(self._logger, "and a second line that only repeats it")
             return None
+        for _ in range(2):
+            _tell(self._logger, "[TRT] Weights [name=w] are\nsubnormal \x1b[31min float16", "WARNING")
+        _tell(self._logger, "[MemUsageChange] Init CUDA", "INFO")
         about = {"version": __version__, "detailed": config._verbosity.name == "DETAILED"}
         return IHostMemory(MAGIC + json.dumps(about).encode() + b"\n" + network._graph)
 

@@ -17,13 +17,19 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+# Before the imports below: bytecode would be files of the bundle that its manifest does not name.
+sys.dont_write_bytecode = True
+
 import numpy as np
-from tegra import Tegra  # type: ignore[import-not-found]  # beside this file, not in a package
+from parity import check_parity  # type: ignore[import-not-found]  # beside this file, not in a package
+from plan import completed  # type: ignore[import-not-found]
+from tegra import Tegra, modes, versions  # type: ignore[import-not-found]
 
 from rdd_edge.errors import ArtifactError, CorruptError, DependencyError, MissingError, RddEdgeError, UsageError
 from rdd_edge.portable.golden import TOLERANCE, check_golden
 from rdd_edge.portable.hashes import check_files, sha256_of
 from rdd_edge.portable.noise import labels, normals
+from rdd_edge.portable.run_folder import check_out
 from rdd_edge.portable.runner import Runner
 from rdd_edge.portable.sensors import machine
 from rdd_edge.portable.timing import Work, run_benchmark
@@ -55,9 +61,11 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     """
     out = arguments.out.resolve()
     check_out(out)
+    if BUNDLE in (out, *out.parents):
+        raise UsageError(f"{out} is inside the bundle, which holds nothing but its own files: choose another --out")
     manifest, identity = check_bundle(arguments.expect)
-    plan = read_json(arguments.plan, PLAN_VERSION)
-    check_noise(manifest)
+    plan = completed(read_json(arguments.plan, PLAN_VERSION), manifest["default_plan"], arguments.plan)
+    noise_difference = check_noise(manifest)
     work = Work.from_plan(tuple(manifest["input"]["shape"]), _classes(manifest), plan)
     started = datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
     artifact = BUNDLE / manifest["artifact"]
@@ -66,6 +74,9 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
     beside = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         facts = run_benchmark(runner, work, beside, _progress, Tegra())
+        # After the timed runs, since it would warm up the first load; a failure leaves no run all the same.
+        _progress("parity", 0)
+        parity = check_parity(runner, BUNDLE / "parity", work.input_shape, work.classes is not None, arguments.min_psnr)
         record = {
             "schema_version": RECORD_VERSION,
             "target": manifest["target"],
@@ -81,11 +92,14 @@ def bench(arguments: argparse.Namespace) -> dict[str, Any]:
             "started_at": started,
             "artifact_bytes": artifact.stat().st_size,
             **facts,
+            "versions": {**versions(), **facts["versions"]},
         }
         if not record["samples"] or not record["samples"]["floats"]:
             (beside / "samples.f32").unlink(missing_ok=True)
         (beside / "record.json").write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-        shutil.copyfile(arguments.plan, beside / "plan.json")
+        test = {"schema_version": 1, "noise_max_difference": noise_difference, **parity}
+        (beside / "selftest.json").write_text(json.dumps(test, indent=2, allow_nan=False) + "\n")
+        (beside / "plan.json").write_text(json.dumps(plan, indent=2) + "\n")
         os.chmod(beside, 0o755)
         check_out(out)  # again, since a benchmark run takes minutes
         if out.exists():
@@ -102,7 +116,7 @@ def open_runtime(name: str, artifact: Path, threads: int, engines: Path) -> Runn
     if name == "tensorrt":
         from tensorrt_runtime import TensorRT  # type: ignore[import-not-found]
 
-        return TensorRT(artifact, engines)  # type: ignore[no-any-return]
+        return TensorRT(artifact, engines, modes()[0]["power_mode"])  # type: ignore[no-any-return]
     from onnx_runtime import OnnxRuntime  # type: ignore[import-not-found]
 
     try:
@@ -114,12 +128,6 @@ def open_runtime(name: str, artifact: Path, threads: int, engines: Path) -> Runn
 
 def _classes(manifest: dict[str, Any]) -> int | None:
     return None if manifest["label"] is None else int(manifest["label"]["high"]) + 1
-
-
-def check_out(out: Path) -> None:
-    """Raise UsageError unless the path is free, an empty folder or an earlier benchmark run, which is replaced."""
-    if out.exists() and not (out / "record.json").is_file() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} exists and is not a benchmark run: choose another --out")
 
 
 def read_json(path: Path, version: int) -> dict[str, Any]:
@@ -145,18 +153,23 @@ def check_bundle(expect: str | None) -> tuple[dict[str, Any], str]:
     return manifest, identity
 
 
-def check_noise(manifest: dict[str, Any]) -> None:
-    """Raise ArtifactError where this machine's noise or rounding differs from the bundle's."""
+def check_noise(manifest: dict[str, Any]) -> float:
+    """The largest difference of this machine's noise to the bundle's.
+
+    Raises ArtifactError where it is too large, or the rounding or the words differ.
+    """
     check_golden(BUNDLE / "contract")
     parity, shape = manifest["parity"], tuple(manifest["input"]["shape"][1:])
     golden = np.fromfile(BUNDLE / "parity" / "z.f32", "<f4").reshape(-1, *shape)
     z = normals(parity["seed"], range(parity["samples"]), shape)
-    if z.shape != golden.shape or np.abs(z - golden).max() > TOLERANCE:
+    difference = float(np.abs(z - golden).max()) if z.shape == golden.shape else np.inf
+    if not difference <= TOLERANCE:
         raise ArtifactError("the noise self-test failed: this NumPy gives other values than parity/z.f32")
     if classes := _classes(manifest):
         label = labels(range(parity["samples"]), classes)
         if not np.array_equal(label, np.fromfile(BUNDLE / "parity" / "label.i64", "<i8")):
             raise ArtifactError("the label self-test failed: the labels differ from those of parity/label.i64")
+    return difference
 
 
 _last: dict[str, float] = {}
@@ -180,6 +193,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runtime", choices=RUNTIMES, default=RUNTIMES[0], help="Runtime.  Default: %(default)s.")
     parser.add_argument("--engines", type=Path, default=ENGINES, help="Cache folder of TensorRT engines.")
     parser.add_argument("--where", choices=("device", "simulator", "host"), default="device", help="Kind of machine.")
+    parser.add_argument("--min-psnr", type=float, help="Least median PSNR in dB to the student, on the parity inputs.")
     parser.add_argument("--expect", help="SHA-256 that manifest.json must have.")
     return parser.parse_args()
 

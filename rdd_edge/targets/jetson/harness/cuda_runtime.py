@@ -21,9 +21,15 @@ from rdd_edge.errors import ArtifactError, DependencyError, DeviceError
 TO_DEVICE, FROM_DEVICE = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
 NON_BLOCKING = 1  # cudaStreamNonBlocking: TensorRT warns about the default stream
 THREAD_LOCAL = 1  # cudaStreamCaptureModeThreadLocal: other threads of the process may still call CUDA
+# cudaDevAttrMultiProcessorCount, cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor
+PROCESSORS, MAJOR, MINOR = 16, 75, 76
 PROPERTIES_BYTES = 1 << 14  # more than any version's cudaDeviceProp, which begins with char name[256]
 PROTOTYPES: dict[str, Sequence[Any]] = {
+    "cudaRuntimeGetVersion": (POINTER(c_int),),
+    "cudaDriverGetVersion": (POINTER(c_int),),
     "cudaGetDeviceProperties": (c_void_p, c_int),
+    "cudaDeviceGetAttribute": (POINTER(c_int), c_int, c_int),
+    "cudaMemGetInfo": (POINTER(c_size_t), POINTER(c_size_t)),
     "cudaMalloc": (POINTER(c_void_p), c_size_t),
     "cudaFree": (c_void_p,),
     "cudaMallocHost": (POINTER(c_void_p), c_size_t),
@@ -69,6 +75,11 @@ class Cuda:
         if code:
             raise DeviceError(f"no CUDA device is available: {self._text(code)}")
         self.gpu = properties.value.decode(errors="replace")
+        self.processors = self._integer("cudaDeviceGetAttribute", PROCESSORS, 0)  # streaming multiprocessors
+        major, minor = (self._integer("cudaDeviceGetAttribute", one, 0) for one in (MAJOR, MINOR))
+        self.capability = f"{major}.{minor}"
+        self.version = _version(self._integer("cudaRuntimeGetVersion"))
+        self.driver_version = _version(self._integer("cudaDriverGetVersion"))  # the newest CUDA that it supports
         self.stream = self._handle("cudaStreamCreateWithFlags", NON_BLOCKING)
 
     def call(self, name: str, *arguments: Any) -> None:
@@ -85,6 +96,17 @@ class Cuda:
         handle = c_void_p()
         self.call(name, byref(handle), *arguments)
         return handle.value or 0
+
+    def _integer(self, name: str, *arguments: Any) -> int:
+        value = c_int()
+        self.call(name, byref(value), *arguments)
+        return value.value
+
+    def free_bytes(self) -> int:
+        """Free memory of the GPU; on a Jetson it is the board's."""
+        free, total = c_size_t(), c_size_t()
+        self.call("cudaMemGetInfo", byref(free), byref(total))
+        return free.value
 
     def buffer(self, shape: Sequence[int], dtype: DTypeLike) -> Buffer:
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
@@ -134,6 +156,11 @@ class Cuda:
         elapsed = c_float()
         self.call("cudaEventElapsedTime", byref(elapsed), start, end)
         return float(elapsed.value)
+
+
+def _version(number: int) -> str:
+    """CUDA's version number, e.g. 12060, as 12.6."""
+    return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def _open() -> Any:

@@ -61,9 +61,12 @@ class OnnxRuntime(Runner):
             events = json.loads(Path(session.end_profiling()).read_text())
         return nodes(events, runs)
 
-    def _open(self, model: str | bytes) -> Any:
+    def _open(self, model: str | bytes, *, optimize: bool = True) -> Any:
+        options = session_options(self._ort, self._threads)
+        if not optimize:
+            options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return open_session(self._ort, model, session_options(self._ort, self._threads))
+            return open_session(self._ort, model, options)
         except Exception as error:  # ONNX Runtime's exceptions have no other common base class
             raise ArtifactError(f"ONNX Runtime cannot load {self._artifact}: {first_line(error)}") from None
 

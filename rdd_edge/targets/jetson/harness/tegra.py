@@ -64,6 +64,27 @@ def clocks_locked(output: str) -> bool | None:
     return match[1] == match[2] if match else None
 
 
+def versions(release: Path = Path("/etc/nv_tegra_release")) -> dict[str, str]:
+    """The version of Linux for Tegra, e.g. 36.4.4, where the machine runs it."""
+    match = re.match(r"# R(\d+) \(release\), REVISION: ([\d.]+)", release.read_text()) if release.is_file() else None
+    return {"l4t": f"{match[1]}.{match[2]}"} if match else {}
+
+
+def modes() -> tuple[dict[str, Any], dict[str, str]]:
+    """As Sensors.modes."""
+    found: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for name, command, read in (
+        ("power_mode", ["nvpmodel", "-q"], power_mode),
+        ("clocks_locked", ["jetson_clocks", "--show"], clocks_locked),
+    ):
+        output, reason = _output(command)
+        found[name] = None if output is None else read(output)
+        if found[name] is None:
+            missing[name] = reason or f"{' '.join(command)} does not report it"
+    return found, missing
+
+
 class Tegra(Sensors):
     """A Jetson's sensors; on another machine, those of any Linux machine."""
 
@@ -94,17 +115,7 @@ class Tegra(Sensors):
         return condition
 
     def modes(self) -> tuple[dict[str, Any], dict[str, str]]:
-        modes: dict[str, Any] = {}
-        missing: dict[str, str] = {}
-        for name, command, read in (
-            ("power_mode", ["nvpmodel", "-q"], power_mode),
-            ("clocks_locked", ["jetson_clocks", "--show"], clocks_locked),
-        ):
-            output, reason = _output(command)
-            modes[name] = None if output is None else read(output)
-            if modes[name] is None:
-                missing[name] = reason or f"{' '.join(command)} does not report it"
-        return modes, missing
+        return modes()
 
     def close(self) -> None:
         if self._process is not None:

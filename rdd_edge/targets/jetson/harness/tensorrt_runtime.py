@@ -1,18 +1,20 @@
 """TensorRT on a board: an engine, its tensors in device memory, and its work captured in a CUDA graph.
 
-CUDA events time the computation, which is the latency; copies from and to the host are timed separately.
+A latency is the host's time from an input in host memory to the output in host memory, as in every other runtime. CUDA
+events time its parts on the GPU: the copies and the computation.
 """
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from cuda_runtime import Buffer, Cuda  # type: ignore[import-not-found]  # beside this file, not in a package
-from engine import Messages, build, engine_path, import_tensorrt  # type: ignore[import-not-found]
+from engine import Messages, board_name, build, engine_path, import_tensorrt, warnings_of  # type: ignore[import-not-found]
 from numpy.typing import NDArray
 
 from rdd_edge.errors import ArtifactError
@@ -25,11 +27,16 @@ class TensorRT(Runner):
     builds = True
     untracked_memory = "the engine and tensors are in GPU memory, which the system does not count for a process"
 
-    def __init__(self, artifact: Path, engines: Path) -> None:
+    def __init__(self, artifact: Path, engines: Path, power_mode: str | None) -> None:
+        """engines: the cache folder.  power_mode: of the board, in which the engine is built; None: not known."""
         self._trt = import_tensorrt()
         self._messages, self._cuda = Messages(self._trt), Cuda()
         self._artifact = artifact
-        self._file = engine_path(engines, artifact, self._trt.__version__, self._cuda.gpu)
+        cuda, release = self._cuda, self._trt.__version__
+        gpu = (cuda.gpu, f"sm{cuda.capability}", f"{cuda.processors}sm")
+        board = board_name(release, *gpu, f"cuda{cuda.version}", f"driver{cuda.driver_version}", power_mode)
+        self._file, self._timing = engine_path(engines, artifact, board), engines / f"{board}.timing"
+        self._free_bytes: int | None = None  # before the first load
         self._engine: Any = None
         self._context: Any = None
         self._graph: int | None = None
@@ -42,14 +49,31 @@ class TensorRT(Runner):
         self.runtime = SimpleNamespace(name="tensorrt", version=self._trt.__version__, backend=backend)
 
     def build(self) -> str | None:
-        if self._file.is_file():
+        if (warnings := warnings_of(self._file)) is not None:
+            for warning in warnings:
+                self._messages.add(warning)
             return "the engine was found in the cache of this board, where an earlier run built it"
-        build(self._trt, self._messages, self._artifact, self._cuda.gpu, self._file)
+        build(self._trt, self._messages, self._artifact, self._file, self._timing)
         return None
+
+    @property
+    def versions(self) -> dict[str, str]:
+        return {"cuda": self._cuda.version, "cuda driver": self._cuda.driver_version}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return tuple(self._messages.warnings)
+
+    @property
+    def device_memory_bytes(self) -> int | None:
+        """By how much the free memory has declined since before the first load."""
+        return None if self._free_bytes is None else max(0, self._free_bytes - self._cuda.free_bytes())
 
     def load(self) -> None:
         """Deserialize the engine and allocate its tensors. Raises ArtifactError."""
         self._unload()
+        if self._free_bytes is None:
+            self._free_bytes = self._cuda.free_bytes()
         runtime = self._trt.Runtime(self._messages.logger)
         self._engine = runtime.deserialize_cuda_engine(self._file.read_bytes())
         if self._engine is None:
@@ -59,12 +83,14 @@ class TensorRT(Runner):
         self._context = self._new_context()
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
-        x, _ = self._infer(z, label)
-        return x
+        return self._infer(z, label)
 
     def measure(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Times:
-        _, times = self._infer(z, label)
-        return times
+        start = time.perf_counter_ns()
+        self._infer(z, label)
+        latency = (time.perf_counter_ns() - start) / 1e6
+        begin, ready, computed, end = self._marks
+        return Times(latency, *map(self._cuda.between, (begin, ready, computed), (ready, computed, end)))
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:
         """Mean time of every layer, without the CUDA graph, which hides layers from the profiler."""
@@ -90,7 +116,8 @@ class TensorRT(Runner):
         layers = [Operator(name, kinds.get(name, "layer"), total / runs, "tensorrt") for name, total in times.items()]
         return layers or "TensorRT's profiler reported no layers"
 
-    def _infer(self, z: Any, label: Any) -> tuple[NDArray[np.float32], Times]:
+    def _infer(self, z: Any, label: Any) -> NDArray[np.float32]:
+        """The image, with an event of self._marks before and after each part of the work."""
         cuda, (begin, ready, computed, end) = self._cuda, self._marks
         assert self._output is not None
         if self._warm and self._graph is None:
@@ -108,8 +135,8 @@ class TensorRT(Runner):
         cuda.mark(end)
         cuda.wait()
         self._warm = True
-        times = Times(cuda.between(ready, computed), cuda.between(begin, ready), cuda.between(computed, end))
-        return self._output.array.astype(np.float32), times
+        x: NDArray[np.float32] = self._output.array.astype(np.float32)
+        return x
 
     def _stage(self, z: Any, label: Any) -> None:
         """Write the inputs to pinned memory, a label in the engine's integer type, int64 or int32."""
