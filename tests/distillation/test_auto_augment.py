@@ -134,5 +134,5 @@ def test_the_presets_of_photographs_use_it_and_the_digits_draw_nothing_for_it(mo
     training = ClassifierTraining(epochs=1, batch=9, shift=4, cutout=16, flip=True, auto_augment=True)
     augmented = augment(batch(9), training, generator(), ALONE, 9)
     without = training.model_copy(update={"auto_augment": False})
-    monkeypatch.setattr("rdd_edge.distillation.stages.classifier.auto_augment", lambda *_: pytest.fail("drawn"))
+    monkeypatch.setattr("rdd_edge.distillation.augmentation.auto_augment", lambda *_: pytest.fail("drawn"))
     assert not torch.equal(augment(batch(9), without, generator(), ALONE, 9), augmented)

@@ -142,7 +142,7 @@ def pd_lpips(folder: Path, *more: str, path: str = "alex.pth"):
 def test_a_run_by_pd_lpips(package):
     out = package / "run"
     distill(pd_lpips(package), out, device="cpu")
-    assert read_checkpoint(out).card.method == "pd-lpips"
+    assert read_checkpoint(out).card.method == "pd-lpips+refined"
     last = (out / "logs" / "student-1.jsonl").read_text().splitlines()[-1]
     assert '"pd": ' in last and '"lpips": ' in last and '"lpips_grad_norm": ' in last
     torch.save(backbone("alex") | {"more": torch.zeros(1)}, package / "alex.pth")

@@ -43,7 +43,7 @@ def test_a_run_that_was_killed_and_drew_has_the_weights_of_one_that_did_neither(
     distill(tiny(*MORE), run, device="cpu", tensorboard=True)
     assert weights(run) == weights(plain)
     assert not grids(plain)
-    quarters = {"teacher": (1, 3, 5, 7), "student-2": (1, 2, 3, 4), "student-1": (1, 2, 4, 5)}
+    quarters = {"teacher": (1, 3, 5, 7), "student-2": (1, 2, 3, 4), "student-1": (1, 2, 4, 5), "refined": (1, 2, 3, 4)}
     assert grids(run) == {f"{stage}-{step:08d}.png" for stage, steps in quarters.items() for step in steps}
     events = EventAccumulator(str(run / "tensorboard" / "student-1"), size_guidance={"images": 0})
     events.Reload()
@@ -54,7 +54,7 @@ def test_the_last_grid_is_what_the_finished_checkpoint_draws(plain, tmp_path):
     pytest.importorskip("tensorboard")
     run = tmp_path / "run"
     distill(tiny(*MORE), run, device="cpu", tensorboard=True)
-    for stage, steps, last in (("student-1", 1, 5), ("student-2", 2, 4), ("teacher", 16, 7)):
+    for stage, steps, last in (("refined", 1, 4), ("student-1", 1, 5), ("student-2", 2, 4), ("teacher", 16, 7)):
         images = sample_images(read_checkpoint(run / stage), 16, steps, 0)
         found = np.asarray(Image.open(run / "logs" / f"{stage}-{last:08d}.png")).astype(int)
         (run / "expected.png").write_bytes(grid_png(images))

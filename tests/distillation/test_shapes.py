@@ -23,10 +23,10 @@ def test_a_smaller_student_is_taught_at_the_teachers_step_count_and_halved(tmp_p
     chosen = resolve(
         "digits", settings=[*TINY, *SHORT, "pd.steps=25"], student_config=tmp_path / "small.json", method="pd"
     )
-    assert stage_names(chosen)[2:] == ("teacher", "student-4", "student-2", "student-1")
+    assert stage_names(chosen)[2:] == ("teacher", "student-4", "student-2", "student-1", "refined")
     distill(chosen, tmp_path / "run", device="cpu")
     assert read_checkpoint(tmp_path / "run/teacher").config["block_out_channels"] == [8, 16]
-    for name in ("student-4", "student-2", "student-1"):
+    for name in ("student-4", "student-2", "student-1", "refined"):
         assert read_checkpoint(tmp_path / "run" / name).config["block_out_channels"] == [4, 8]
     assert read_checkpoint(tmp_path / "run/student-4").card.sampling_steps == 4
 

@@ -122,7 +122,7 @@ def test_the_presets_page_shows_values_that_can_be_set():
     from rdd_edge.distillation.presets import resolve
 
     rows = re.findall(r"^\| `([\w.]+)` \| `?([^|`]*)`? \|", GENERATED["reference/presets.md"](), re.MULTILINE)
-    assert ("teacher.steps", "2000") in rows
+    assert ("teacher.steps", "600") in rows
     resolve("digits", settings=[f"{key}={value}" for key, value in rows if value.strip()])
 
 

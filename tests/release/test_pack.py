@@ -60,7 +60,7 @@ def test_minutes_are_those_that_the_stages_trained(run: Path, tmp_path: Path) ->
         pack(run, "tiny-edge", tmp_path / "model", count=20)
     finally:
         seconds.write_text(kept)
-    assert "| teacher | 8 steps, batch 8, rate 0.001 | 12.6 |" in (tmp_path / "model" / "README.md").read_text()
+    assert "| teacher | 8 steps, batch 8, rate 0.002 | 12.6 |" in (tmp_path / "model" / "README.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def _in_range(x: Tensor) -> Tensor:
 
 def _variance(maps: Tensor) -> Tensor:
     """Variance over the images of the whole batch of the maps' spatial means, the sum over channels."""
-    pooled = maps.float().mean((2, 3))  # (n, C)
+    pooled = (maps if maps.dtype == torch.float64 else maps.float()).mean((2, 3))  # (n, C)
     count, total, square = (
         all_sum(torch.tensor(float(len(pooled)), device=maps.device)),
         all_sum(pooled.sum(0)),

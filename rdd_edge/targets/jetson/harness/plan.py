@@ -13,6 +13,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "performance.warmup": (0, 1_000_000),
     "performance.runs": (1, 10_000_000),
     "performance.seconds": (0, 86_400),
+    "performance.starts": (1, 100),
     "accuracy.samples": (0, 10_000_000),
     "accuracy.seed": (0, 2**64 - 1),
     "accuracy.floats": (0, 10_000_000),
