@@ -105,8 +105,8 @@ class Scores(Frozen):
     diagnoses: tuple[Diagnosis, ...]
     missing: dict[Text, Text]
 
-    def lines(self) -> list[str]:
-        """The scores as lines for a terminal."""
+    def lines(self, neighbors: bool = True) -> list[str]:
+        """The scores as lines for a terminal.  neighbors: whether to show fidelity, diversity and copying as well."""
         name = f"{self.target} {self.precision}"
         lines = [f"{name}: {field} not measured: {reason}" for field, reason in self.missing.items()]
         if psnr := self.psnr_float or self.psnr_uint8:
@@ -119,7 +119,7 @@ class Scores(Frozen):
             lines.append(f"{name}: {d.metric} {d.artifact:.3f}, student {d.server:.3f}; rise {d.rise:+.4f}{spread}")
             lines.append(f"{name}: {d.metric} {d.floor:.3f} ± {d.floor_spread:.3f} of other real images")
             lines += [f"note: {d.caution}"] if d.caution else []
-        if self.neighbors:
+        if self.neighbors and neighbors:
             sides = {name: self.neighbors.artifact, "student": self.neighbors.server, "real": self.neighbors.real}
             lines += table(("", *TITLES), [(side, *one.texts()) for side, one in sides.items()])
         return lines + [f"{name}: {diagnosis.name}: {diagnosis.sentence}" for diagnosis in self.diagnoses]
