@@ -34,7 +34,7 @@ from rdd_edge.exporting.budget import PsnrBudget
 from rdd_edge.exporting.pipeline import export_bundles
 from rdd_edge.exporting.program import export_program
 from rdd_edge.graphs.layers import total_macs
-from rdd_edge.metrics.psnr import psnr_per_image
+from rdd_edge.portable.psnr import psnr_per_image
 
 PEAK, STUDENT = "matrix-peak", "eager-fp32"
 PEAK_SIDE = 2048

@@ -17,7 +17,7 @@ from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.exporting.parity import calibration_set, make_vectors
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import apply_rewrites
-from rdd_edge.metrics.psnr import psnr_per_image
+from rdd_edge.portable.psnr import psnr_per_image
 from rdd_edge.targets.android import target
 from rdd_edge.targets.android.quantize import OBSERVERS, quantize
 from rdd_edge.targets.base import ExportSpec

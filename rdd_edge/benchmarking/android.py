@@ -28,13 +28,13 @@ from .adb import Android, serial_of
 from .processes import last_line
 from .record import RunRecord
 from .returned import TAR_BYTES, Failure, SelfTest, check_run, most_bytes, unpack
+from .run import SELFTEST
 
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
 ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
 HOME = f"/sdcard/Android/data/{PACKAGE}/files"
 TAG = "rdd-edge"
-SELFTEST = "selftest.json"
 STALL_SECONDS = 600.0  # without progress; the app gives up by itself, the driver a minute later
 POLL_SECONDS = 5.0  # without a line of the log, before a command asks for the app: each one disturbs what is timed
 MOST_LINE_BYTES = 4096

@@ -23,7 +23,7 @@ from ..errors import CorruptError, MissingError
 from ..files import read_model, sha256_of
 from .record import SERVER, RunRecord, Samples
 
-PLAN, RECORD, SCORES = "plan.json", "record.json", "scores.json"
+PLAN, RECORD, SCORES, SELFTEST = "plan.json", "record.json", "scores.json", "selftest.json"
 SAMPLES = ("samples.u8", "samples.f32")
 
 

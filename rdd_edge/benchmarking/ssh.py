@@ -24,8 +24,9 @@ from ..targets import load_target
 from .connection import Destination
 from .record import RunRecord
 from .returned import TAR_BYTES, SelfTest, check_run, most_bytes, unpack
+from .run import SELFTEST
 
-SELFTEST, MOST_SELFTEST_BYTES = "selftest.json", 4096
+MOST_SELFTEST_BYTES = 4096
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
 # Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'

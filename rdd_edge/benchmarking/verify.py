@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ..bundle import MANIFEST, Bundle, read_bundle
 from ..errors import CorruptError, ThresholdError, UsageError
-from ..metrics.psnr import median_and_worst
+from ..portable.psnr import median_and_worst
 from ..portable.timing import run_batches
 from ..schema import Frozen
 from ..targets import load_target

@@ -20,7 +20,7 @@ from ..metrics.extractors import Extractor
 from ..metrics.inception import Inception, metric_name
 from ..metrics.inception_score import InceptionScore, InceptionScoreAccumulator, gather_score
 from ..metrics.reference import SPLITS as FLOOR_SPLITS
-from ..metrics.reference import real_reference
+from ..metrics.reference import real_reference, real_spacing
 from ..schema import Frozen, Sha256, UInt64
 from .sample_quality import LEAST, TITLES, Estimate, Neighbors, real_neighbors, sample_quality, table
 
@@ -114,12 +114,12 @@ def evaluate(
             f"{student.folder} makes images of shape {student.image_shape} (channels, height, width) and {real.name} "
             f"has {real.image_shape}: choose other --data"
         )
-    reference = real_reference(real, extractor)
+    reference, spacing = real_reference(real, extractor), real_spacing(real)
     rows, caution = [], reference.statistics.caution()
     for n in counts:
         images = sample_images(student, count, n, seed, sampler)
         features, score = _features(images, count, len(reference.statistics.mean), extractor)
-        found = sample_quality(np.concatenate(gather_arrays(images)), features, real, extractor)
+        found = sample_quality(np.concatenate(gather_arrays(images)), features, real, reference, spacing)
         caution = caution or found.statistics.caution()
         rows.append(
             Row(
@@ -147,7 +147,7 @@ def evaluate(
         seed=seed,
         floor=floor,
         floor_spread=floor_spread,
-        real=real_neighbors(reference, real, count),
+        real=real_neighbors(reference, spacing, count),
         rows=tuple(rows),
         caution=caution,
     )

@@ -12,11 +12,10 @@ from pydantic import Field
 
 from ..data import ImageSet
 from ..metrics.bootstrap import influences, interval
-from ..metrics.copying import near_copies, sample_ratios
-from ..metrics.extractors import Extractor
+from ..metrics.copying import Spacing, near_copies, sample_ratios
 from ..metrics.frechet import Statistics, frechet_distance
 from ..metrics.manifold import PRECISION_K, Sampled, manifold_metrics
-from ..metrics.reference import MOST, Reference, real_reference, real_spacing
+from ..metrics.reference import MOST, Reference
 from ..schema import Frozen
 
 LEAST = PRECISION_K + 1  # samples
@@ -70,15 +69,18 @@ class SampleQuality:
 
 
 def sample_quality(
-    images: NDArray[np.uint8], features: NDArray[np.float32], real: ImageSet, extractor: Extractor
-) -> SampleQuality:
-    """Quality of images (M, H, W, C) with these features (M, D). Raises DataError for fewer than LEAST images."""
-    reference = real_reference(real, extractor)
+    images: NDArray[np.uint8], features: NDArray[np.float32], real: ImageSet, reference: Reference,
+    spacing: Spacing | None,
+) -> SampleQuality:  # fmt: skip
+    """Quality of images (M, H, W, C) with these features (M, D). Raises DataError for fewer than LEAST images.
+
+    reference, spacing: of the real images (real_reference, real_spacing), which a caller with several sets reads once.
+    """
     own = Statistics.of(features)
     distance = frechet_distance(own, reference.statistics)
     phi = None if own.caution() else influences(features, own, reference.statistics)
     found = manifold_metrics(features[:MOST], reference.manifold)
-    spacing, copies = real_spacing(real), None
+    copies = None
     if spacing is not None:
         copies = _estimate(*near_copies(sample_ratios(images[:MOST], real.images, spacing), spacing))
     return SampleQuality(
@@ -95,9 +97,9 @@ def sample_quality(
     )
 
 
-def real_neighbors(reference: Reference, real: ImageSet, samples: int) -> Neighbors:
+def real_neighbors(reference: Reference, spacing: Spacing | None, samples: int) -> Neighbors:
     """The figures that so many other real images would have."""
-    spacing, within = real_spacing(real), _estimate(reference.manifold.within)
+    within = _estimate(reference.manifold.within)
     return Neighbors(
         precision=within,
         recall=within,

@@ -24,9 +24,9 @@ from ..files import read_model, sha256_of, write_model
 from ..metrics.bootstrap import interval
 from ..metrics.extractors import Extractor
 from ..metrics.inception import metric_name
-from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
-from ..metrics.reference import real_reference
+from ..metrics.reference import real_reference, real_spacing
 from ..portable.noise import inputs, to_uint8
+from ..portable.psnr import IDENTICAL_DB, psnr_per_image
 from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose
@@ -227,9 +227,9 @@ def _psnr(a: NDArray[np.generic], b: NDArray[np.generic], peak: float) -> Psnr:
 def _against_real(
     images: NDArray[np.uint8], reference: NDArray[np.uint8], real: ImageSet, extractor: Extractor
 ) -> tuple[Distance, NeighborScores]:
-    truth = real_reference(real, extractor)
-    a = sample_quality(images, _features(extractor, images, "artifact"), real, extractor)
-    b = sample_quality(reference, _features(extractor, reference, "server"), real, extractor)
+    truth, spacing = real_reference(real, extractor), real_spacing(real)
+    a = sample_quality(images, _features(extractor, images, "artifact"), real, truth, spacing)
+    b = sample_quality(reference, _features(extractor, reference, "server"), real, truth, spacing)
     rise = a.distance.value - b.distance.value
     spread = None if a.influences is None or b.influences is None else interval(a.influences - b.influences)
     floor, floor_spread = truth.floor(len(images))
@@ -246,7 +246,7 @@ def _against_real(
         rise_high=rise + spread[1] if spread else None,
         caution=a.statistics.caution(),
     )
-    real_figures = real_neighbors(truth, real, len(images))
+    real_figures = real_neighbors(truth, spacing, len(images))
     return distance, NeighborScores(artifact=a.neighbors, server=b.neighbors, real=real_figures)
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from ..errors import UsageError
 from ..metrics.frechet import frechet_distance
-from ..metrics.psnr import median_and_worst
 from ..metrics.reference import image_statistics, real_reference
 from ..portable.noise import to_uint8
+from ..portable.psnr import median_and_worst
 from .parity import BUDGET_SEED, PARITY_SAMPLES, PARITY_SEED
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from ..bundle import Parity
 from ..diffusion.checkpoint import one_step
 from ..errors import UsageError
 from ..files import write_bytes
-from ..metrics.psnr import median_and_worst
 from ..portable.noise import inputs
+from ..portable.psnr import median_and_worst
 from ..targets.base import CalibrationSet, ExportSpec, Precision, Target
 
 CALIBRATION_SAMPLES = 256

@@ -16,7 +16,7 @@ from ..dependencies import import_or_explain
 from ..drawing.charts import Point, Scale, frontier, histogram, number, over_time, strip
 from ..drawing.grid import difference, grid_png
 from ..evaluation.sample_quality import TITLES, Estimate, Neighbors
-from ..metrics.psnr import IDENTICAL_DB, psnr_per_image
+from ..portable.psnr import IDENTICAL_DB, psnr_per_image
 from .details import by_kind, command, facts
 from .entries import Entry, reference_of
 from .table import (

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..evaluation.sample_quality import Neighbors
 from ..evaluation.scores import Distance
-from ..metrics.psnr import IDENTICAL_DB
+from ..portable.psnr import IDENTICAL_DB
 from .entries import Entry
 
 DASH = "–"

@@ -66,7 +66,7 @@ def _normals() -> dict[str, Any]:
             {
                 "seed": str(seed),
                 "index": str(index),
-                "z": [float(f"{z:.9g}") for z in normals(seed, [index], (size,))[0]],
+                "z": _decimals(normals(seed, [index], (size,))),
             }
             for seed in SEEDS
             for index in INDICES[::2]

@@ -14,7 +14,7 @@ from networks import loud, small_unet
 from rdd_edge.errors import ArtifactError, ExportError, UsageError
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import apply_rewrites
-from rdd_edge.metrics.psnr import psnr_per_image
+from rdd_edge.portable.psnr import psnr_per_image
 from rdd_edge.targets import load_target
 from rdd_edge.targets.ios.convert import convert
 from rdd_edge.targets.ios.evaluator import Evaluator, read_package, type_of

@@ -21,8 +21,8 @@ from rdd_edge.benchmarking.returned import SelfTest
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan, read_bundle
 from rdd_edge.files import read_model, sha256_of
-from rdd_edge.metrics.psnr import psnr_per_image
 from rdd_edge.portable import noise
+from rdd_edge.portable.psnr import psnr_per_image
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=1, runs=5, seconds=0),

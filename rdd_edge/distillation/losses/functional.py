@@ -13,14 +13,14 @@ from torch import Tensor
 from .pairwise_kl import mean_pair_kl
 
 
-def _full(x: Tensor) -> Tensor:
-    """At least float32: no KL term is computed in half precision."""
+def at_least_float32(x: Tensor) -> Tensor:
+    """x in float32, or in float64 if it is that already: no loss is computed in half precision."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def unit_pixels(maps: Tensor) -> Tensor:
     """(N, C, h, w) → (N, A, C), each pixel's vector normalised to length 1."""
-    return F.normalize(_full(maps).flatten(2).transpose(1, 2), dim=-1)
+    return F.normalize(at_least_float32(maps).flatten(2).transpose(1, 2), dim=-1)
 
 
 def kl_rows(teacher: Tensor, student: Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def pd_loss(student: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
     student, target: images (N, C, H, W).  weight: ω_t (N,).  Returns a scalar.
     """
-    error = (_full(student) - _full(target.detach())).square().flatten(1).mean(1)  # (N,)
+    error = (at_least_float32(student) - at_least_float32(target.detach())).square().flatten(1).mean(1)  # (N,)
     return (weight * error).mean()
 
 
@@ -46,8 +46,8 @@ def cfd_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
 
     student, teacher: (N, C, h, w).  Returns a scalar.
     """
-    t = _full(teacher.detach()).mean((2, 3)) / tau  # (N, C)
-    return kl_rows(t, _full(student).mean((2, 3)))
+    t = at_least_float32(teacher.detach()).mean((2, 3)) / tau  # (N, C)
+    return kl_rows(t, at_least_float32(student).mean((2, 3)))
 
 
 def ii_p2p_loss(student: Tensor, teacher: Tensor, tau: float) -> Tensor:
@@ -74,6 +74,6 @@ def m_p2p_loss(student: Tensor, teacher: Tensor, contrast: Tensor, tau: float) -
     student, teacher: (N, C, h, w), the student's already projected.  contrast: (V, C) unit vectors.
     Returns a scalar.
     """
-    e = _full(contrast.detach()).T  # (C, V)
+    e = at_least_float32(contrast.detach()).T  # (C, V)
     s, t = unit_pixels(student) @ e / tau, unit_pixels(teacher.detach()) @ e / tau  # (N, A, V)
     return kl_rows(t, s)

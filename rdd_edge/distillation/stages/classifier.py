@@ -16,6 +16,7 @@ from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients, synchronize_batch_norm
 from ..compute_context import generator
 from ..config import ClassifierTraining
+from ..losses.functional import at_least_float32
 from ..state import optimizer_tensors, prefixed, restore_optimizer, select
 from .base import Values
 
@@ -52,8 +53,7 @@ class ClassifierStage:
         self.model.train()
         with context.autocast():
             logits = self.model(x)
-        full = logits if logits.dtype == torch.float64 else logits.float()
-        loss = F.cross_entropy(full, self.data.labels(local)) * current().fraction(len(rows))
+        loss = F.cross_entropy(at_least_float32(logits), self.data.labels(local)) * current().fraction(len(rows))
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         sum_gradients(self.model.parameters())

@@ -24,6 +24,7 @@ from ..batches import ImageBatches
 from ..collectives import all_sum
 from ..config import Refining
 from ..losses.critics import Critics, critic_loss, generator_loss, gradient_penalty
+from ..losses.functional import at_least_float32
 from ..optimizer import Optimizer
 from ..state import prefixed, select
 from .base import Batch, DiffusionStage, Values
@@ -152,7 +153,7 @@ def _in_range(x: Tensor) -> Tensor:
 
 def _variance(maps: Tensor) -> Tensor:
     """Variance over the images of the whole batch of the maps' spatial means, the sum over channels."""
-    pooled = (maps if maps.dtype == torch.float64 else maps.float()).mean((2, 3))  # (n, C)
+    pooled = at_least_float32(maps).mean((2, 3))  # (n, C)
     count, total, square = (
         all_sum(torch.tensor(float(len(pooled)), device=maps.device)),
         all_sum(pooled.sum(0)),

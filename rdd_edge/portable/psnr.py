@@ -1,4 +1,7 @@
-"""Peak signal-to-noise ratio of each image against its reference."""
+"""Peak signal-to-noise ratio of each image against its reference.
+
+Only NumPy, because this file also runs on devices, as part of a bundle's harness.
+"""
 
 from __future__ import annotations
 
