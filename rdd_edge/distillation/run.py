@@ -20,6 +20,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from .. import __version__
 from ..data import ImageSet, load_images
 from ..diffusion.checkpoint import REFINED, STUDENT, Checkpoint, read_checkpoint
 from ..diffusion.external_teacher import foreign_denoiser, read_foreign
@@ -147,7 +148,8 @@ def _new_run_file(
         lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
         versions={
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "diffusers", "rdd-edge")},
+            **{name: version(name) for name in ("torch", "diffusers")},
+            "rdd-edge": __version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
     )
@@ -234,20 +236,26 @@ class _Training:
     def _conversion(self, folder: Path) -> MatchStage:
         """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
         p, foreign = self.preset, read_foreign(folder)
-        unet = foreign.checkpoint.load().to(self.context.device).requires_grad_(False)
+        predict = partial(
+            foreign_denoiser, self._frozen(foreign.checkpoint), foreign.schedule.to(self.context.device),
+            precision=self.context.autocast,
+        )  # fmt: skip
         return MatchStage(
-            "teacher", partial(foreign_denoiser, unet, foreign.schedule), foreign.checkpoint.load(),
-            p.conversion or p.pd, *self.common, grid=None, role="teacher", method="conversion",
+            "teacher", predict, foreign.checkpoint.load(), p.conversion or p.pd, *self.common, grid=None,
+            role="teacher", method="conversion",
         )  # fmt: skip
 
     def _smaller(self, network: Network) -> MatchStage:
         """A student of another shape, taught at the teacher's number of sampling steps."""
-        p = self.preset
-        teacher = read_checkpoint(self.out / "teacher").load().to(self.context.device).requires_grad_(False)
+        p, teacher = self.preset, self._frozen(read_checkpoint(self.out / "teacher"))
         return MatchStage(
-            f"student-{p.first_steps}", partial(denoiser, teacher), self._new_unet(network, "student/weights"),
-            p.student_training or p.pd, *self.common, grid=p.first_steps, role="student", method="match",
+            f"student-{p.first_steps}", partial(denoiser, teacher, precision=self.context.autocast),
+            self._new_unet(network, "student/weights"), p.student_training or p.pd, *self.common, grid=p.first_steps,
+            role="student", method="match",
         )  # fmt: skip
+
+    def _frozen(self, checkpoint: Checkpoint) -> nn.Module:
+        return self.context.prepare(checkpoint.load()).eval().requires_grad_(False)
 
     def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
         p, teacher = self.preset, read_checkpoint(self.out / "teacher")
@@ -290,7 +298,8 @@ class _Training:
         perceptual = self.context.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None
         objective = Objective(losses, p.taus, p.memory, steps, extractor, self.context, perceptual)
         if extractor is not None:
-            channels = int(extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
+            # Not the compiled network: that would compile for a batch of one.
+            channels = int(extractor.forward(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
             objective.prepare(channels, self._seed(f"head-{steps}"))
         return objective
 

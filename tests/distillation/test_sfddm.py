@@ -3,6 +3,7 @@
 import diffusers
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import small_unet
 from tiny import Recorder, tiny, train, weights
 
@@ -20,7 +21,7 @@ from rdd_edge.diffusion.subsequence import (
 )
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
-from rdd_edge.distillation.stages.sfddm import with_hidden
+from rdd_edge.distillation.stages.sfddm import expose_hidden, with_hidden
 from rdd_edge.errors import UsageError
 from rdd_edge.portable.noise import normals
 
@@ -77,11 +78,13 @@ def test_on_an_even_grid_the_sampler_is_the_methods_own():
 
 def test_the_hidden_map_is_what_the_output_convolution_is_given():
     unet, z, t = small_unet(), torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.0])
-    x, hidden = with_hidden(unet, z, t, None)
+    expected = denoiser(unet)(z, t)
+    names = list(unet.state_dict())
+    x, hidden = with_hidden(expose_hidden(unet), z, t, None)
     assert hidden.shape == (2, 32, 8, 8)
-    torch.testing.assert_close(unet.conv_out(hidden), x)
-    torch.testing.assert_close(denoiser(unet)(z, t), x)
-    assert not unet.conv_out._forward_pre_hooks
+    torch.testing.assert_close(x, expected)
+    torch.testing.assert_close(F.conv2d(hidden, unet.conv_out.weight, unet.conv_out.bias, padding=1), x)
+    assert list(unet.state_dict()) == names
 
 
 @pytest.fixture(scope="module")
