@@ -42,6 +42,11 @@ class ComputeContext:
     def _on(self, option: bool | None) -> bool:
         return self.device.type == "cuda" if option is None else option
 
+    @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled in their first step."""
+        return self._on(self.compute.compile)
+
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for the matrix products inside the block if `compute.bf16` is on; it needs no loss scaling."""
         if not self._on(self.compute.bf16):
@@ -54,7 +59,7 @@ class ComputeContext:
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # pays, because all batches of a stage have the same size
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
-        if self._on(self.compute.compile):
+        if self.compiles:
             # A logged step takes the gradient of each loss term, and so goes backwards through a compiled network more
             # than once. A graph that an unlogged step compiled, or that the cache on disk holds, has to allow that: it
             # must not reuse the memory of what it saved.

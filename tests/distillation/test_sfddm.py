@@ -102,7 +102,7 @@ def sfddm(*more: str, **options):
 
 @pytest.mark.parametrize(
     ("options", "more", "steps"),
-    [({"sfddm_steps": 3}, (), 3), ({"subsequence": "1,5,16"}, ("sfddm.start=random",), 3), ({}, (), 1)],
+    [({"sfddm_steps": 3}, (), 3), ({"subsequence": "1,5,16"}, ("sfddm.start=teacher",), 3), ({}, (), 1)],
 )
 def test_a_run_starts_from_anothers_teacher_and_ends_with_its_student(base, tmp_path, options, more, steps):
     reporter = Recorder()
@@ -112,6 +112,7 @@ def test_a_run_starts_from_anothers_teacher_and_ends_with_its_student(base, tmp_
     assert reporter.stages == [(f"student-{steps}", 0), *refined]
     assert read_checkpoint(out).folder.name == reporter.stages[-1][0]
     found = read_checkpoint(out / f"student-{steps}")
+    assert weights(out)[f"student-{steps}"] != weights(base)["teacher"]
     assert found.card.method == "sfddm"
     assert found.card.sampling_steps == steps == len(found.card.noise_times)
     assert sample_images(found, 4, sampling_steps(found, None), 0).std() > 1
@@ -140,7 +141,7 @@ def test_a_student_of_another_width_matches_through_a_map_that_is_discarded(base
 
 def test_a_student_on_an_even_grid_from_the_teachers_weights_has_nothing_to_learn(base, tmp_path):
     """ᾱ′ and both times are the teacher's own: SFDDM is then DDIM in T′ steps."""
-    distill(sfddm(sfddm_steps=1), tmp_path / "run", start_from=base, device="cpu")
+    distill(sfddm("sfddm.start=teacher", sfddm_steps=1), tmp_path / "run", start_from=base, device="cpu")
     assert weights(tmp_path / "run")["student-1"] == weights(base)["teacher"]
 
 
