@@ -128,7 +128,7 @@ class _Training:
         with Interrupts() as interrupts:
             for name in stage_names(self.preset):
                 if self._is_ahead(name):
-                    self._require_time(name, options.deadline - longest, interrupts)
+                    self._require_time(name, options.deadline, longest, interrupts)
                     stage = self._paced(name)
                     longest = max(longest, run_stage(stage, self.out, options, self.context.device, interrupts))
                 current().barrier()  # the next stage reads what rank 0 has written
@@ -140,19 +140,19 @@ class _Training:
     def _is_ahead(self, name: str) -> bool:
         return not (self.out / name).is_dir() and name not in superseded_stages(self.preset, self.out)
 
-    def _require_time(self, name: str, deadline: float, interrupts: Interrupts) -> None:
+    def _require_time(self, name: str, deadline: float, compiling: float, interrupts: Interrupts) -> None:
         if current().agree(interrupts.asked, self.context.device):
             raise KeyboardInterrupt(f"stopped before stage {name}")
-        if current().agree(time.monotonic() >= deadline, self.context.device):
-            compiling = ", whose first step takes too long" if math.isfinite(deadline) and self.context.compiles else ""
-            raise OutOfTime(f"stopped before stage {name}{compiling}")
+        left = deadline - time.monotonic()
+        if current().agree(left <= compiling, self.context.device):
+            raise OutOfTime(f"stopped before stage {name}" + (", too late to compile its networks" if left > 0 else ""))
 
     def _paced(self, name: str) -> Stage:
         """The stage, once its number of steps is chosen if the run is given minutes (see budget.py)."""
         key, minutes, began = planned_key(self.preset, name), self.run_file.minutes, time.monotonic()
         if minutes is None or key in self.run_file.planned:
             return self._stage(name)
-        own = unit_seconds(self._stage(name), self.context.device)
+        own = unit_seconds(self._stage(name), self.context.device, minutes)
         unit = float(gather_arrays(np.array([own]))[0][0])  # rank 0's
         names = stage_names(self.preset)
         spent = sum(stage_seconds(self.out, other) for other in names) + time.monotonic() - began
