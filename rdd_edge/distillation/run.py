@@ -124,13 +124,16 @@ class _Training:
         self.classes = None if data.classes is None else len(data.classes)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
-        longest = COMPILE_SECONDS if self.context.compiles else 0.0  # the longest first step, as far as is known
+        longest = COMPILE_SECONDS if self.context.compiles else 0.0  # until the first step of a stage is done
         with Interrupts() as interrupts:
             for name in stage_names(self.preset):
                 if self._is_ahead(name):
                     self._require_time(name, options.deadline, longest, interrupts)
+                    began = time.monotonic()
                     stage = self._paced(name)
-                    longest = max(longest, run_stage(stage, self.out, options, self.context.device, interrupts))
+                    building = time.monotonic() - began
+                    first = run_stage(stage, self.out, options, self.context.device, interrupts)
+                    longest = max(longest, building + first)
                 current().barrier()  # the next stage reads what rank 0 has written
                 if name == until:
                     return

@@ -212,7 +212,12 @@ def test_another_setting_for_the_same_folder_is_refused(finished):
         distill(tiny("compute.device_noise=true"), finished)
 
 
-def test_what_only_changes_the_speed_may_change(finished):
+def test_what_only_changes_the_speed_may_change_and_the_package_need_not_be_installed(finished, monkeypatch):
+    def version(name: str) -> str:
+        assert name != "rdd-edge"
+        return "1"
+
+    monkeypatch.setattr("rdd_edge.distillation.run.version", version)
     distill(tiny("compute.channels_last=true"), finished, device="cpu")
     assert read_training_run(finished).preset == tiny("compute.channels_last=true")
     distill(tiny(), finished, device="cpu")
