@@ -32,7 +32,7 @@ DIGITS = Preset(
     alpha=100.0,
     memory=Memory(draw=1024),  # half of the paper's V, which matters little there, for half of the time
     distillation=Training(steps=60, batch=128, rate=5e-4),
-    # Critics of 32 channels do as well as of 64, in two thirds of the time; and the time is spent better here than above.
+    # Critics of 32 channels do as well as of 64 in two thirds of the time, which is spent better here than above.
     refining=Refining(training=Training(steps=400, batch=128, rate=2e-4, ema=0.99), critic_rate=8e-4, width=32),
 )
 
