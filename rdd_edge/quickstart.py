@@ -109,7 +109,8 @@ class _Lines(Reporter):
     def note(self, sentence: str) -> None:
         self.lines.append(sentence)
 
-    result = note
+    def result(self, line: str) -> None:
+        self.lines.append(line)
 
 
 def _export_one(run: Path, chosen: tuple[str, str], out: Path) -> list[str]:
