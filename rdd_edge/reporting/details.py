@@ -93,7 +93,7 @@ def _sustained(run: BenchRun) -> str | None:
         return None
     first, last = median(times[:tenth]), median(times[-tenth:])
     return (
-        f"{milliseconds(first)} in the first tenth of the runs, {milliseconds(last)} in the last ({last / first:.2f}×)"
+        f"{milliseconds(first)} in the first tenth of runs, {milliseconds(last)} in the last ({last / first:.2f}×)"
     )
 
 

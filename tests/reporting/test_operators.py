@@ -83,7 +83,7 @@ def test_torch_tells_every_kind(tmp_path: Path, tiny_checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("times", "starts", "text"),
     [
-        ([1.0] * 100 + [2.0] * 100, 1, "1.00 ms in the first tenth of the runs, 2.00 ms in the last (2.00×)"),
+        ([1.0] * 100 + [2.0] * 100, 1, "1.00 ms in the first tenth of runs, 2.00 ms in the last (2.00×)"),
         ([1.0] * 100 + [2.0] * 100, 2, None),  # the last runs are the last of a second start
         ([1.0] * 99, 1, None),  # too few
     ],
