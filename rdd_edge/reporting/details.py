@@ -92,9 +92,7 @@ def _sustained(run: BenchRun) -> str | None:
     if run.record.starts != 1 or tenth < FEWEST:
         return None
     first, last = median(times[:tenth]), median(times[-tenth:])
-    return (
-        f"{milliseconds(first)} in the first tenth of runs, {milliseconds(last)} in the last ({last / first:.2f}×)"
-    )
+    return f"{milliseconds(first)} in the first tenth of runs, {milliseconds(last)} in the last ({last / first:.2f}×)"
 
 
 def _condition(c: Condition) -> str:
