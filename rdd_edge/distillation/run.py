@@ -27,6 +27,7 @@ from ..diffusion.external_teacher import foreign_denoiser, read_foreign
 from ..diffusion.network import build_unet, denoiser
 from ..diffusion.schedule import MOST_WEIGHT
 from ..distributed import current, gather_arrays, joined
+from ..errors import UsageError
 from ..files import remove_leftovers, sha256_of, write_model
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from .batches import ImageBatches
@@ -73,6 +74,8 @@ def distill(
     minutes: for the whole training, over all calls; the stages' steps are chosen to fit (see budget.py).
     Raises UsageError if `out` has other settings; those that only change the speed may differ.
     """
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"{minutes} minutes: give a number above 0")
     options = TrainerOptions(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as torch_device:
         check_batches(preset)
