@@ -65,7 +65,7 @@ def plan(preset: Preset, ahead: Sequence[str], seconds: float, unit_seconds: flo
     count = max(1, int(part / (units * unit_seconds)))
     if isinstance(training := _training(preset, keys[0]), ClassifierTraining):
         count = min(count, training.epochs)  # as many as it needs; the teacher can use the time
-    reporter().note(f"{keys[0]}={count} for {part / 60:.1f} minutes")
+    reporter().note(f"{keys[0]}={count} for {max(part, 0.0) / 60:.1f} minutes")
     return changed(preset, [f"{keys[0]}={json.dumps(count)}"])
 
 
