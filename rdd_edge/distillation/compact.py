@@ -15,6 +15,7 @@ from ..diffusion.checkpoint import read_checkpoint, save_rounded
 from ..diffusion.rounding import round_file, rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
+from ..metrics.classifiers import CONFIG, WEIGHTS, write_card
 from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
@@ -44,12 +45,13 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
 
 def _round_stage(stage: Path, path: Path) -> None:
     """Round a finished stage: a checkpoint, or a classifier's config.json and model.safetensors."""
-    if not (stage / "model.safetensors").is_file():
+    if not (stage / WEIGHTS).is_file():
         save_rounded(read_checkpoint(stage), path, "bfloat16")
         return
     path.mkdir()
-    shutil.copyfile(stage / "config.json", path / "config.json")
-    round_file(stage / "model.safetensors", path / "model.safetensors", "bfloat16")
+    shutil.copyfile(stage / CONFIG, path / CONFIG)
+    round_file(stage / WEIGHTS, path / WEIGHTS, "bfloat16")
+    write_card(path)
 
 
 def _round_state(run: Path, folder: Path, shard_bytes: int) -> str | None:
