@@ -7,6 +7,7 @@ the map stays finite where a schedule ends at ᾱ = 0.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
@@ -90,7 +91,7 @@ def read_foreign(folder: Path) -> Foreign:
 
 def read_schedule(path: Path) -> Schedule:
     """The schedule of betas in a scheduler_config.json. Raises MissingError, CorruptError, UsageError."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: a teacher needs the configuration of its scheduler")
     config = read_object(path, SCHEDULER_KIND)
     prediction = config.get("prediction_type") or "epsilon"  # the default of diffusers

@@ -39,7 +39,7 @@ def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA2
     """
     named = file or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     path = named or cache_root() / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         if named:
             raise MissingError(f"there is no {named}: FID needs the Inception weights, from {url}")
         _download(url, path, sha256)

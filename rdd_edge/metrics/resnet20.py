@@ -7,6 +7,7 @@ deviation; the file is loaded only if its SHA-256 is the pinned one, so that one
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -64,7 +65,7 @@ class ResNet20(nn.Module):
 
 def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> FeatureExtractor:
     """The extractor `resnet20` with the weights of a file. Raises MissingError, or CorruptError for another file."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: fd_resnet20 needs {FILE}, from {URL}")
     actual = sha256_of(path)
     if actual != sha256:

@@ -74,7 +74,10 @@ def _array(path: Path, name: str) -> Iterator[tuple[IO[bytes], tuple[int, ...], 
         with archive.open(item) as file:
             if np.lib.format.read_magic(file) != (1, 0):
                 raise ValueError(f"{name} is not an array of numbers")
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            try:
+                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+            except Exception as error:  # NumPy parses the header as Python, whose parsers raise many types
+                raise ValueError(f"the header of {name} is broken: {first_line(error)}") from None
             size = int(np.prod(shape, dtype=object)) * dtype.itemsize
             if (fortran and len(shape) > 1) or not shape or dtype.kind not in "iuf":
                 raise ValueError(f"{name} is not an array of numbers in the order of its rows")

@@ -7,6 +7,7 @@ gives. test_lpips.py compares the result with an independent implementation.
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -118,7 +119,7 @@ def load_lpips(settings: Lpips, channels: int) -> PerceptualDistance:
 
 
 def _load_backbone(distance: PerceptualDistance, path: Path, network: str) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: LPIPS needs torchvision's weights from {SOURCES[network]}")
     features = {key.removeprefix("features."): value for key, value in read_weights(path).items()}
     wanted = {key: features[key] for key in distance.features.state_dict() if key in features}
