@@ -12,6 +12,7 @@ import zlib
 from typing import Any
 
 Draws = random.Random
+HERE = "\x00here"  # where text is put that json would not write
 NUMBERS = (0, -1, 1, 2, 7, 255, 65_537, 2**31 - 1, 2**31, 2**62, 10**30, 0.5, -0.0, 1e-300, 1e300)
 TEXTS = (
     "",
@@ -83,7 +84,7 @@ def _json(content: bytes, draws: Draws, value: Any = None) -> bytes:
     if not places:
         return _bytes(content, draws)
     parent, key = draws.choice(places)
-    action, mark = draws.randrange(8), '"\x00here"'
+    action = draws.randrange(8)
     if action == 0:
         del parent[key]
     elif action == 1 and isinstance(parent, dict):
@@ -95,12 +96,12 @@ def _json(content: bytes, draws: Draws, value: Any = None) -> bytes:
     elif action == 4:
         parent[key] = value
     elif action == 5:
-        parent[key] = "\x00here"
+        parent[key] = HERE
     elif action == 6 and isinstance(parent, dict):
         return json.dumps(document).replace(f'"{key}":', f'"{key}": 1, "{key}":', 1).encode()
     else:
         parent[key] = draws.choice((*NUMBERS, True, None, {}, []))
-    return json.dumps(document).replace(json.dumps("\x00here"), draws.choice(RAW) if mark else "").encode()
+    return json.dumps(document).replace(json.dumps(HERE), draws.choice(RAW)).encode()
 
 
 def _places(value: Any) -> Any:

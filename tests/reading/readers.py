@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import json
 import math
 import pickle
 import tarfile
@@ -10,7 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pyarrow
@@ -30,8 +34,9 @@ from rdd_edge.bundle import Plan, read_bundle
 from rdd_edge.data import load_images
 from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint, save_rounded
 from rdd_edge.diffusion.external_teacher import read_schedule
+from rdd_edge.distillation.config import Lpips
 from rdd_edge.distillation.logs import RunLog, stage_seconds
-from rdd_edge.distillation.losses.lpips import load_lpips
+from rdd_edge.distillation.losses.lpips import PerceptualDistance, load_lpips
 from rdd_edge.distillation.run import RunFile, read_training_run
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.evaluation.scores import read_scores
@@ -148,7 +153,7 @@ def _write_logs(folder: Path) -> None:
 def _read_logs(folder: Path) -> Found:
     RunLog(folder, "teacher", 60, False)
     for line in (folder / "logs/teacher.jsonl").read_bytes().split(b"\n")[:-1]:
-        assert isinstance(__import__("json").loads(line), dict)
+        assert isinstance(json.loads(line), dict)
     assert 0 <= stage_seconds(folder, "teacher") < math.inf
     return None, None
 
@@ -312,6 +317,25 @@ def _read_resnet(folder: Path) -> Found:
     return sha256_of(path), [value.numpy().tobytes() for value in network.state_dict().values()]
 
 
+def _write_lpips(folder: Path) -> None:
+    torch.manual_seed(0)
+    features = PerceptualDistance("alex", None).features.state_dict()
+    save_file({f"features.{name}": value for name, value in features.items()}, folder / "alex.safetensors")
+    weights = folder / "lpips" / "weights" / "v0.1" / "alex.pth"
+    weights.parent.mkdir(parents=True)
+    widths = enumerate((64, 192, 384, 256, 256))
+    torch.save({f"lin{tap}.model.1.weight": torch.rand(1, width, 1, 1) for tap, width in widths}, weights)
+
+
+def _read_lpips(folder: Path) -> Found:
+    path = folder / "alex.safetensors"
+    package = SimpleNamespace(submodule_search_locations=[str(folder / "lpips")])
+    with patch("rdd_edge.distillation.losses.lpips.find_spec", lambda _: package):
+        state = load_lpips(Lpips(network="alex", backbone=str(path)), 3).state_dict()
+    names = [sha256_of(path), sha256_of(folder / "lpips/weights/v0.1/alex.pth")]
+    return names, [hashlib.sha256(value.numpy().tobytes()).digest() for value in state.values()]
+
+
 def _write_inception(folder: Path) -> None:
     (folder / "network.pt").write_bytes(bytes(range(256)) * 4)
 
@@ -350,6 +374,6 @@ READERS = {
     "cifar tar": Reader(_write_tar, _read_tars, weight=0.6),
     "weights": Reader(_write_weights, _read_weights),
     "resnet20": Reader(_write_resnet, _read_resnet, weight=0.5),
+    "lpips": Reader(_write_lpips, _read_lpips, weight=0.2),
     "inception": Reader(_write_inception, _read_inception, True),
 }
-__all__ = ["READERS", "Reader", "load_lpips"]
