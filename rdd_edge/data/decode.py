@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,19 +69,16 @@ def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Bat
     Raises DataError for the first image that is unreadable or has another shape than the first of all.
     """
     import_or_explain("PIL.Image", "reading images", "distill")
-    remaining = iter(items)
-    if (item := next(remaining, None)) is None:
-        return
-    with ThreadPoolExecutor(os.cpu_count()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large photographs
-        image = _decode(item, image_size)
-        first = item.where, image.shape
-        chunk, images = [item], [image]
-        while chunk:
+    remaining, first, size = iter(items), None, 1  # the first image alone says how many fit in a chunk
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        while chunk := list(islice(remaining, size)):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large photographs
+                images = list(pool.map(partial(_decode, image_size=image_size, first=first), chunk))
+            first = first or (chunk[0].where, images[0].shape)
+            size = max(1, min(CHUNK, CHUNK_BYTES // images[0].nbytes))
             labels = [item.label for item in chunk if item.label is not None]
             yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
-            chunk = list(islice(remaining, max(1, min(CHUNK, CHUNK_BYTES // image.nbytes))))
-            images = list(pool.map(lambda item: _decode(item, image_size, first), chunk))
 
 
 def same_shape(first: tuple[str, tuple[int, ...]], other: tuple[str, tuple[int, ...]]) -> None:
@@ -110,9 +108,7 @@ def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.u
     return np.stack([_pixels(image) for image in fitted])
 
 
-def _decode(
-    item: Encoded, image_size: int | None, first: tuple[str, tuple[int, ...]] | None = None
-) -> NDArray[np.uint8]:
+def _decode(item: Encoded, image_size: int | None, first: tuple[str, tuple[int, ...]] | None) -> NDArray[np.uint8]:
     """The image as (H, W, C).  first: name and shape of the image whose shape it must have."""
     image = decode_image(item.content, item.where)
     pixels = _pixels(image if image_size is None else _fit(image, image_size))

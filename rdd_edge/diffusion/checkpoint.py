@@ -138,10 +138,12 @@ class Checkpoint:
         """Raise CorruptError unless the weights are the floats that the configuration asks for, built nowhere yet."""
         import torch
 
+        from ..dependencies import silenced
+
         header = read_header(self.weights)
         if name := next((name for name, tensor in header.items() if not tensor.is_float), None):
             raise CorruptError(f"{self.weights}: {name} is of type {header[name].dtype}, which is not one of weights")
-        with torch.device("meta"):
+        with torch.device("meta"), silenced():
             empty = self._from_diffusers(lambda unet: unet.from_config(self.config))
         asked, found = sum(value.numel() for value in empty.state_dict().values()), count_values(header)
         if asked != found:

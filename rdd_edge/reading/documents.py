@@ -25,7 +25,7 @@ def read_content(path: Path, most: int = MOST_BYTES) -> bytes:
         raise MissingError(f"there is no {path}")
     try:
         with path.open("rb") as file:
-            content = file.read(most + 1)
+            content = file.read(min(os.fstat(file.fileno()).st_size, most) + 1)
     except OSError as error:
         raise MissingError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
     if len(content) > most:
