@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tanh_pte
 from records import REAL, Means
 from tanh_onnx import write_tanh_bundle
 from tiny import Recorder
@@ -275,6 +276,18 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None
     with pytest.raises(CorruptError, match="another bundle or plan"):
         bench(bundle, board.url, tmp_path / "new", PLAN.changed(samples=21))
     assert not (tmp_path / "new").exists()
+
+
+@needs_sshd
+def test_an_android_bundle_runs_on_a_linux_board(tmp_path: Path, board: Board) -> None:
+    pytest.importorskip("executorch")
+    bundle = tanh_pte.write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert (record.target, record.where, record.runtime.name) == ("android", "device", "executorch")
+    run = read_bench_run(tmp_path / "run")
+    bench(bundle, "host", tmp_path / "host", PLAN)
+    np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
+    assert read_model(tmp_path / "run" / "selftest.json", SelfTest).threshold_db == 80
 
 
 def test_nobody_at_home_is_a_sentence(tmp_path: Path) -> None:
