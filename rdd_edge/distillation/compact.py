@@ -16,7 +16,7 @@ from ..diffusion.rounding import round_file, rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
 from ..metrics.classifiers import CONFIG, WEIGHTS, write_card
-from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
+from .run import RUN_FILE, RunFile, classifiers_sha256, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
 LEFT_OUT = ("optimizer.", "critic_optimizer.", "head_adam.", "queue.")
@@ -38,7 +38,8 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
         point = _round_state(run, folder, shard_bytes) or f"after {finished[-1] if finished else 'no stage'}"
         if (run / "logs").is_dir():
             shutil.copytree(run / "logs", folder / "logs")
-        compacted = run_file.model_copy(update={"compacted": (*run_file.compacted, point)})
+        points, hashes = (*run_file.compacted, point), classifiers_sha256(folder)
+        compacted = run_file.model_copy(update={"compacted": points, "classifiers_sha256": hashes})
         write_model(folder / RUN_FILE, compacted)
     return compacted
 

@@ -28,6 +28,7 @@ from ..diffusion.schedule import MOST_WEIGHT
 from ..distributed import current, joined
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
+from ..metrics.classifiers import WEIGHTS as CLASSIFIER
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from ..schema import Frozen, Sha256
 from .batches import ImageBatches
@@ -61,6 +62,7 @@ class RunFile(Frozen):
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     student_sha256: Sha256 | None = None  # weights of the one-step student that was given
     lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
+    classifiers_sha256: dict[str, Sha256] = Field(default={})  # weights of the finished extractor and judge
     compacted: tuple[str, ...] = ()  # the point of training at each `rdd-edge compact`
     versions: dict[str, str]
 
@@ -172,6 +174,19 @@ def _prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
     write_model(out / RUN_FILE, new)
 
 
+def classifiers_sha256(run: Path) -> dict[str, str]:
+    """SHA-256 of the weights of a run's finished extractor and judge, by name."""
+    return {name: sha256_of(run / name / CLASSIFIER) for name in ("extractor", "judge") if (run / name).is_dir()}
+
+
+def _record_classifiers(run: Path) -> None:
+    """Add the hashes of classifiers that have been finished since to run.json."""
+    run_file = read_training_run(run)
+    hashes = {**classifiers_sha256(run), **run_file.classifiers_sha256}
+    if hashes != run_file.classifiers_sha256:
+        write_model(run / RUN_FILE, run_file.model_copy(update={"classifiers_sha256": hashes}))
+
+
 def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
     base_run = read_training_run(source)
@@ -206,6 +221,8 @@ class _Training:
         for name in stage_names(self.preset):
             if not ((self.out / name).is_dir() or name in superseded):
                 run_stage(self._stage(name), self.out, options, self.context.device)
+                if current().is_main:
+                    _record_classifiers(self.out)
             current().barrier()  # the next stage reads what rank 0 has written
             if name == until:
                 return
