@@ -110,8 +110,9 @@ def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.u
 
 def _decode(item: Encoded, image_size: int | None, first: tuple[str, tuple[int, ...]] | None) -> NDArray[np.uint8]:
     """The image as (H, W, C).  first: name and shape of the image whose shape it must have."""
-    image = decode_image(item.content, item.where)
-    pixels = _pixels(image if image_size is None else _fit(image, image_size))
+    pixels = decode_image(
+        item.content, item.where, lambda image: _pixels(image if image_size is None else _fit(image, image_size))
+    )
     if first is not None:
         same_shape(first, (item.where, pixels.shape))
     return pixels

@@ -54,8 +54,8 @@ class RunLog:
         content = grid_png(images)
         write_bytes(self.path.with_name(f"{self.path.stem}-{index:08d}.png"), content)
         if self._board is not None:
-            rgb = decode_image(content, "the grid")  # TensorBoard does not show transparency
-            self._board.add_image("samples", np.asarray(rgb), index, dataformats="HWC")
+            rgb = decode_image(content, "the grid", np.asarray)  # TensorBoard does not show transparency
+            self._board.add_image("samples", rgb, index, dataformats="HWC")
 
     def close(self) -> None:
         if self._board is not None:

@@ -99,12 +99,12 @@ def png(width: int, height: int) -> bytes:
 
 def test_an_image_of_too_many_pixels_is_not_decoded() -> None:
     with pytest.raises(DataError, match=r"^it has 169000000 pixels: shrink it to at most 67108864"):
-        decode_image(png(13_000, 13_000), "it")
+        decode_image(png(13_000, 13_000), "it", np.asarray)
 
 
 def test_a_format_that_starts_another_program_is_not_read() -> None:
     with pytest.raises(DataError, match="is not a readable image"):
-        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it")
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "it", np.asarray)
 
 
 @pytest.mark.parametrize("label", [30_000_000, 2**62, -1])
