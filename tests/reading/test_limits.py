@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import shutil
 import struct
 import tarfile
@@ -42,6 +43,7 @@ from rdd_edge.reading.archives import array_blocks, tar_members
 from rdd_edge.reading.documents import parse_json
 from rdd_edge.reading.images import decode_image
 from rdd_edge.reading.pickles import parse_pickle
+from rdd_edge.reading.tables import table_rows
 from rdd_edge.reading.tensors import read_weights
 from rdd_edge.reporting.report import report
 
@@ -163,6 +165,22 @@ def test_an_archive_that_unpacks_to_more_than_it_should(tmp_path: Path) -> None:
         [member.read() for member in tar_members(gzip.GzipFile(fileobj=io.BytesIO(packed)), "it", 500_000)]
     with pytest.raises(CorruptError, match="is not a readable tar archive: it unpacks to more than is allowed"):
         list(tar_members(gzip.GzipFile(fileobj=io.BytesIO(packed)), "it", 500_000))
+
+
+def test_a_table_that_names_one_value_many_times(tmp_path: Path) -> None:
+    """Two kilobytes that stand for 5 GB: a value at a time is unpacked, and as little as that."""
+    value = b"\x89PNG" + bytes(5_000_000)
+    column = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 1000, pyarrow.int32()), pyarrow.array([value]))
+    path = tmp_path / "a.parquet"
+    options = {"compression": "zstd", "dictionary_pagesize_limit": 1 << 30, "store_schema": False}
+    pyarrow.parquet.write_table(pyarrow.table({"img": column}), path, **options)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert next(table_rows(path, ["img"])) == (value,)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+    value = bytes(70_000_000)
+    pyarrow.parquet.write_table(pyarrow.table({"img": [value]}), path, **options)
+    with pytest.raises(CorruptError, match="unpacks to more than 100 times its size"):
+        next(table_rows(path, ["img"]))
 
 
 def test_compressed_weights_are_refused(tmp_path: Path) -> None:
