@@ -47,8 +47,8 @@ JETSON = Path(__file__).parents[1] / "fakes" / "jetson"
 class Board:
     """An ssh server with a separate home directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "home"
+    def __init__(self, folder: Path, fakes: Path | str = JETSON) -> None:
+        self.folder, self.home, self.fakes = folder, folder / "home", fakes
         self.home.mkdir()
         for name in ("host", "user"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -63,7 +63,7 @@ class Board:
 
     def _write_configs(self) -> None:
         # Another home than the user's own, and the Python of these tests
-        board = f"PYTHONPATH={JETSON} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
+        board = f"PYTHONPATH={self.fakes} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
         path = f"PATH={Path(sys.executable).parent}:$PATH"
         login = f'cd {self.home} && export {board} {path} && eval "$SSH_ORIGINAL_COMMAND"'
         (self.folder / "sshd_config").write_text(
@@ -128,10 +128,11 @@ class WhileTimed(Reporter):
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Board]:
+    """A Jetson, or with the parameter "" a machine with what is installed here."""
     folder = tmp_path / "board"
     folder.mkdir()
-    server = Board(folder)
+    server = Board(folder, getattr(request, "param", JETSON))
     monkeypatch.setenv(CONFIG, str(folder / "ssh_config"))
     yield server
     server.cut()
@@ -279,6 +280,7 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None
 
 
 @needs_sshd
+@pytest.mark.parametrize("board", [""], indirect=True)
 def test_an_android_bundle_runs_on_a_linux_board(tmp_path: Path, board: Board) -> None:
     pytest.importorskip("executorch")
     bundle = tanh_pte.write_tanh_bundle(tmp_path)

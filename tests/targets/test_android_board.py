@@ -75,7 +75,8 @@ def test_a_board_without_the_runtime_is_told_how_to_get_it(tmp_path: Path) -> No
     done = run(write_tanh_bundle(tmp_path), tmp_path / "out", without=("executorch",))
     assert (done.returncode, done.stderr) == (
         6,
-        "this bundle needs ExecuTorch, and executorch is not installed: python3 -m pip install executorch==7.0\n",
+        "this bundle needs ExecuTorch, which cannot be imported (executorch is not on this board): "
+        "python3 -m pip install executorch==7.0\n",
     )
 
 

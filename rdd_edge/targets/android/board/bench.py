@@ -34,10 +34,9 @@ class Board(Harness):
             from executorch import runtime
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
-            raise DependencyError(
-                f"this bundle needs ExecuTorch, and {error.name or error} is not installed: "
-                f"python3 -m pip install executorch=={needs['runtime']['least']}"
-            ) from None
+            version = needs["runtime"]["least"]
+            reason = f"this bundle needs ExecuTorch, which cannot be imported ({error})"
+            raise DependencyError(f"{reason}: python3 -m pip install executorch=={version}") from None
         return ExecuTorch(runtime, portable_lib, artifact, threads)  # type: ignore[no-any-return]
 
 
