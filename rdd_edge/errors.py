@@ -48,7 +48,7 @@ def printable(text: str, length: int) -> str:
 class RddEdgeError(Exception):
     """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for the user.
 
-    A message may quote what a stranger's file holds: control characters become question marks, and the middle of a
+    A message may quote what a foreign file holds: control characters become question marks, and the middle of a
     very long message is left out.
     """
 
