@@ -10,6 +10,7 @@ harness/         the program that benchmarks the bundle on a device, if the targ
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -245,7 +246,7 @@ def read_bundle(folder: Path) -> Bundle:
     Raises MissingError where there is no bundle, CorruptError for a file that is missing, changed or foreign. What a
     system leaves in a folder that it opens, such as .DS_Store, is ignored.
     """
-    if not (folder / MANIFEST).is_file():
+    if not os.path.isfile(folder / MANIFEST):
         raise MissingError(f"{folder} is not a bundle: it has no {MANIFEST}")
     manifest = read_model(folder / MANIFEST, Manifest)
     check_files(folder, manifest.files, MANIFEST)

@@ -32,6 +32,9 @@ __all__ = [
 ]
 
 
+MOST_MESSAGE = 2000  # characters
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an exception's message, or its type where the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -43,9 +46,19 @@ def printable(text: str, length: int) -> str:
 
 
 class RddEdgeError(Exception):
-    """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for the user."""
+    """Base of all errors that rdd-edge raises on purpose; str(error) is one sentence for the user.
+
+    A message may quote what a foreign file holds: control characters become question marks, and the middle of a
+    very long message is left out.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        text = str(message)
+        if len(text) > MOST_MESSAGE:
+            text = f"{text[: MOST_MESSAGE - 200]} … {text[-197:]}"
+        super().__init__(printable(text, MOST_MESSAGE))
 
 
 class UsageError(RddEdgeError):

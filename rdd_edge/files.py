@@ -1,24 +1,23 @@
-"""Files and folders that are written whole or not at all, hashes, and readers that say what is wrong with a file."""
+"""Files and folders that are written whole or not at all, and hashes."""
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import BinaryIO
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from .errors import CorruptError, MissingError, RddEdgeError, StorageError, first_line, printable
+from .errors import StorageError
 from .portable.hashes import sha256_of as sha256_of
-
-MOST_JSON_BYTES = 1 << 28  # enough for ten million latencies
-Model = TypeVar("Model", bound=BaseModel)
+from .reading.documents import first_fault as first_fault
+from .reading.documents import read_json as read_json
+from .reading.documents import read_model as read_model
 
 
 @contextmanager
@@ -36,37 +35,21 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {path}: {reason}") from None
 
 
-@contextmanager
-def reading_errors(path: Path) -> Iterator[None]:
-    """Turn the operating system's refusal to read `path` into a MissingError."""
-    try:
-        yield
-    except OSError as error:
-        raise MissingError(f"cannot read {path}: {error.strerror or first_line(error)}") from None
-
-
-@contextmanager
-def corrupt_errors(problem: str) -> Iterator[None]:
-    """Turn any exception of another library into a CorruptError that begins with `problem`.
-
-    Readers of files raise many types for a broken file.
-    """
-    try:
-        yield
-    except RddEdgeError:
-        raise
-    except Exception as error:
-        raise CorruptError(f"{problem}: {first_line(error)}") from None
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file atomically: at any moment `path` is the old file or the whole new one."""
+    with new_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path`, renamed to it when the block ends without an error."""
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(content)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o644)  # mkstemp makes the file private; what we deliver is not
@@ -79,64 +62,6 @@ def write_bytes(path: Path, content: bytes) -> None:
 def write_model(path: Path, model: BaseModel) -> None:
     """Write a record as indented JSON."""
     write_bytes(path, (model.model_dump_json(indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> Any:
-    """A JSON document of any form. Raises MissingError or CorruptError."""
-    try:
-        return json.loads(_read_document(path, "JSON document"))
-    except (ValueError, RecursionError) as error:
-        fault = "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error)
-        raise CorruptError(f"{path} is not a valid JSON document: {fault}") from None
-
-
-def read_model(path: Path, kind: type[Model]) -> Model:
-    """Read and validate a record; numbers are not converted to text, nor text to numbers.
-
-    Raises MissingError or CorruptError with the first fault.
-    """
-    text = _read_document(path, kind.__name__)
-    try:
-        return kind.model_validate_json(text, strict=True)
-    except ValidationError as error:
-        raise CorruptError(f"{path} is not a valid {kind.__name__}: {first_fault(error)}") from None
-
-
-def _read_document(path: Path, kind: str) -> bytes:
-    if not os.path.isfile(path):  # unlike Path.is_file, it raises nothing for a path that cannot exist
-        raise MissingError(f"there is no {path}")
-    with reading_errors(path):
-        if path.stat().st_size > MOST_JSON_BYTES:
-            raise CorruptError(f"{path} is not a {kind}: it has {path.stat().st_size} bytes")
-        return path.read_bytes()
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """The dictionary in a file of weights: safetensors, or a pickle by torch's restricted unpickler.
-
-    The latter builds tensors and containers alone. Raises CorruptError for any other file.
-    """
-    import torch
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors raise many types for a broken file
-        raise CorruptError(f"{path} is not a file of weights: {first_line(error)[:200]}") from None
-    if not isinstance(content, dict):
-        raise CorruptError(f"{path} is not a file of weights: it holds a {type(content).__name__}")
-    return content
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first error of a validation, in one line whatever keys and values the document has."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    if first["loc"] == ("schema_version",):
-        return "it is of another version of the schema: read it with the rdd-edge that wrote it, or a newer one"
-    key = ".".join(str(part) for part in first["loc"])
-    return printable(f"{key}: {first['msg']}" if key else first["msg"], 300)
 
 
 def tree_sha256(folder: Path) -> dict[str, str]:

@@ -11,6 +11,7 @@ PACKAGE = Path(rdd_edge.__file__).parent
 LAYERS = (
     ("errors",),
     ("schema", "dependencies", "portable"),
+    ("reading",),
     ("files", "console", "distributed"),
     ("data", "drawing", "graphs"),
     ("diffusion",),

@@ -17,13 +17,12 @@ from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from .. import errors, targets
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
 from ..files import new_folder, read_model, sha256_of
+from ..reading.documents import parse_model
 from .adb import Android, serial_of
 from .processes import last_line
 from .record import RunRecord
@@ -219,8 +218,8 @@ def _raise_failure(phone: Android, name: str, logged: RddEdgeError | None) -> No
     script = '[ ! -f "$1" ] || head -c "$2" "$1"'
     if text := phone.shell("sh", "-c", script, "sh", path, str(MOST_ERROR_BYTES)):
         try:
-            failure = Failure.model_validate_json(text, strict=True)
-        except ValidationError:
+            failure = parse_model(text, Failure, "error.json")
+        except CorruptError:
             raise CorruptError(f"the error.json of the harness app on {phone} is not valid") from None
         raise _error(failure.kind, f"{phone}: {failure.sentence}")
     if logged is not None:

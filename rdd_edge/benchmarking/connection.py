@@ -10,11 +10,12 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from .. import errors
 from ..console import show_stage
-from ..errors import ArtifactError, DeviceError, RddEdgeError, UsageError, printable
+from ..errors import ArtifactError, CorruptError, DeviceError, RddEdgeError, UsageError, printable
+from ..reading.documents import parse_model
 from ..schema import Frozen
 from .processes import bounded, last_line, output_of
 
@@ -110,7 +111,7 @@ class _Progress(Frozen):
 def show_progress(line: bytes) -> None:
     """Report a line of the harness's progress; anything else that the board printed is skipped."""
     try:
-        progress = _Progress.model_validate_json(line)
-    except ValidationError:
+        progress = parse_model(line, _Progress, "the line")
+    except CorruptError:
         return
     show_stage(printable(progress.stage, 40), progress.done)

@@ -28,7 +28,8 @@ from .. import errors
 from ..bundle import Plan
 from ..console import show_stage
 from ..errors import ArtifactError, RddEdgeError
-from ..files import write_model
+from ..files import read_model, write_model
+from ..reading.archives import read_array
 from ..schema import Frozen
 from ..targets.base import ExportSpec, Runtime
 from .processes import last_line
@@ -96,8 +97,8 @@ def execute(
         if outcome.status == "none":
             return None
         return ArtifactRun(
-            x=np.load(folder / "x.npy", allow_pickle=False),
-            runtime=Runtime.model_validate_json((folder / "runtime.json").read_bytes()),
+            x=read_array(folder / "x.npy"),
+            runtime=read_model(folder / "runtime.json", Runtime),
             largest=outcome.largest,
             rules_checked=outcome.broken is not None,
         )
@@ -120,7 +121,7 @@ def in_child(request: Request, folder: Path, stall_seconds: float = STALL_SECOND
     path = folder / "outcome.json"
     if code is None or not path.is_file():
         raise ArtifactError(_death(request, folder, code, stall_seconds))
-    outcome = Outcome.model_validate_json(path.read_bytes())
+    outcome = read_model(path, Outcome)
     if outcome.status == "error":
         raise _error_class(outcome.error)(outcome.message)
     return outcome
@@ -178,7 +179,7 @@ def _error_class(name: str) -> type[RddEdgeError]:
 def _death(request: Request, folder: Path, code: int | None, stall_seconds: float) -> str:
     """A sentence for a child that ended without an outcome: how, in which runtime, at which stage, and why."""
     path = folder / "runtime.json"
-    runtime = Runtime.model_validate_json(path.read_bytes()) if path.is_file() else None
+    runtime = read_model(path, Runtime) if path.is_file() else None
     name = f"{runtime.name} {runtime.version}" if runtime else f"the {request.target} runtime"
     stage = {"load": "while loading", "": "before loading"}.get(_progress(folder)[0], "while running")
     last = last_line((folder / "output").read_bytes()[-4096:], 300)  # for an abort, its reason

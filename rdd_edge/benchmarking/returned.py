@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-import tarfile
 from pathlib import Path
 
 from ..bundle import Bundle, Plan
 from ..errors import CorruptError, MissingError
-from ..files import MOST_JSON_BYTES
+from ..reading.archives import tar_members
+from ..reading.documents import MOST_BYTES
 from ..schema import Count, Decibels, Frozen, Number, Text, Version1
 from .record import RunRecord
 from .run import PLAN, RECORD, SAMPLES, BenchRun, read_bench_run
@@ -41,7 +41,7 @@ def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
     values = math.prod(bundle.manifest.input.shape[1:])
     samples, floats = plan.accuracy.samples, min(plan.accuracy.samples, plan.accuracy.floats)
     sizes = (samples * values, 4 * floats * values)
-    return {PLAN: MOST_JSON_BYTES, RECORD: MOST_JSON_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
+    return {PLAN: MOST_BYTES, RECORD: MOST_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
 
 
 def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -> None:
@@ -49,23 +49,15 @@ def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -
 
     Raises CorruptError for anything else, and for a truncated archive.
     """
-    try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                if member.isdir() and name in (".", ""):
-                    continue
-                if name not in most or not member.isreg():
-                    raise CorruptError(f"{sender} sent back {name[:80]!r}, which is not part of a benchmark run")
-                if member.size > most[name]:
-                    raise CorruptError(
-                        f"{sender} sent back {name} with {member.size} bytes; the plan allows {most[name]}"
-                    )
-                source = tar.extractfile(member)
-                assert source is not None  # it is a regular file
-                (folder / name).write_bytes(source.read())
-    except (tarfile.TarError, ValueError, RecursionError):
-        raise CorruptError(f"the benchmark run from {sender} is truncated or not a tar: run it again") from None
+    for member in tar_members(io.BytesIO(archive), f"the benchmark run from {sender}", len(archive)):
+        name = member.name.removeprefix("./")
+        if member.is_folder and name in (".", ""):
+            continue
+        if name not in most or not member.is_file:
+            raise CorruptError(f"{sender} sent back {name[:80]!r}, which is not part of a benchmark run")
+        if member.size > most[name]:
+            raise CorruptError(f"{sender} sent back {name} with {member.size} bytes; the plan allows {most[name]}")
+        (folder / name).write_bytes(member.read())
 
 
 def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> RunRecord:

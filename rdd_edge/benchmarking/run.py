@@ -10,6 +10,7 @@ scores.json   their quality (evaluation.scores.Scores), once it was evaluated
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import shorten
@@ -73,7 +74,7 @@ class BenchRun:
 
 def read_bench_run(folder: Path) -> BenchRun:
     """Read a benchmark run. Raises MissingError where there is none, CorruptError where a file is damaged."""
-    if not (folder / RECORD).is_file():
+    if not os.path.isfile(folder / RECORD):
         raise MissingError(f"{folder} is not a benchmark run: it has no {RECORD}")
     if link := next((path for path in sorted(folder.iterdir()) if path.is_symlink()), None):
         raise CorruptError(f"{link} is a symbolic link, which a benchmark run must not contain")

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
 from ..errors import RddEdgeError, first_line
-from ..files import storage_errors, write_model
+from ..files import read_model, storage_errors, write_model
 from ..portable.runner import Runner
 from ..portable.timing import Work, run_batches, run_benchmark
+from ..reading.archives import read_array
 from ..targets import load_target
 from ..targets.base import ExportSpec
 from .isolation import Outcome, Request
@@ -33,7 +34,7 @@ def main(folder: Path) -> None:
     except RddEdgeError as error:
         outcome = Outcome(status="error", error=type(error).__name__, message=str(error))
     except Exception as error:
-        request = Request.model_validate_json((folder / "request.json").read_bytes())
+        request = read_model(folder / "request.json", Request)
         reason = f"{type(error).__name__}: {first_line(error)[:300]}"
         message = f"{request.artifact} does not run as a {request.target} artifact: {reason}"
         outcome = Outcome(status="error", error="ArtifactError", message=message)
@@ -62,7 +63,7 @@ def _end_with_parent() -> None:
 
 
 def _work(folder: Path) -> Outcome:
-    request = Request.model_validate_json((folder / "request.json").read_bytes())
+    request = read_model(folder / "request.json", Request)
     report = ProgressFile(folder)
     runner, broken = _runner(request)
     if broken:
@@ -74,8 +75,8 @@ def _work(folder: Path) -> Outcome:
         work = Work.from_plan(request.spec.input_shape, request.spec.classes, request.plan.model_dump())
         measured = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
         return Outcome(status="done", measured=measured)
-    z = np.load(folder / "z.npy", allow_pickle=False)
-    label = np.load(folder / "label.npy", allow_pickle=False) if (folder / "label.npy").is_file() else None
+    z = read_array(folder / "z.npy")
+    label = read_array(folder / "label.npy") if (folder / "label.npy").is_file() else None
     report("load", 0)
     runner.load()
     np.save(folder / "x.npy", run_batches(runner, request.spec.input_shape, z, label, report), allow_pickle=False)

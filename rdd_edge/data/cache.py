@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import platformdirs
@@ -20,13 +21,14 @@ from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError, MissingError, StorageError
 from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
-from ..schema import Frozen, Sha256
-from .decode import Batch, Source, same_shape
+from ..schema import Count, Frozen, Sha256, Side
+from .decode import MOST_CLASSES, Batch, Source, same_shape
 from .images import ImageSet, content_sha256
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # of the decoded pixels: raised with every change of decoding or resizing
+FORMAT = 2  # of an entry: raised with every change of decoding, of resizing and of its files
+MOST_NAME = 255  # characters of a class
 IMAGES, LABELS, META = "images.u8", "labels.i64", "meta.json"
 
 
@@ -38,14 +40,13 @@ class Index(Frozen):
 
 
 class Meta(Frozen):
-    """meta.json of an entry. The time is that of images.u8 when its hash was last verified."""
+    """meta.json of an entry."""
 
     schema_version: Literal[1] = 1
-    shape: tuple[int, int, int, int]
+    shape: tuple[Count, Side, Side, Side]
     labelled: bool
     classes: tuple[str, ...] | None
     sha256: Sha256  # that of the ImageSet
-    images_mtime_ns: int
 
 
 def cache_root() -> Path:
@@ -59,6 +60,7 @@ def cached(source: Source, image_size: int | None) -> ImageSet:
     Raises DataError or CorruptError where the source cannot be read, StorageError where the cache cannot be written.
     """
     root = cache_root()
+    _check_names(source)
     try:
         key = _key(root / "index", source, image_size)
         folder = root / "images" / key
@@ -111,29 +113,26 @@ def _content_sha256(source: Source) -> str:
 
 
 def _read(folder: Path, name: str) -> ImageSet | None:
-    """The entry, or None where it is absent or broken. Its hash is verified again when its time has changed."""
+    """The entry, or None where it is absent or broken. Its hash is verified: a disk can change what it holds."""
     if not folder.exists():
         return None
     try:
         meta = read_model(folder / META, Meta)
         images = _mapped(folder / IMAGES, meta.shape)
-        labels = np.fromfile(folder / LABELS, "<i8").astype(np.int64) if meta.labelled else None
-        whole = labels is None or len(labels) == meta.shape[0]
-        if whole and (folder / IMAGES).stat().st_mtime_ns != meta.images_mtime_ns:
-            whole = content_sha256(images, labels, meta.classes) == meta.sha256
+        labels = np.array(_mapped(folder / LABELS, meta.shape[:1], "<i8"), np.int64) if meta.labelled else None
+        if content_sha256(images, labels, meta.classes) == meta.sha256:
+            return ImageSet(name, images, labels, meta.classes, meta.sha256)
     except (MissingError, CorruptError, OSError, ValueError):
-        whole = False
-    if not whole:
-        log.warning("the cached images in %s are broken; decoding them again", folder)
-        return None
-    return ImageSet(name, images, labels, meta.classes, meta.sha256)
+        pass
+    log.warning("the cached images in %s are broken; decoding them again", folder)
+    return None
 
 
-def _mapped(path: Path, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def _mapped(path: Path, shape: tuple[int, ...], dtype: str = "u1") -> NDArray[Any]:
     """A copy-on-write memory map. Raises ValueError or OSError where the file has a different size."""
-    if path.stat().st_size != int(np.prod(shape)):
+    if path.stat().st_size != math.prod(shape) * np.dtype(dtype).itemsize:
         raise ValueError("the file has a different size")
-    return np.memmap(path, np.uint8, "c", shape=shape)
+    return np.memmap(path, dtype, "c", shape=shape)
 
 
 def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
@@ -160,18 +159,25 @@ def _decode_into(folder: Path, source: Source, image_size: int | None) -> None:
     shape = count, height, width, channels
     if joined is not None:
         joined.astype("<i8").tofile(folder / LABELS)
-    mtime = (folder / IMAGES).stat().st_mtime_ns
     sha256 = content_sha256(_mapped(folder / IMAGES, shape), joined, classes)
-    meta = Meta(shape=shape, labelled=joined is not None, classes=classes, sha256=sha256, images_mtime_ns=mtime)
+    meta = Meta(shape=shape, labelled=joined is not None, classes=classes, sha256=sha256)
     write_model(folder / META, meta)
 
 
 def _checked(batch: Batch, classes: tuple[str, ...] | None) -> NDArray[np.int64]:
+    """The labels of a batch, each an index into `classes`, or below MOST_CLASSES where the classes have no names."""
     assert batch.labels is not None
-    low, high = int(batch.labels.min()), int(batch.labels.max())
-    if low < 0 or (classes is not None and high >= len(classes)):
-        known = "" if classes is None else f" … {len(classes) - 1}"
-        raise DataError(
-            f"{batch.where} or an image after it has the label {low if low < 0 else high}, outside 0{known}"
-        )
+    most = MOST_CLASSES if classes is None else len(classes)
+    wrong = batch.labels[(batch.labels < 0) | (batch.labels >= most)]
+    if len(wrong):
+        raise DataError(f"{batch.where} or an image after it has the label {wrong[0]}, outside 0 … {most - 1}")
     return batch.labels
+
+
+def _check_names(source: Source) -> None:
+    """Raise DataError for names of classes that no document can hold, such as a folder's that is not UTF-8."""
+    names = source.classes or ()
+    wrong = next((name for name in names if not name.isprintable() or len(name) > MOST_NAME), None)
+    if wrong is not None or len(names) > MOST_CLASSES:
+        what = f"{len(names)} classes" if wrong is None else f"the class {ascii(wrong)[:80]}"
+        raise DataError(f"{source.root} has {what}: use at most {MOST_CLASSES} names of printable characters")

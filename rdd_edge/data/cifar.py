@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import CorruptError, DataError
-from ..files import corrupt_errors
+from ..reading.archives import tar_files
+from ..reading.pickles import integers, parse_pickle, read_pickle, text
 from .decode import Batch, Source, fit_array
-from .pickles import integers, read_plain_pickle, text
 
 FOLDER = "cifar-10-batches-py"
 META = "batches.meta"
@@ -27,40 +27,37 @@ def cifar_folder(path: Path) -> Source | None:
 
     def batches(image_size: int | None) -> Iterator[Batch]:
         for file in files:
-            yield _batch(file.read_bytes(), str(file), image_size)
+            yield _batch(read_pickle(file), str(file), image_size)
 
-    classes = _classes(meta.read_bytes(), str(meta)) if meta.is_file() else None
+    classes = _classes(read_pickle(meta), str(meta)) if meta.is_file() else None
     return Source("cifar10", folder, (*files, meta) if meta.is_file() else files, batches, classes)
 
 
 def cifar_archive(path: Path) -> Source:
     """The training batches in cifar-10-python.tar.gz, read without unpacking it."""
-    with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
-        members = sorted((member for member in archive if member.isfile()), key=lambda member: member.name)
-        files = [member for member in members if Path(member.name).name.startswith("data_batch_")]
-        metas = [member for member in members if Path(member.name).name == META]
-        classes = _classes(_content(archive, metas[0]), f"{path}/{metas[0].name}") if metas else None
-    if not files:
-        raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
+    classes = next((_classes(*_pickle(path, meta)) for meta in tar_files(path, lambda name: _is(name, META))), None)
 
     def batches(image_size: int | None) -> Iterator[Batch]:
-        with corrupt_errors(f"{path} is a broken archive"), tarfile.open(path, "r:*") as archive:
-            for file in files:
-                yield _batch(_content(archive, file), f"{path}/{file.name}", image_size)
+        files = sorted(tar_files(path, lambda name: _is(name, "data_batch_")))
+        if not files:
+            raise DataError(f"{path} has no data_batch_1 …: it is not CIFAR-10's Python version")
+        for file in files:
+            yield _batch(*_pickle(path, file), image_size)
 
     return Source("cifar10", path, (path,), batches, classes)
 
 
-def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    file = archive.extractfile(member)
-    assert file is not None  # None is for what is not a regular file
-    return file.read()
+def _is(name: str, start: str) -> bool:
+    return Path(name).name.startswith(start)
 
 
-def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
+def _pickle(path: Path, file: tuple[str, bytes]) -> tuple[dict[str, Any], str]:
+    where = f"{path}/{file[0]}"
+    return parse_pickle(file[1], where), where
+
+
+def _batch(batch: dict[str, Any], where: str, image_size: int | None) -> Batch:
     """One pickled batch: `data` (n, 3072), each row a 3 × 32 × 32 image, and `labels`."""
-    with corrupt_errors(f"{where} is not a batch of CIFAR-10"):
-        batch = read_plain_pickle(content)
     data = batch.get("data")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise CorruptError(f"{where} is not a batch of CIFAR-10: it has no images of 3 × 32 × 32 bytes")
@@ -76,9 +73,8 @@ def _batch(content: bytes, where: str, image_size: int | None) -> Batch:
     return Batch(where, fit_array(images, image_size), labels)
 
 
-def _classes(content: bytes, where: str) -> tuple[str, ...]:
-    try:
-        names = read_plain_pickle(content)["label_names"]
-        return tuple(map(text, names))
-    except (ValueError, KeyError, TypeError):
-        raise CorruptError(f"{where} does not name the classes of CIFAR-10") from None
+def _classes(meta: dict[str, Any], where: str) -> tuple[str, ...]:
+    names = meta.get("label_names")
+    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
+        raise CorruptError(f"{where} does not name the classes of CIFAR-10")
+    return tuple(map(text, names))

@@ -5,12 +5,12 @@ Images are decoded in chunks on all cores: Pillow releases the interpreter's loc
 
 from __future__ import annotations
 
-import io
 import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
-from ..errors import DataError, first_line
+from ..errors import DataError
+from ..reading.images import decode_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CHUNK = 512
-GRAY_MODES = ("1", "L", "LA", "La")
-DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+CHUNK, CHUNK_BYTES = 128, 1 << 26  # images decoded at a time, and bytes of them
+MOST_CLASSES = 65_536  # labels are below
 
 
 @dataclass(frozen=True)
@@ -64,20 +64,19 @@ class Source:
 
 
 def decode_all(items: Iterable[Encoded], image_size: int | None) -> Iterator[Batch]:
-    """Batches in the order of `items`, cropped and resized where a size is given.
+    """Batches in the order of `items`, cropped and resized where a size is given, of at most CHUNK_BYTES.
 
     Raises DataError for the first image that is unreadable or has another shape than the first of all.
     """
     import_or_explain("PIL.Image", "reading images", "distill")
-    remaining, first = iter(items), None
+    remaining, first, size = iter(items), None, 1  # the first image alone says how many fit in a chunk
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        while chunk := list(islice(remaining, CHUNK)):
+        while chunk := list(islice(remaining, size)):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of large photographs
-                images = list(pool.map(lambda item: _decode(item, image_size), chunk))
+                images = list(pool.map(partial(_decode, image_size=image_size, first=first), chunk))
             first = first or (chunk[0].where, images[0].shape)
-            for item, image in zip(chunk, images, strict=True):
-                same_shape(first, (item.where, image.shape))
+            size = max(1, min(CHUNK, CHUNK_BYTES // images[0].nbytes))
             labels = [item.label for item in chunk if item.label is not None]
             yield Batch(chunk[0].where, np.stack(images), np.array(labels, dtype=np.int64) if labels else None)
 
@@ -109,20 +108,14 @@ def fit_array(images: NDArray[np.uint8], image_size: int | None) -> NDArray[np.u
     return np.stack([_pixels(image) for image in fitted])
 
 
-def _decode(item: Encoded, image_size: int | None) -> NDArray[np.uint8]:
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(io.BytesIO(item.content) if isinstance(item.content, bytes) else item.content) as opened:
-            if opened.mode in DEEP_MODES:
-                raise DataError(f"{item.where} has more than 8 bits per channel: convert it to 8")
-            upright = ImageOps.exif_transpose(opened)
-            image = upright.convert("L" if opened.mode in GRAY_MODES else "RGB")  # alpha is dropped
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise many types for a broken file
-        raise DataError(f"{item.where} is not a readable image: {first_line(error)}") from None
-    return _pixels(image if image_size is None else _fit(image, image_size))
+def _decode(item: Encoded, image_size: int | None, first: tuple[str, tuple[int, ...]] | None) -> NDArray[np.uint8]:
+    """The image as (H, W, C).  first: name and shape of the image whose shape it must have."""
+    pixels = decode_image(
+        item.content, item.where, lambda image: _pixels(image if image_size is None else _fit(image, image_size))
+    )
+    if first is not None:
+        same_shape(first, (item.where, pixels.shape))
+    return pixels
 
 
 def _fit(image: Image, size: int) -> Image:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from ..dependencies import import_or_explain
-from ..errors import DataError
-from ..files import corrupt_errors
-from .decode import Batch, Encoded, Source, decode_all
+from ..errors import CorruptError, DataError
+from ..reading.documents import parse_json
+from ..reading.tables import table_columns, table_rows
+from .decode import MOST_CLASSES, Batch, Encoded, Source, decode_all
 
 IMAGE_COLUMNS = ("img", "image")
 LABEL_COLUMNS = ("label", "labels")
-ROWS = 512
 
 
 def parquet_source(path: Path) -> Source | None:
@@ -40,41 +36,31 @@ def parquet_source(path: Path) -> Source | None:
 
 def _columns(path: Path) -> tuple[str, str | None, tuple[str, ...] | None]:
     """Names of the image column, the label column and, where the metadata has them, the classes."""
-    with _opened(path) as table:
-        schema = table.schema_arrow
-        image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
-        if image is None:
-            raise DataError(f"{path} has no column img or image: its columns are {', '.join(schema.names)}")
-        label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
-        return image, label, _class_names((schema.metadata or {}).get(b"huggingface"), label)
+    names, metadata = table_columns(path)
+    image = next((name for name in IMAGE_COLUMNS if name in names), None)
+    if image is None:
+        raise DataError(f"{path} has no column img or image: its columns are {', '.join(names)}")
+    label = next((name for name in LABEL_COLUMNS if name in names), None)
+    return image, label, _class_names(metadata.get(b"huggingface"), label, path)
 
 
-def _class_names(metadata: bytes | None, label: str | None) -> tuple[str, ...] | None:
-    try:
-        names = json.loads(metadata or b"")["info"]["features"][label]["names"]
-        return tuple(str(name) for name in names)
-    except (ValueError, KeyError, TypeError, RecursionError):
+def _class_names(metadata: bytes | None, label: str | None, path: Path) -> tuple[str, ...] | None:
+    found = None if metadata is None else parse_json(metadata, f"the metadata of {path}")
+    for key in ("info", "features", label, "names"):
+        found = found.get(key) if isinstance(found, dict) else None
+    if found is None:
         return None  # the metadata does not name the classes
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise CorruptError(f"the metadata of {path} does not name the classes of {label} by a list of strings")
+    return tuple(found)
 
 
 def _rows(path: Path, image: str, label: str | None) -> Iterator[Encoded]:
-    with _opened(path) as table:
-        row = 0
-        for batch in table.iter_batches(ROWS, columns=[name for name in (image, label) if name]):
-            labels = batch.column(label).to_pylist() if label else [None] * len(batch)
-            for cell, value in zip(batch.column(image).to_pylist(), labels, strict=True):
-                where = f"{path}, row {row}"
-                if label and not isinstance(value, int):
-                    raise DataError(f"{where}: its {label} is {value!r}, not the number of a class")
-                content = cell.get("bytes") if isinstance(cell, dict) else cell
-                if not isinstance(content, bytes):
-                    raise DataError(f"{where}: its {image} is not an encoded image")
-                yield Encoded(where, content, value)
-                row += 1
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    parquet = import_or_explain("pyarrow.parquet", f"reading {path}", "cifar")
-    with corrupt_errors(f"{path} is not a readable parquet file"), parquet.ParquetFile(path) as table:
-        yield table
+    for row, (cell, *labels) in enumerate(table_rows(path, [name for name in (image, label) if name])):
+        where, value = f"{path}, row {row}", labels[0] if labels else None
+        if label and not (type(value) is int and -MOST_CLASSES < value < MOST_CLASSES):
+            raise DataError(f"{where}: its {label} is {str(value)[:40]}, not the number of a class")
+        content = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(content, bytes):
+            raise DataError(f"{where}: its {image} is not an encoded image")
+        yield Encoded(where, content, value)

@@ -9,15 +9,19 @@ rdd_edge.json                          the card; a foreign folder has none
 from __future__ import annotations
 
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ..errors import CorruptError, MissingError, UsageError
-from ..files import corrupt_errors, new_folder, read_json, read_model, sha256_of, write_bytes, write_model
+from ..errors import CorruptError, MissingError, UsageError, first_line
+from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
+from ..reading.documents import read_object
+from ..reading.tensors import count_values, read_header
 from ..schema import Frozen, Sha256
 from .hub import hub_id
 from .pretrained import located
@@ -29,7 +33,9 @@ if TYPE_CHECKING:
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
 SCHEDULER = "scheduler_config.json"
+SCHEDULER_KIND = "the configuration of a scheduler"
 MOST = 65536  # channels, pixels of a side, or classes
+MOST_BLOCKS = 100  # levels, and blocks of a level
 UNET = "unet"  # the network's folder in a pipeline
 STUDENT = "student-1"
 REFINED = "refined"  # the one-step student after its adversarial stage
@@ -45,6 +51,7 @@ class Card(Frozen):
     noise_times: tuple[float, ...] | None = None  # SFDDM: the time of the noise at each of its steps, increasing
     config_sha256: Sha256
     weights_sha256: Sha256
+    scheduler_sha256: Sha256 | None = None  # None: written before it was added
 
 
 @dataclass(frozen=True)
@@ -108,22 +115,48 @@ class Checkpoint:
             )
 
     def _prediction(self) -> str:
-        config = read_json(self.scheduler) if self.scheduler.is_file() else {}
-        if not isinstance(config, dict):
-            raise CorruptError(f"{self.scheduler} is not the configuration of a scheduler")
+        config = read_object(self.scheduler, SCHEDULER_KIND) if self.scheduler.is_file() else {}
         return str(config.get("prediction_type") or "epsilon")  # the default of diffusers
 
     def load(self) -> nn.Module:
         """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
+        self._check_size()
+        model, info = self._from_diffusers(
+            lambda unet: unet.from_pretrained(
+                str(self.folder), use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
+            )
+        )
+        for name, wrong in info.items():  # diffusers leaves what is missing uninitialised
+            if wrong:
+                raise CorruptError(f"{self.weights} does not fit its config.json: {name}: {str(wrong[0])[:200]}")
+        result: nn.Module = model.float().eval()
+        if name := next((name for name, value in result.state_dict().items() if not value.isfinite().all()), None):
+            raise CorruptError(f"{self.weights} has NaN or infinity in {name}")
+        return result
+
+    def _check_size(self) -> None:
+        """Raise CorruptError unless the weights are the floats that the configuration asks for, built nowhere yet."""
+        import torch
+
+        from ..dependencies import silenced
+
+        header = read_header(self.weights)
+        if name := next((name for name, tensor in header.items() if not tensor.is_float), None):
+            raise CorruptError(f"{self.weights}: {name} is of type {header[name].dtype}, which is not one of weights")
+        with torch.device("meta"), silenced():
+            empty = self._from_diffusers(lambda unet: unet.from_config(self.config))
+        asked, found = sum(value.numel() for value in empty.state_dict().values()), count_values(header)
+        if asked != found:
+            raise CorruptError(f"{self.weights} has {found} weights, and its config.json is of a network of {asked}")
+
+    def _from_diffusers(self, make: Callable[[Any], Any]) -> Any:
         from ..dependencies import import_diffusers
 
-        diffusers = import_diffusers()
-        with corrupt_errors(f"{self.folder} does not load as a UNet2DModel"):
-            model = diffusers.UNet2DModel.from_pretrained(
-                str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
-            )
-        result: nn.Module = model.float().eval()
-        return result
+        unet = import_diffusers().UNet2DModel
+        try:
+            return make(unet)
+        except Exception as error:  # diffusers and torch alone run here, and raise many types for a wrong configuration
+            raise CorruptError(f"{self.folder} does not load as a UNet2DModel: {first_line(error)}") from None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -136,11 +169,9 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     folder = _network_folder(located(path))
     for name in ("config.json", WEIGHTS):
-        if not (folder / name).is_file():
+        if not os.path.isfile(folder / name):
             raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
-    config = read_json(folder / "config.json")
-    if not isinstance(config, dict) or config.get("_class_name") != "UNet2DModel":
-        raise CorruptError(f"{folder / 'config.json'} is not the configuration of a diffusers UNet2DModel")
+    config = _read_config(folder / "config.json")
     weights = sha256_of(folder / WEIGHTS)
     card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
     if card and card.weights_sha256 != weights:
@@ -149,7 +180,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     if card and card.config_sha256 != sha256_of(folder / "config.json"):
         raise CorruptError(f"{folder / 'config.json'} is not the file its card names: its SHA-256 differs")
-    return Checkpoint(folder, config, card, weights)
+    found = Checkpoint(folder, config, card, weights)
+    if card and card.scheduler_sha256 and card.scheduler_sha256 != sha256_of(found.scheduler):
+        raise CorruptError(f"{found.scheduler} is not the file its card names: its SHA-256 differs")
+    return found
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """The configuration of a UNet2DModel, with numbers that a network can have."""
+    config = read_object(path, "the configuration of a diffusers UNet2DModel")
+    if config.get("_class_name") != "UNet2DModel":
+        raise CorruptError(f"{path} is not the configuration of a diffusers UNet2DModel")
+    for key, value in config.items():
+        parts = value if isinstance(value, list) else [value]
+        most = MOST_BLOCKS if key == "layers_per_block" else MOST
+        if len(parts) > MOST_BLOCKS or any(isinstance(part, int) and abs(part) > most for part in parts):
+            raise CorruptError(f"{path} has {key} {str(value)[:40]}: it must be within {most}")
+    return config
 
 
 def _network_folder(path: Path) -> Path:
@@ -176,7 +223,7 @@ def last_stage(refining: bool, steps: int) -> str:
 def _last_stage(run_file: Path) -> str:
     """The last folder of the run that this run.json describes."""
     try:
-        preset = read_json(run_file)["preset"]
+        preset = read_object(run_file, "a training run")["preset"]
         sfddm = preset.get("sfddm")
         return last_stage(bool(preset.get("refining")), int(sfddm["steps"]) if sfddm else 1)
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -223,7 +270,8 @@ def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    return {"config_sha256": sha256_of(folder / "config.json"), "weights_sha256": sha256_of(folder / WEIGHTS)}
+    names = {"config_sha256": "config.json", "weights_sha256": WEIGHTS, "scheduler_sha256": SCHEDULER}
+    return {field: sha256_of(folder / name) for field, name in names.items()}
 
 
 def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:

@@ -7,32 +7,38 @@ the map stays finite where a schedule ends at ᾱ = 0.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from ..data import ImageSet
 from ..dependencies import import_diffusers
-from ..errors import CorruptError, MissingError, UsageError
-from ..files import corrupt_errors, read_json
-from .checkpoint import Checkpoint, read_checkpoint
+from ..errors import CorruptError, MissingError, UsageError, first_line
+from ..reading.documents import first_fault, read_object
+from .checkpoint import SCHEDULER_KIND, Checkpoint, read_checkpoint
 from .network import Denoiser
 from .schedule import alpha_sigma, per_image
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
-BETA_KEYS = (
-    "num_train_timesteps",
-    "beta_start",
-    "beta_end",
-    "beta_schedule",
-    "trained_betas",
-    "rescale_betas_zero_snr",
-)
+Beta = Annotated[float, Field(ge=0, le=1)]
+
+
+class BetaSettings(BaseModel, frozen=True, extra="ignore", strict=True):
+    """What a scheduler's configuration says of its betas. None: as diffusers' default."""
+
+    num_train_timesteps: int | None = Field(default=None, ge=2, le=65_536)
+    beta_start: Beta | None = None
+    beta_end: Beta | None = None
+    beta_schedule: str | None = None
+    trained_betas: Annotated[list[Beta], Field(max_length=65_536)] | None = None
+    rescale_betas_zero_snr: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -91,19 +97,13 @@ def read_foreign(folder: Path) -> Foreign:
 
 def read_schedule(path: Path) -> Schedule:
     """The schedule of betas in a scheduler_config.json. Raises MissingError, CorruptError, UsageError."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: a teacher needs the configuration of its scheduler")
-    config = read_json(path)
-    if not isinstance(config, dict):
-        raise CorruptError(f"{path} is not the configuration of a scheduler")
+    config = read_object(path, SCHEDULER_KIND)
     prediction = config.get("prediction_type") or "epsilon"  # the default of diffusers
-    settings = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
-    if not settings.keys() & {"beta_schedule", "trained_betas"}:
+    if not any(config.get(key) is not None for key in ("beta_schedule", "trained_betas")):
         raise UsageError(f"{path} has no betas: a teacher needs a variance-preserving schedule of betas")
-    with corrupt_errors(f"{path} is not a schedule of betas"):
-        betas = import_diffusers().DDPMScheduler(**settings).betas.double()
-        if len(betas) < 2 or not ((betas >= 0) & (betas <= 1)).all():
-            raise ValueError("it needs at least two betas between 0 and 1")
+    betas = _betas(config, path)
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise UsageError(
             f"{path} has prediction_type {prediction}: choose a teacher with epsilon, v_prediction or sample"
@@ -112,7 +112,24 @@ def read_schedule(path: Path) -> Schedule:
     times = torch.atan2((1 - cumulative).sqrt(), cumulative.sqrt()) * (2 / torch.pi)
     if prediction == "epsilon":
         times = times[cumulative > 0]  # at α = 0 the noise does not determine the image
+    if len(times) < 2 or not (times.diff() >= 0).all():
+        raise CorruptError(f"{path} is not a schedule of betas: it needs at least two times, in order")
     return Schedule(times, betas, cast("Prediction", prediction))
+
+
+def _betas(config: dict[str, Any], path: Path) -> Tensor:
+    """The betas (K,) float64 that diffusers makes of a scheduler's configuration."""
+    try:
+        settings = BetaSettings.model_validate(config).model_dump(exclude_none=True)
+    except ValidationError as error:
+        raise CorruptError(f"{path} is not a schedule of betas: {first_fault(error)}") from None
+    try:
+        betas: Tensor = import_diffusers().DDPMScheduler(**settings).betas.double()
+    except Exception as error:  # diffusers alone runs here, and raises many types for a wrong configuration
+        raise CorruptError(f"{path} is not a schedule of betas: {first_line(error)}") from None
+    if len(betas) < 2 or not ((betas >= 0) & (betas <= 1)).all():
+        raise CorruptError(f"{path} is not a schedule of betas: it needs at least two between 0 and 1")
+    return betas
 
 
 def check_fit(given: Checkpoint, role: str, data: ImageSet, conditional: bool) -> None:

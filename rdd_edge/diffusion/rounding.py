@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ..errors import UsageError
 from ..files import write_bytes
+from ..reading.tensors import read_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,6 @@ def rounded(tensors: Mapping[str, Tensor], dtype: Half) -> dict[str, Tensor]:
 
 def round_file(source: Path, path: Path, dtype: Half) -> None:
     """Write a copy of a safetensors file with rounded tensors."""
-    from safetensors.torch import load_file, save
+    from safetensors.torch import save
 
-    write_bytes(path, save(rounded(load_file(source), dtype), metadata={"format": "pt"}))
+    write_bytes(path, save(rounded(read_tensors(source), dtype), metadata={"format": "pt"}))

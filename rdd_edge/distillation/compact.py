@@ -16,7 +16,16 @@ from ..diffusion.checkpoint import read_checkpoint, save_rounded
 from ..diffusion.rounding import round_file, rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
-from .run_folder import RUN_FILE, RunFile, base_stage, read_training_run, stage_names, superseded_stages
+from ..metrics.classifiers import CONFIG, WEIGHTS, write_card
+from .run_folder import (
+    RUN_FILE,
+    RunFile,
+    base_stage,
+    classifiers_sha256,
+    read_training_run,
+    stage_names,
+    superseded_stages,
+)
 from .state import SHARD_BYTES, load_latest, save_state
 
 LEFT_OUT = re.compile(r"queue\.|(optimizer|critic_optimizer|head_adam)\.\d+\.(exp_avg|momentum_buffer)$")
@@ -39,19 +48,21 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
         point = _round_state(run, folder, shard_bytes) or f"after {finished[-1] if finished else 'no stage'}"
         if (run / "logs").is_dir():
             shutil.copytree(run / "logs", folder / "logs")
-        compacted = run_file.model_copy(update={"compacted": (*run_file.compacted, point)})
+        points, hashes = (*run_file.compacted, point), classifiers_sha256(folder)
+        compacted = run_file.model_copy(update={"compacted": points, "classifiers_sha256": hashes})
         write_model(folder / RUN_FILE, compacted)
     return compacted
 
 
 def _round_stage(stage: Path, path: Path) -> None:
     """Round a finished stage: a checkpoint, or a classifier's config.json and model.safetensors."""
-    if not (stage / "model.safetensors").is_file():
+    if not (stage / WEIGHTS).is_file():
         save_rounded(read_checkpoint(stage), path, "bfloat16")
         return
     path.mkdir()
-    shutil.copyfile(stage / "config.json", path / "config.json")
-    round_file(stage / "model.safetensors", path / "model.safetensors", "bfloat16")
+    shutil.copyfile(stage / CONFIG, path / CONFIG)
+    round_file(stage / WEIGHTS, path / WEIGHTS, "bfloat16")
+    write_card(path)
 
 
 def _round_state(run: Path, folder: Path, shard_bytes: int) -> str | None:

@@ -8,7 +8,6 @@ that the lines of a resumed run equal those of an uninterrupted one.
 
 from __future__ import annotations
 
-import io
 import json
 import math
 import time
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain, silenced
 from ..drawing.grid import grid_png
-from ..errors import CorruptError
+from ..errors import CorruptError, MissingError
 from ..files import storage_errors, write_bytes
+from ..reading.documents import parse_json, read_content
+from ..reading.images import decode_image
 
 
 class RunLog:
@@ -33,8 +34,8 @@ class RunLog:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             kept = []
             if self.path.exists() and done > 0:
-                kept = [line for line in self.path.read_text().splitlines() if _step_of(line) < done]
-            self.path.write_text("".join(f"{line}\n" for line in kept))
+                kept = [line for line in read_content(self.path).split(b"\n") if _step_of(line) < done]
+            self.path.write_bytes(b"".join(line + b"\n" for line in kept))
         self._seconds_before, self._began = stage_seconds(run, stage), time.monotonic()
         self._board: Any = _board(run / "tensorboard" / stage, done) if tensorboard else None
 
@@ -50,13 +51,11 @@ class RunLog:
 
     def draw(self, index: int, images: NDArray[np.uint8]) -> None:
         """Write images (N, H, W, 1 or 3) as a grid."""
-        from PIL import Image
-
         content = grid_png(images)
         write_bytes(self.path.with_name(f"{self.path.stem}-{index:08d}.png"), content)
         if self._board is not None:
-            rgb = Image.open(io.BytesIO(content)).convert("RGB")  # TensorBoard does not show transparency
-            self._board.add_image("samples", np.asarray(rgb), index, dataformats="HWC")
+            rgb = decode_image(content, "the grid", np.asarray)  # TensorBoard does not show transparency
+            self._board.add_image("samples", rgb, index, dataformats="HWC")
 
     def close(self) -> None:
         if self._board is not None:
@@ -64,11 +63,12 @@ class RunLog:
 
 
 def stage_seconds(run: Path, stage: str) -> float:
-    """How long a stage has trained; 0 if the file is missing, or was cut short by a kill."""
+    """How long a stage has trained; 0 if the file is missing or broken, such as by a kill."""
     try:
-        return float((run / "logs" / f"{stage}.seconds").read_text())
-    except (OSError, ValueError):
+        seconds = parse_json(read_content(run / "logs" / f"{stage}.seconds", 64), stage)
+    except (MissingError, CorruptError):
         return 0.0
+    return seconds if isinstance(seconds, float) and seconds >= 0 else 0.0
 
 
 def write_seconds(run: Path, stage: str, seconds: float) -> None:
@@ -87,9 +87,10 @@ def _board(folder: Path, done: int) -> Any:
         return SummaryWriter(str(folder), purge_step=done)
 
 
-def _step_of(line: str) -> float:
-    """Step of a log line; infinity for a line that was cut short by a kill."""
+def _step_of(line: bytes) -> float:
+    """Step of a log line; infinity for a line that is broken, such as by a kill."""
     try:
-        return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+        entry = parse_json(line, "the line")
+    except CorruptError:
         return math.inf
+    return entry["step"] if isinstance(entry, dict) and type(entry.get("step")) is int else math.inf

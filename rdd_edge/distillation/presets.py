@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import UsageError
+from ..errors import CorruptError, UsageError
 from ..files import first_fault, read_model
+from ..reading.documents import parse_json
 from .config import (
     METHODS,
     ClassifierTraining,
@@ -219,6 +220,6 @@ def _set(values: dict[str, Any], setting: str) -> None:
     if not equals or not isinstance(entry, dict) or last not in entry:
         raise UsageError(f"--set {setting}: expected KEY=VALUE with a key of the preset, e.g. teacher.steps=100")
     try:
-        entry[last] = json.loads(text)
-    except ValueError:
+        entry[last] = parse_json(text.encode(errors="surrogateescape"), key)
+    except CorruptError:
         entry[last] = text

@@ -40,7 +40,15 @@ from .logs import stage_seconds, write_seconds
 from .losses.critics import new_critics
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
-from .run_folder import RUN_FILE, RunFile, prepare_folder, read_training_run, stage_names, superseded_stages
+from .run_folder import (
+    RUN_FILE,
+    RunFile,
+    prepare_folder,
+    read_training_run,
+    stage_names,
+    superseded_stages,
+    with_classifiers,
+)
 from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
@@ -137,6 +145,9 @@ class _Training:
                     building = time.monotonic() - began
                     first = run_stage(stage, self.out, options, self.context.device, interrupts)
                     longest = max(longest, building + first)
+                    self.run_file = with_classifiers(self.run_file, self.out)
+                    if current().is_main:
+                        write_model(self.out / RUN_FILE, self.run_file)
                 current().barrier()  # the next stage reads what rank 0 has written
                 if name == until:
                     return

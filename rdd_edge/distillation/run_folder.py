@@ -12,7 +12,8 @@ from pydantic import Field
 
 from ..diffusion.checkpoint import REFINED
 from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, write_model
+from ..files import new_folder, read_model, sha256_of, write_model
+from ..metrics.classifiers import WEIGHTS as CLASSIFIER
 from ..schema import Frozen, Sha256
 from .config import Preset
 
@@ -31,6 +32,7 @@ class RunFile(Frozen):
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     student_sha256: Sha256 | None = None  # weights of the one-step student that was given
     lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
+    classifiers_sha256: dict[str, Sha256] = Field(default={})  # weights of the finished extractor and judge
     minutes: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # for the whole training
     planned: tuple[str, ...] = ()  # settings of the preset that were chosen to fit the minutes
     compacted: tuple[str, ...] = ()  # the point of training at each `rdd-edge compact`
@@ -88,6 +90,16 @@ def prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
     write_model(out / RUN_FILE, new)
 
 
+def classifiers_sha256(run: Path) -> dict[str, str]:
+    """SHA-256 of the weights of a run's finished extractor and judge, by name."""
+    return {name: sha256_of(run / name / CLASSIFIER) for name in ("extractor", "judge") if (run / name).is_dir()}
+
+
+def with_classifiers(file: RunFile, run: Path) -> RunFile:
+    """run.json with the hashes of the classifiers that have been finished since."""
+    return file.model_copy(update={"classifiers_sha256": {**classifiers_sha256(run), **file.classifiers_sha256}})
+
+
 def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
     base_run = read_training_run(source)
@@ -128,7 +140,8 @@ def check_same(existing: RunFile, new: RunFile, out: Path) -> None:
 def _settings(file: RunFile, planned: tuple[str, ...]) -> dict[str, str]:
     """What a run must repeat, as JSON by dotted key."""
     values = file.model_dump(
-        mode="json", exclude={"schema_version", "data", "data_count", "planned", "compacted", "versions"}
+        mode="json",
+        exclude={"schema_version", "data", "data_count", "classifiers_sha256", "planned", "compacted", "versions"},
     )
     preset = values.pop("preset")
     del preset["data"]  # its hash is compared: a run may have moved to another machine

@@ -6,18 +6,21 @@ FOLDER/step-00000500/state.json                  step, hashes, shapes; the folde
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from ..errors import RddEdgeError
+from ..errors import CorruptError, RddEdgeError
 from ..files import new_folder, read_model, sha256_of, write_model
+from ..reading.tensors import read_tensors
 from ..schema import Frozen, Sha256
 
 KEPT = 2
@@ -27,8 +30,13 @@ SHARD_BYTES = 1_000_000_000
 class _Header(Frozen):
     schema_version: Literal[1] = 1
     step: int = Field(ge=0)
-    shards: dict[str, Sha256]  # by file name
-    shapes: dict[str, tuple[int, ...]]  # of the tensors that were split into flat pieces NAME#k
+    shards: dict[Annotated[str, Field(pattern=r"^state-\d{5,9}\.safetensors$")], Sha256]  # by file name
+    shapes: dict[str, tuple[Annotated[int, Field(ge=0, lt=2**40)], ...]]  # of those split into flat pieces NAME#k
+    sha256: Sha256 | None = None  # of the fields above; None: written before it was added
+
+    def digest(self) -> str:
+        """SHA-256 of all fields but the digest."""
+        return hashlib.sha256(self.model_dump_json(exclude={"sha256"}).encode()).hexdigest()
 
 
 def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes: int = SHARD_BYTES) -> None:
@@ -43,7 +51,8 @@ def save_state(folder: Path, step: int, tensors: dict[str, Tensor], shard_bytes:
             path = new / f"state-{number:05d}.safetensors"
             save_file(shard, path)
             hashes[path.name] = sha256_of(path)
-        write_model(new / "state.json", _Header(step=step, shards=hashes, shapes=shapes))
+        header = _Header(step=step, shards=hashes, shapes=shapes)
+        write_model(new / "state.json", header.model_copy(update={"sha256": header.digest()}))
     for old in sorted(folder.glob("step-*"))[:-KEPT]:
         shutil.rmtree(old)
 
@@ -73,6 +82,8 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], list[str]] | None
     for path in sorted(folder.glob("step-*"), reverse=True):
         try:
             header = read_model(path / "state.json", _Header)
+            if header.sha256 not in (None, header.digest()):
+                raise CorruptError("its state.json is not what was written")
             damaged = next((name for name, sha256 in header.shards.items() if sha256_of(path / name) != sha256), None)
             if damaged is None:
                 return header.step, _joined(path, header), warnings
@@ -85,10 +96,14 @@ def load_latest(folder: Path) -> tuple[int, dict[str, Tensor], list[str]] | None
 def _joined(path: Path, header: _Header) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for name in header.shards:
-        tensors |= load_file(path / name)
+        tensors |= read_tensors(path / name)
     for name, shape in header.shapes.items():
         count = sum(key.rpartition("#")[0] == name for key in tensors)
-        tensors[name] = torch.cat([tensors.pop(f"{name}#{number}") for number in range(count)]).view(shape)
+        pieces = [tensors.pop(f"{name}#{number}", torch.empty(0)) for number in range(count)]
+        flat = pieces and all(piece.dim() == 1 and piece.dtype == pieces[0].dtype for piece in pieces)
+        if not flat or sum(map(len, pieces)) != math.prod(shape):
+            raise CorruptError(f"the pieces of {name} are not the whole tensor")
+        tensors[name] = torch.cat(pieces).view(shape)
     return tensors
 
 

@@ -13,6 +13,7 @@ import numpy as np
 WIDTH, HEIGHT = 360.0, 170.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 8.0, 10.0, 26.0
 MOST_DOTS = 600
+LEAST = 1e-9  # on a logarithmic axis, where smaller values are drawn: in ms, below any clock's resolution
 LETTER = 6.2  # width of a label's letter, on average
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom
@@ -29,7 +30,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        low, high, value = (math.log(v) if self.log else v for v in (self.low, self.high, value))
+        low, high, value = (math.log(max(v, LEAST)) if self.log else v for v in (self.low, self.high, value))
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self, about: int = 4) -> list[float]:
@@ -45,6 +46,12 @@ class Scale:
         step = next(m * power for m in (1, 2, 5, 10) if m * power >= step)
         first = math.ceil(self.low / step - 1e-9)
         return [step * i for i in range(first, math.floor(self.high / step + 1e-9) + 1)]
+
+
+def log_scale(values: Iterable[float], margin: float, start: float, end: float) -> Scale:
+    """A logarithmic axis of these values, with a margin by which its ends are divided and multiplied."""
+    positive = [max(value, LEAST) for value in values]
+    return Scale(min(positive) / margin, max(positive) * margin, start, end, log=True)
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ def strip(times: Sequence[float], scale: Scale) -> str:
 def frontier(points: Sequence[Point], metric: str) -> str:
     """Quality against latency, with a line through the Pareto-optimal benchmark runs. Left and low is better."""
     bottom = 240.0 - BOTTOM
-    x = Scale(min(p.x for p in points) / 1.3, max(p.x for p in points) * 1.3, LEFT, WIDTH - RIGHT, log=True)
+    x = log_scale((p.x for p in points), 1.3, LEFT, WIDTH - RIGHT)
     low, high = _range(min(p.y for p in points), max(p.y for p in points))
     y = Scale(low - 0.12 * (high - low), high + 0.12 * (high - low), bottom, TOP + 12)
     best = [p for p in points if not any(q.x <= p.x and q.y <= p.y and q != p for q in points)]

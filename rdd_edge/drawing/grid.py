@@ -14,6 +14,7 @@ from ..errors import UsageError
 from ..files import write_bytes
 
 GAP = 2  # pixels between images
+MOST_PIXELS = 1 << 26  # of a grid
 SIDE = 48  # pixels to which the shorter side of a smaller image is magnified
 
 
@@ -48,14 +49,16 @@ def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np.u
 
 
 def _layout(images: NDArray[np.uint8], columns: int, side: int) -> NDArray[np.uint8]:
-    """RGBA canvas (rows, columns, 4)."""
+    """RGBA canvas (rows, columns, 4). Raises UsageError for one of more than MOST_PIXELS."""
     n, h, w, _ = images.shape
-    factor = max(1, math.ceil(side / min(h, w)))
-    tiles = images.repeat(factor, axis=1).repeat(factor, axis=2)
-    h, w, rows = h * factor, w * factor, math.ceil(n / columns)
-    canvas = np.zeros((rows * (h + GAP) - GAP, columns * (w + GAP) - GAP, 4), np.uint8)
-    for i, tile in enumerate(tiles):
+    rows, factor = math.ceil(n / columns), max(1, math.ceil(side / min(h, w)))
+    height, width = rows * (h * factor + GAP) - GAP, columns * (w * factor + GAP) - GAP
+    if height * width > MOST_PIXELS:
+        raise UsageError(f"a grid of {n} images would have {height} x {width} pixels: draw fewer or smaller images")
+    h, w = h * factor, w * factor
+    canvas = np.zeros((height, width, 4), np.uint8)
+    for i, image in enumerate(images):
         y, x = i // columns * (h + GAP), i % columns * (w + GAP)
-        canvas[y : y + h, x : x + w, :3] = tile
+        canvas[y : y + h, x : x + w, :3] = image.repeat(factor, axis=0).repeat(factor, axis=1)
         canvas[y : y + h, x : x + w, 3] = 255
     return canvas

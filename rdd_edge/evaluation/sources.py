@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..data import ImageSet, load_images
-from ..errors import UsageError
-from ..files import read_model
+from ..errors import CorruptError, UsageError
+from ..files import read_model, sha256_of
 from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.inception import load_inception
 
@@ -41,8 +41,18 @@ def evaluation_sources(
     if data is None:
         assert run_file is not None
         data = run_file.data
+    if run is not None and run_file is not None and Path(extractor).parent == run:
+        _check_recorded(Path(extractor), run_file.classifiers_sha256.get(Path(extractor).name))
     images = load_images(data, size)
     return images, _load(str(extractor), images)
+
+
+def _check_recorded(extractor: Path, sha256: str | None) -> None:
+    """Raise CorruptError where a run's classifier is not the one whose weights its run.json records."""
+    from ..metrics.classifiers import WEIGHTS
+
+    if sha256 is not None and sha256_of(extractor / WEIGHTS) != sha256:
+        raise CorruptError(f"{extractor} is not the classifier that the run.json beside it records: train it again")
 
 
 def _load(extractor: str, images: ImageSet) -> Extractor:

@@ -6,18 +6,23 @@ A checkpoint is a folder: config.json (an ExtractorConfig) and model.safetensors
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
-from safetensors.torch import load_file, save_file
+from pydantic import Field, model_validator
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import MissingError
-from ..files import corrupt_errors, new_folder, read_model, write_model
-from ..schema import Frozen
+from ..errors import CorruptError, MissingError
+from ..files import new_folder, read_model, sha256_of, write_model
+from ..reading.tensors import read_tensors, require_fit
+from ..schema import Frozen, Sha256, Side
+
+CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "rdd_edge.json"
+MOST_LAYERS = 1024
 
 
 class ExtractorConfig(Frozen):
@@ -25,11 +30,25 @@ class ExtractorConfig(Frozen):
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives fd_<name>
     architecture: Literal["densenet", "cnn"]
-    widths: tuple[int, ...] = Field(min_length=1)
-    growth: int = Field(default=12, ge=1)  # densenet only
-    stem: int = Field(default=24, ge=1)  # densenet only: channels of the first convolution
-    image_shape: tuple[int, int, int]  # (C, H, W)
-    classes: int = Field(ge=2)
+    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(min_length=1, max_length=64)
+    growth: int = Field(default=12, ge=1, le=1024)  # densenet only
+    stem: int = Field(default=24, ge=1, le=8192)  # densenet only: channels of the first convolution
+    image_shape: tuple[Side, Side, Side]  # (C, H, W)
+    classes: int = Field(ge=2, le=65_536)
+
+    @model_validator(mode="after")
+    def _check(self) -> ExtractorConfig:
+        if self.architecture == "densenet" and sum(self.widths) > MOST_LAYERS:
+            raise ValueError(f"a densenet of {sum(self.widths)} layers: at most {MOST_LAYERS} are built")
+        return self
+
+
+class ExtractorCard(Frozen):
+    """rdd_edge.json of an extractor: the hashes that verify it."""
+
+    schema_version: Literal[1] = 1
+    config_sha256: Sha256
+    weights_sha256: Sha256
 
 
 class _DenseLayer(nn.Module):
@@ -109,7 +128,19 @@ class Classifier(nn.Module):
 def save_classifier(path: Path, classifier: Classifier) -> None:
     with new_folder(path) as folder:
         write_model(folder / "config.json", classifier.config)
-        save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, folder / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, folder / WEIGHTS)
+        write_card(folder)
+
+
+def write_card(folder: Path) -> None:
+    """Write the card of the extractor in `folder`."""
+    config, weights = extractor_sha256(folder).values()
+    write_model(folder / CARD, ExtractorCard(config_sha256=config, weights_sha256=weights))
+
+
+def extractor_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of the two files of an extractor, by name. Raises MissingError."""
+    return {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)}
 
 
 def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
@@ -117,10 +148,19 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
 
     Raises MissingError or CorruptError.
     """
-    if not (folder / "model.safetensors").is_file():
-        raise MissingError(f"{folder} is not an extractor: it has no model.safetensors")
-    config = read_model(folder / "config.json", ExtractorConfig)
-    classifier = Classifier(config)
-    with corrupt_errors(f"{folder / 'model.safetensors'} does not match its config.json"):
-        classifier.load_state_dict(load_file(folder / "model.safetensors"))
+    if not os.path.isfile(folder / WEIGHTS):
+        raise MissingError(f"{folder} is not an extractor: it has no {WEIGHTS}")
+    config = read_model(folder / CONFIG, ExtractorConfig)
+    if os.path.isfile(folder / CARD):
+        card, found = read_model(folder / CARD, ExtractorCard), extractor_sha256(folder)
+        if list(found.values()) != [card.config_sha256, card.weights_sha256]:
+            raise CorruptError(
+                f"{folder} is not the extractor that its {CARD} describes: the SHA-256 of a file differs"
+            )
+    with torch.device("meta"):  # the shapes alone, before memory is allocated for what the configuration asks
+        classifier = Classifier(config)
+    tensors = read_tensors(folder / WEIGHTS)
+    require_fit(classifier.state_dict(), tensors, folder / WEIGHTS)
+    full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    classifier.load_state_dict(full, assign=True)
     return config.name, classifier.features.eval().requires_grad_(False)

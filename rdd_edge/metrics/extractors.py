@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..distributed import BLOCK
-from ..files import tree_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -60,8 +59,8 @@ class FeatureExtractor:
 
 def load_extractor(folder: Path, device: str = "cpu") -> FeatureExtractor:
     """The extractor of a checkpoint folder. Raises MissingError or CorruptError."""
-    from .classifiers import load_feature_network
+    from .classifiers import extractor_sha256, load_feature_network
 
     name, network = load_feature_network(folder)
-    digest = hashlib.sha256(repr(tree_sha256(folder)).encode()).hexdigest()
+    digest = hashlib.sha256(repr(extractor_sha256(folder)).encode()).hexdigest()
     return FeatureExtractor(name, network, digest, device)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ..data.cache import cache_root
 from ..dependencies import silenced
 from ..errors import CorruptError, MissingError
-from ..files import sha256_of, storage_errors, write_bytes
+from ..files import new_file, sha256_of
 from .extractors import Extractor
 
 FILE = "inception-2015-12-05.pt"
@@ -29,6 +29,7 @@ SHA256 = "f58cb9b6ec323ed63459aa4fb441fe750cfe39fafad6da5cb504a16f19e958f4"  # a
 VARIABLE = "RDD_EDGE_INCEPTION"
 BATCH = 64  # divides distributed.BLOCK
 SECONDS = 30
+MOST_BYTES = 200_000_000  # the file has 96 MB
 
 
 def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA256) -> Path:
@@ -38,7 +39,7 @@ def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA2
     """
     named = file or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
     path = named or cache_root() / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         if named:
             raise MissingError(f"there is no {named}: FID needs the Inception weights, from {url}")
         _download(url, path, sha256)
@@ -48,20 +49,30 @@ def find_weights(file: Path | None = None, *, url: str = URL, sha256: str = SHA2
 
 
 def _download(url: str, path: Path, sha256: str) -> None:
-    """Download to `path`, atomically, once the hash is verified: 96 MB, which are held in memory."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)  # before the download, which a read-only cache would waste
+    """Download to `path`, atomically, once the hash is verified."""
+    digest, size = hashlib.sha256(), 0
+    with new_file(path) as file:  # before the download, which a read-only cache would waste
+        for part in _parts(url, path):
+            size += len(part)
+            if size > MOST_BYTES:
+                raise CorruptError(f"{url} is not the original Inception network: it has over {MOST_BYTES} bytes")
+            digest.update(part)
+            file.write(part)
+        if digest.hexdigest() != sha256:
+            raise CorruptError(f"{url} is not the original Inception network: its SHA-256 is {digest.hexdigest()}")
+
+
+def _parts(url: str, path: Path) -> Iterator[bytes]:
+    """What is at `url`, a part at a time. Raises MissingError where it cannot be read."""
     try:
         with urllib.request.urlopen(url, timeout=SECONDS) as response:
-            content = response.read()
+            while part := response.read(1 << 20):
+                yield part
     except (OSError, HTTPException) as error:  # URLError and timeouts are OSErrors
         raise MissingError(
             f"FID needs the Inception weights, and they cannot be downloaded ({getattr(error, 'reason', error)}): put "
             f"{FILE} from {url} at {path}, or name it in {VARIABLE}"
         ) from None
-    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise CorruptError(f"{url} is not the original Inception network: its SHA-256 is {digest}")
-    write_bytes(path, content)
 
 
 def metric_name(extractor: Extractor) -> str:

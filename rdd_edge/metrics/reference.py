@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,13 +16,15 @@ from ..console import reporter
 from ..data import ImageSet
 from ..data.cache import cache_root
 from ..distributed import current, everywhere, gather_arrays, split_evenly
+from ..errors import CorruptError, MissingError
 from ..files import write_bytes
+from ..reading.archives import dump_arrays, load_arrays, proven, read_proven
 from .copying import Spacing
 from .extractors import Extractor
 from .frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 from .manifold import RealManifold
 
-FORMAT = 2  # of the cached arrays
+FORMAT = 3  # of the cached arrays
 MOST = 50_000  # images whose features and distances are kept; of more, a random choice
 SPLITS = 20
 
@@ -129,16 +130,14 @@ def _halves(features: NDArray[np.float32]) -> NDArray[np.float64]:
 
 
 def _cached(kind: str, key: tuple[object, ...], names: tuple[str, ...], measure: Callable[[], Arrays]) -> Arrays:
-    path = cache_root() / kind / f"{hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()}.npz"
+    path = cache_root() / kind / f"{hashlib.sha256(repr((FORMAT, *key)).encode()).hexdigest()}.arrays"
     found = _read(path, names)
     if everywhere(found is not None):
         assert found is not None
         return found
     arrays = measure()
     if current().is_main:
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # no array is named allow_pickle
-        write_bytes(path, buffer.getvalue())
+        write_bytes(path, proven(dump_arrays(arrays)))
     return arrays
 
 
@@ -146,8 +145,8 @@ def _read(path: Path, names: tuple[str, ...]) -> Arrays | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in names}
-    except Exception:  # NumPy and zipfile raise many types for a broken file
+        arrays = load_arrays(read_proven(path))
+        return {name: arrays[name] for name in names}
+    except (MissingError, CorruptError, KeyError):
         log.warning("the cached statistics %s are broken; computing them again", path)
         return None

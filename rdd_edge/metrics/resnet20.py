@@ -7,6 +7,7 @@ deviation; the file is loaded only if its SHA-256 is the pinned one, so that one
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -14,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import CorruptError, MissingError
-from ..files import corrupt_errors, read_weights, sha256_of
+from ..files import sha256_of
+from ..reading.tensors import load_into, read_weights
 from .extractors import FeatureExtractor
 
 FILE = "resnet20-12fca82f.th"
@@ -63,13 +65,14 @@ class ResNet20(nn.Module):
 
 def load_resnet20(path: Path, device: str = "cpu", sha256: str = SHA256) -> FeatureExtractor:
     """The extractor `resnet20` with the weights of a file. Raises MissingError, or CorruptError for another file."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: fd_resnet20 needs {FILE}, from {URL}")
     actual = sha256_of(path)
     if actual != sha256:
         raise CorruptError(f"{path} is not {FILE}: its SHA-256 differs; take it from {URL}")
-    network, content = ResNet20(), read_weights(path)
-    with corrupt_errors(f"{path} is not a ResNet-20"):
-        state = {name.removeprefix("module."): tensor for name, tensor in content["state_dict"].items()}
-        network.load_state_dict({name: state[name] for name in state if not name.startswith("linear.")})
+    state, network = read_weights(path).get("state_dict"), ResNet20()
+    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+        raise CorruptError(f"{path} is not {FILE}: it has no state_dict")
+    tensors = {name.removeprefix("module."): tensor for name, tensor in state.items()}
+    load_into(network, {name: tensors[name] for name in tensors if not name.startswith("linear.")}, path)
     return FeatureExtractor("resnet20", network, actual, device)

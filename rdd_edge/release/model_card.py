@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ..distillation.logs import stage_seconds
 from ..distillation.presets import PRESETS
 from ..distillation.run_folder import RunFile, stage_names
 from ..evaluation.checkpoint import Evaluation
+from ..reading.tensors import count_values, read_header
 
 CARD_FILE = "README.md"
 CARD = """\
@@ -86,7 +86,7 @@ def model_card(facts: ModelFacts) -> str:
         height=height,
         channels=f"{channels} channel{'s' * (channels > 1)}",
         conditioning="conditioned on a class label" if preset.conditional else "unconditionally",
-        parameters=_parameters(packed.weights) / 1e6,
+        parameters=count_values(read_header(packed.weights)) / 1e6,
         megabytes=packed.weights.stat().st_size / 1e6,
         dtype=facts.dtype,
         sha256=packed.sha256,
@@ -122,14 +122,6 @@ def _metric(facts: ModelFacts, spec: str, evaluation: Evaluation) -> str:
 def _steps(packed: Checkpoint) -> str:
     steps = packed.card.sampling_steps if packed.card else None
     return "one sampling step" if steps == 1 else f"{steps} sampling steps"
-
-
-def _parameters(weights: Path) -> int:
-    from safetensors import safe_open
-
-    with safe_open(str(weights), "pt") as file:
-        shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def _recipe(preset: Preset, stage: str) -> str:

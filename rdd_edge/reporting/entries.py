@@ -26,8 +26,9 @@ class Entry:
         return self.scores.distance if self.scores else None
 
     def relative_to(self, baseline: Entry | None) -> float | None:
-        """The median latency divided by the baseline's."""
-        return self.stats.median / baseline.stats.median if self.stats and baseline and baseline.stats else None
+        """The median latency divided by the baseline's; None where one has none, or the baseline's is 0."""
+        stats, base = self.stats, baseline.stats if baseline else None
+        return stats.median / base.median if stats and base and base.median else None
 
 
 def read_entries(benches: Sequence[Path], scores: Sequence[Path]) -> list[Entry]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..benchmarking.run import BenchRun
 from ..dependencies import import_or_explain
-from ..drawing.charts import Point, Scale, frontier, histogram, number, over_time, strip
+from ..drawing.charts import Point, frontier, histogram, log_scale, number, over_time, strip
 from ..drawing.grid import difference, grid_png
 from ..evaluation.sample_quality import TITLES, Estimate, Neighbors
 from ..portable.psnr import IDENTICAL_DB, psnr_per_image
@@ -135,9 +135,8 @@ def _overview(
     """
     if not runs:
         return None
-    low = min(float(np.percentile(times, 1)) for _, times in runs)
-    high = max(float(np.percentile(times, 99)) for _, times in runs)
-    scale = Scale(low / 1.1, high * 1.1, 0.0, 1000.0, log=True)
+    ends = (float(end) for _, times in runs for end in np.percentile(times, [1, 99]))
+    scale = log_scale(ends, 1.1, 0.0, 1000.0)
     rows = [(title, strip(times, scale), float(np.median(times))) for title, times in runs]
     return rows, [(number(tick), scale(tick) / 10.0) for tick in scale.ticks()]
 

@@ -104,11 +104,12 @@ def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]
     """The row of one run, by column name."""
     r = entry.run.record
 
-    def cell(name: str, value: float | None, shown: Callable[[Any], str]) -> Cell:
-        """The value, or a dash with the reason that the record gives for the field `name`."""
-        return notes.dash(r.missing.get(name, "not recorded")) if value is None else Cell(shown(value), value)
+    def cell(name: str, value: float | None, shown: Callable[[Any], str], why: str = "not recorded") -> Cell:
+        """The value, or a dash with the reason that the record gives for the field `name`, else `why`."""
+        return notes.dash(r.missing.get(name, why)) if value is None else Cell(shown(value), value)
 
     median, p90 = (entry.stats.median, entry.stats.p90) if entry.stats else (None, None)
+    relative = entry.relative_to(baseline)
     return {
         "target": Cell(r.target, r.target),
         "precision": Cell(r.precision, r.precision),
@@ -119,7 +120,9 @@ def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]
         "first": cell("first_inference_ms", r.first_inference_ms, milliseconds),
         "median": cell("latency_ms", median, milliseconds),
         "p90": cell("latency_ms", p90, milliseconds),
-        "relative": cell("latency_ms", entry.relative_to(baseline), "{:.2f}×".format) if baseline else Cell(""),
+        "relative": cell("latency_ms", relative, "{:.2f}×".format, "the baseline has no time")
+        if baseline
+        else Cell(""),
         "memory": cell("peak_memory_bytes", r.peak_memory_bytes, megabytes),
         **_quality(entry, notes),
     }

@@ -256,7 +256,7 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, phone: AdbDevice, mon
     foreign = subprocess.run(["tar", "-C", tmp_path / "foreign", "-cf", "-", "."], capture_output=True).stdout
     lies = {
         "another bundle or plan": ("tar -C", foreign + b" 0\n"),
-        "truncated or not a tar": ("tar -C", b"\x1b[2J 0\n"),
+        "not a readable tar": ("tar -C", b"\x1b[2J 0\n"),
         "error.json of .* is not valid": ("head -c", b'{"kind": 1} 0\n'),
     }
     for says, (command, answer) in lies.items():

@@ -340,11 +340,11 @@ GOOD = archive({"./plan.json": b"{}", "./samples.u8": bytes(100)})
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (GOOD[:700], "is truncated or not a tar"),
-        (GOOD[:1600], "is truncated or not a tar"),
-        (b"", "is truncated or not a tar"),
-        (random.Random(0).randbytes(5000), "is truncated or not a tar"),
-        (archive({"samples.u8": bytes(100)}, "w:gz"), "is truncated or not a tar"),
+        (GOOD[:700], "is not a readable tar"),
+        (GOOD[:1600], "is not a readable tar"),
+        (b"", "is not a readable tar"),
+        (random.Random(0).randbytes(5000), "is not a readable tar"),
+        (archive({"samples.u8": bytes(100)}, "w:gz"), "is not a readable tar"),
         (archive({"samples.u8": bytes(101)}), "samples.u8 with 101 bytes; the plan allows 100"),
         (archive({"../plan.json": b"{}"}), "'../plan.json', which is not part of a benchmark run"),
         (archive({"\x1b[2J": b""}), r"'\\x1b\[2J', which is not part of a benchmark run"),

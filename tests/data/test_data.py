@@ -16,8 +16,8 @@ from PIL import Image
 
 from rdd_edge.data import load_images
 from rdd_edge.data.images import shuffled
-from rdd_edge.data.pickles import read_plain_pickle
 from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError
+from rdd_edge.reading.pickles import parse_pickle
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -283,23 +283,23 @@ class Attack:
 def test_a_pickle_runs_nothing(tmp_path: Path, protocol: int) -> None:
     target = tmp_path / "touched"
     for content in (Attack(target), {"data": Attack(target)}):
-        with pytest.raises(ValueError, match=r"which no data set needs"):
-            read_plain_pickle(pickle.dumps(content, protocol))
+        with pytest.raises(CorruptError, match=r"which no data set needs"):
+            parse_pickle(pickle.dumps(content, protocol), "it")
     assert not target.exists()
     for harmful in (b"cos\nsystem\n(S'true'\ntR.", b"cbuiltins\neval\n(S'1'\ntR.", b"cnumpy\nload\n(S'x'\ntR."):
-        with pytest.raises(ValueError, match="which no data set needs"):
-            read_plain_pickle(harmful)
+        with pytest.raises(CorruptError, match="which no data set needs"):
+            parse_pickle(harmful, "it")
 
 
 @pytest.mark.parametrize("protocol", range(5))
 @pytest.mark.parametrize("order", ["C", "F"])
 def test_plain_pickle_reads_integer_arrays(protocol: int, order: str) -> None:
     arrays = {kind: np.asarray(np.arange(6).reshape(2, 3), kind, order=order) for kind in ("uint8", ">i4", "<i8")}
-    found = read_plain_pickle(pickle.dumps(arrays, protocol))
+    found = parse_pickle(pickle.dumps(arrays, protocol), "it")
     for kind, array in arrays.items():
         np.testing.assert_array_equal(found[kind], array)
-    with pytest.raises(ValueError, match="is not an integer array"):
-        read_plain_pickle(pickle.dumps({"data": np.array([object()])}, 2))
+    with pytest.raises(CorruptError, match="is not an integer array"):
+        parse_pickle(pickle.dumps({"data": np.array([object()])}, 2), "it")
 
 
 @pytest.mark.parametrize("seed", range(40))

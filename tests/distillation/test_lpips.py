@@ -166,20 +166,20 @@ def test_what_cannot_be_is_refused_before_any_folder(package, monkeypatch):
         refused(package, "lpips.backbone=null")
     with pytest.raises(MissingError, match=r"there is no .*nowhere\.pth"):
         refused(package, path="nowhere.pth")
-    with pytest.raises(CorruptError, match=r"not torchvision's vgg: features\.0\.weight is \(64, 3, 11, 11\)"):
+    with pytest.raises(CorruptError, match=r"lacks the tensor 2\.weight: it is not torchvision's vgg"):
         refused(package, "lpips.network=vgg")
     torch.save({"features.0.weight": torch.zeros(64, 3, 11, 11)}, package / "part.pth")
-    with pytest.raises(CorruptError, match=r"features\.0\.bias is missing"):
+    with pytest.raises(CorruptError, match=r"lacks the tensor 0\.bias: it is not torchvision"):
         refused(package, path="part.pth")
     torch.save(backbone("alex") | {"features.3.bias": torch.full((192,), torch.nan)}, package / "nan.pth")
-    with pytest.raises(CorruptError, match=r"NaN or infinity in features\.3\.bias"):
+    with pytest.raises(CorruptError, match=r"NaN or infinity in 3\.bias"):
         refused(package, path="nan.pth")
     for name, content in (("empty.pth", b""), ("words.pth", b"not weights"), ("words.safetensors", b"not weights")):
         (package / name).write_bytes(content)
         with pytest.raises(CorruptError, match="is not a file of weights"):
             refused(package, path=name)
     torch.save([1, 2], package / "list.pth")
-    with pytest.raises(CorruptError, match="it holds a list"):
+    with pytest.raises(CorruptError, match="it holds no tensors"):
         refused(package, path="list.pth")
     with pytest.raises(UsageError, match="1 or 3 channels, and these have 4"):
         load_lpips(told(package), 4)

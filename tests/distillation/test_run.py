@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.run_folder import read_training_run, stage_names
 from rdd_edge.distillation.trainer import OutOfTime
 from rdd_edge.errors import CorruptError, MissingError, TrainingError, UsageError
+from rdd_edge.evaluation.sources import evaluation_sources
+from rdd_edge.files import sha256_of
 from rdd_edge.portable.noise import normals
 
 
@@ -296,3 +299,16 @@ def test_a_run_without_its_student_says_so(tmp_path, finished):
     (tmp_path / "run.json").write_bytes((finished / "run.json").read_bytes())
     with pytest.raises(MissingError, match="has no refined yet"):
         read_checkpoint(tmp_path)
+
+
+def test_a_classifier_is_the_one_that_the_run_records(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert read_training_run(run).classifiers_sha256 == {
+        name: sha256_of(run / name / "model.safetensors") for name in ("extractor", "judge")
+    }
+    evaluation_sources(run, None, None)
+    shutil.rmtree(run / "judge")
+    shutil.copytree(run / "extractor", run / "judge")  # whose own card is right
+    with pytest.raises(CorruptError, match=r"judge is not the classifier that the run\.json beside it records"):
+        evaluation_sources(run, None, None)

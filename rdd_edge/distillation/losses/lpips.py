@@ -7,6 +7,7 @@ gives. test_lpips.py compares the result with an independent implementation.
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...errors import CorruptError, DependencyError, MissingError, UsageError
-from ...files import read_weights
+from ...reading.tensors import load_into, read_weights, require_fit
 from ..config import Lpips
 
 SOURCES = {
@@ -118,21 +119,16 @@ def load_lpips(settings: Lpips, channels: int) -> PerceptualDistance:
 
 
 def _load_backbone(distance: PerceptualDistance, path: Path, network: str) -> None:
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise MissingError(f"there is no {path}: LPIPS needs torchvision's weights from {SOURCES[network]}")
     features = {key.removeprefix("features."): value for key, value in read_weights(path).items()}
-    expected = distance.features.state_dict()
-    for key, value in expected.items():
-        tensor = features.get(key)
-        if not isinstance(tensor, Tensor) or tensor.shape != value.shape:
-            shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else "missing"
-            raise CorruptError(
-                f"{path} is not torchvision's {network}: features.{key} is {shape} and should be {tuple(value.shape)}; "
-                f"download it from {SOURCES[network]}, or set lpips.network"
-            )
-        if not torch.isfinite(tensor).all():
-            raise CorruptError(f"{path} has NaN or infinity in features.{key}: download it from {SOURCES[network]}")
-    distance.features.load_state_dict({key: features[key] for key in expected})
+    wanted = {key: features[key] for key in distance.features.state_dict() if key in features}
+    try:
+        load_into(distance.features, wanted, path)
+    except CorruptError as error:
+        raise CorruptError(
+            f"{error}: it is not torchvision's {network}; download it from {SOURCES[network]}, or set lpips.network"
+        ) from None
 
 
 def _load_weights(distance: PerceptualDistance, network: str) -> None:
@@ -147,9 +143,11 @@ def _load_weights(distance: PerceptualDistance, network: str) -> None:
     if not path.is_file():
         raise DependencyError(f"the installed lpips has no {path}: pip install --force-reinstall --no-deps lpips")
     tensors = read_weights(path)
-    for tap, weight in enumerate(distance.weights):
-        learned = tensors.get(f"lin{tap}.model.1.weight")
-        if not isinstance(learned, Tensor) or learned.numel() != weight.numel():
-            raise CorruptError(f"{path} is not a file of lpips 0.1: pip install --force-reinstall --no-deps lpips")
+    expected = {f"lin{tap}.model.1.weight": weight.view(1, -1, 1, 1) for tap, weight in enumerate(distance.weights)}
+    try:
+        require_fit(expected, tensors, path)
+    except CorruptError as error:
+        raise CorruptError(f"{error}: pip install --force-reinstall --no-deps lpips") from None
+    for name, weight in zip(expected, distance.weights, strict=True):
         with torch.no_grad():
-            weight.copy_(learned.view(-1))
+            weight.copy_(tensors[name].view(-1))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -20,6 +19,7 @@ from filelock import FileLock
 from ....data.cache import cache_root
 from ....errors import CorruptError, DependencyError
 from ....files import new_folder, sha256_of, storage_errors
+from ....reading.archives import unpack_zip
 
 PLATFORM, PYTHON = "manylinux_2_28_aarch64", "3.11"  # the libraries are the same in the wheel of each Python
 WHEEL_SHA256 = {  # by version
@@ -64,9 +64,7 @@ def arm64_sdk() -> Path:
             wheel = _download(installed, Path(name))
             if sha256_of(wheel) != sha256:
                 raise CorruptError(f"{wheel.name} from the package index is not the wheel whose SHA-256 is {sha256}")
-            with zipfile.ZipFile(wheel) as archive:
-                wanted = ("executorch/include/", "executorch/lib/")
-                archive.extractall(folder, [item for item in archive.namelist() if item.startswith(wanted)])
+            unpack_zip(wheel, folder, ("executorch/include/", "executorch/lib/"))
 
     return made_once(cache_root() / "arm64" / f"executorch-{installed}-{sha256[:12]}", unpack) / "executorch"
 
