@@ -252,6 +252,8 @@ def export(
     data: str | None = None,
     extractor: str | None = None,
     allow_low_parity: bool = False,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> list[Bundle]:
     """Build a bundle for each target, each checked by running its artifact.
 
@@ -269,6 +271,8 @@ def export(
         data: Real images for `max_fd_rise`; by default the data of the training run.
         extractor: Feature extractor for `max_fd_rise`; by default the run's judge.
         allow_low_parity: Also make a bundle whose images are further from the student's than its precision allows.
+        prediction: What a one-step student of another tool predicts: epsilon, v or sample.
+        timestep: At which timestep of its own schedule; by default the last.
 
     Returns:
         The bundles, in the order of the targets.
@@ -281,7 +285,7 @@ def export(
     budget = _budget(Path(checkpoint), min_psnr, max_fd_rise, data, extractor)
     return export_bundles(
         Path(checkpoint), tuple(targets), precision, Path(out), budget=budget, backend=backend,
-        allow_low_parity=allow_low_parity,
+        allow_low_parity=allow_low_parity, prediction=prediction, timestep=timestep,
     )  # fmt: skip
 
 
@@ -294,6 +298,8 @@ def bench(
     quick: bool = False,
     runtime: str | None = None,
     apk: AnyPath | None = None,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> RunRecord:
     """Run an artifact as a device would and write a benchmark run.
 
@@ -308,6 +314,8 @@ def bench(
         quick: 128 timed inferences and 10 s in place of 1,024 and 60 s. Ignored where a plan is given.
         runtime: Over ssh: "tensorrt" or "onnxruntime"; by default tensorrt.
         apk: Over adb: the harness app, installed where the device has another one.
+        prediction: With `device="server"`: what a one-step student of another tool predicts, as in `export`.
+        timestep: With `device="server"`: its timestep, as in `export`.
 
     Returns:
         What was measured.
@@ -315,7 +323,8 @@ def bench(
     from .benchmarking.bench import bench as run
     from .benchmarking.bench import default_plan
 
-    return run(Path(source), device, Path(out), plan or default_plan(Path(source), quick=quick), runtime, _path(apk))
+    chosen = plan or default_plan(Path(source), quick=quick)
+    return run(Path(source), device, Path(out), chosen, runtime, _path(apk), prediction, timestep)
 
 
 def report(

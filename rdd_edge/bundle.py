@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from .diffusion.conversion import Conversion
 from .errors import CorruptError, MissingError, UsageError
 from .files import read_model
 from .portable.hashes import check_files, sha256_of
@@ -160,8 +161,9 @@ class Manifest(Frozen):
     input: TensorSpec
     label: TensorSpec | None
     output: TensorSpec
-    schedule: Literal["cosine"] = "cosine"
-    t: Annotated[float, Field(ge=1, le=1)] = 1.0
+    schedule: Literal["cosine", "own"] = "cosine"  # own: that of the foreign student in `conversion`
+    t: Annotated[float, Field(ge=1, le=1)] = 1.0  # the input is noise alone
+    conversion: Conversion | None = None  # None: a student of rdd-edge, which predicts the image at t = 1
     checkpoint_sha256: Sha256  # of the student's weights file
     quantization: Quantization | None
     parity: Parity

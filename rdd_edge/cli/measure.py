@@ -15,8 +15,10 @@ from .options import (
     Checkpoint,
     Data,
     Extractor,
+    Prediction,
     Samples,
     Seed,
+    Timestep,
     finite,
     is_main_process,
     parse_fraction,
@@ -124,6 +126,8 @@ def bench(
         int | None, Option(min=1, max=100, help="On host and server: processes over which the timed runs are spread.")
     ] = None,
     threads: Annotated[int | None, Option(min=1, max=1024, help="CPU threads.")] = None,
+    prediction: Prediction = None,
+    timestep: Timestep = None,
 ) -> None:
     """Run an artifact as a device would: latency, memory and its own images.
 
@@ -145,7 +149,9 @@ def bench(
         samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads, starts=starts
     )
     with ConsoleReporter(f"bench {source.name}:"):
-        record = run(source, out, device=device, plan=plan, runtime=runtime, apk=apk)
+        record = run(
+            source, out, device=device, plan=plan, runtime=runtime, apk=apk, prediction=prediction, timestep=timestep
+        )
     found = summary(record)
     if found is None:
         typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")

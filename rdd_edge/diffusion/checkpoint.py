@@ -19,6 +19,7 @@ from pydantic import Field
 from ..errors import CorruptError, MissingError, UsageError
 from ..files import corrupt_errors, new_folder, read_json, read_model, sha256_of, write_bytes, write_model
 from ..schema import Frozen, Sha256
+from .conversion import Conversion
 from .hub import hub_id
 from .pretrained import located
 from .rounding import Half, round_file
@@ -49,17 +50,21 @@ class Card(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified folder.  sha256: of its file of weights."""
+    """A verified folder.
+
+    sha256: of its file of weights.  conversion: of a foreign one-step student (see foreign_student.py).
+    """
 
     folder: Path
     config: dict[str, Any]
     card: Card | None
     sha256: str
+    conversion: Conversion | None = None
 
     @property
     def name(self) -> str:
-        """The id of a model from the Hub, or the folder's name."""
-        return hub_id(self.folder) or self.folder.name
+        """The id of a model from the Hub, or the name of the folder or of the pipeline's."""
+        return hub_id(self.folder) or (self.folder.parent if self.folder.name == UNET else self.folder).name
 
     @property
     def weights(self) -> Path:
@@ -114,7 +119,10 @@ class Checkpoint:
         return str(config.get("prediction_type") or "epsilon")  # the default of diffusers
 
     def load(self) -> nn.Module:
-        """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
+        """The UNet2DModel in eval mode, float32, with its conversion where it has one.
+
+        Raises CorruptError where config and weights do not fit.
+        """
         from ..dependencies import import_diffusers
 
         diffusers = import_diffusers()
@@ -122,8 +130,12 @@ class Checkpoint:
             model = diffusers.UNet2DModel.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False
             )
-        result: nn.Module = model.float().eval()
-        return result
+        network: nn.Module = model.float().eval()
+        if self.conversion is None:
+            return network
+        from .foreign_student import ForeignStudent
+
+        return ForeignStudent(network, self.conversion).eval()
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

@@ -86,14 +86,14 @@ def read_foreign(folder: Path) -> Foreign:
 def read_schedule(path: Path) -> Schedule:
     """The schedule of betas in a scheduler_config.json. Raises MissingError, CorruptError, UsageError."""
     if not path.is_file():
-        raise MissingError(f"there is no {path}: a teacher needs the configuration of its scheduler")
+        raise MissingError(f"there is no {path}: a foreign network needs the configuration of its scheduler")
     config = read_json(path)
     if not isinstance(config, dict):
         raise CorruptError(f"{path} is not the configuration of a scheduler")
     prediction = config.get("prediction_type") or "epsilon"  # the default of diffusers
     settings = {key: config[key] for key in BETA_KEYS if config.get(key) is not None}
     if not settings.keys() & {"beta_schedule", "trained_betas"}:
-        raise UsageError(f"{path} has no betas: a teacher needs a variance-preserving schedule of betas")
+        raise UsageError(f"{path} has no betas: a foreign network needs a variance-preserving schedule of betas")
     with corrupt_errors(f"{path} is not a schedule of betas"):
         betas = import_diffusers().DDPMScheduler(**settings).betas.double()
         if len(betas) < 2 or not ((betas >= 0) & (betas <= 1)).all():

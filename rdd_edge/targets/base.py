@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..bundle import Needs
 from ..dependencies import import_or_explain
+from ..diffusion.conversion import Conversion
 from ..errors import UsageError
 from ..portable.runner import Runner
 from ..schema import Frozen, Text
@@ -42,6 +43,7 @@ class ExportSpec:
     precision: str
     input_shape: tuple[int, int, int, int]
     classes: int | None  # None: unconditional
+    conversion: Conversion | None = None  # which a foreign student needs in PyTorch; artifacts contain it
 
 
 @dataclass(frozen=True)
