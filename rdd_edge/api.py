@@ -59,6 +59,7 @@ def distill(
     refine: bool = True,
     student_config: AnyPath | None = None,
     image_size: int | None = None,
+    conditional: bool | None = None,
     seed: int | None = None,
     settings: Sequence[str] = (),
     start_from: AnyPath | None = None,
@@ -89,6 +90,7 @@ def distill(
         refine: Whether the one-step student is refined with critics that see real images, if the preset has this stage.
         student_config: JSON file of a smaller student's network.
         image_size: Side of the square that images are cropped and resized to.
+        conditional: Whether the model takes a class label; by default as the preset says.
         seed: Seed of every random draw.
         settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".
         start_from: Training run whose extractor, judge, teacher and base student are copied.
@@ -105,7 +107,7 @@ def distill(
     chosen = resolve(
         preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
-        student_config=_path(student_config),
+        student_config=_path(student_config), conditional=conditional,
     )  # fmt: skip
     torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run import distill as run
@@ -124,7 +126,13 @@ def distill(
 
 
 def sample(
-    checkpoint: AnyPath, *, n: int = 64, seed: int = 0, steps: int | None = None, sampler: str | None = None
+    checkpoint: AnyPath,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    steps: int | None = None,
+    sampler: str | None = None,
+    classes: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Draw images of a checkpoint.
 
@@ -136,6 +144,7 @@ def sample(
         seed: Seed of the sampling noise.
         steps: Number of sampling steps; by default those that the checkpoint was trained for.
         sampler: ddim, pndm or dpm-solver, which need no training; by default the method's own.
+        classes: Names or indices of classes, which the images take in turn; by default all of a conditional model.
 
     Returns:
         Images (n, H, W, C).
@@ -147,9 +156,10 @@ def sample(
     from .distributed import gather_arrays, joined
 
     found = read_checkpoint(Path(checkpoint))
+    labels = [found.label_of(name) for name in classes]
     with joined(None):
         images: NDArray[np.uint8] = np.concatenate(
-            gather_arrays(sample_images(found, n, sampling_steps(found, steps), seed, sampler))
+            gather_arrays(sample_images(found, n, sampling_steps(found, steps), seed, sampler, labels))
         )
     return images
 

@@ -163,6 +163,7 @@ class Manifest(Frozen):
     output: TensorSpec
     schedule: Literal["cosine", "own"] = "cosine"  # own: that of the foreign student in `conversion`
     t: Annotated[float, Field(ge=1, le=1)] = 1.0  # the input is noise alone
+    class_names: tuple[Text, ...] | None = None  # by label; None: unconditional, or not known
     conversion: Conversion | None = None  # None: a student of rdd-edge, which predicts the image at t = 1
     checkpoint_sha256: Sha256  # of the student's weights file
     quantization: Quantization | None
@@ -197,6 +198,8 @@ class Manifest(Frozen):
                 raise ValueError("label must have shape (N,) and range from 0 to an integer")
             if self.label.dtype == "float32" or not 0 <= high < 2**31:
                 raise ValueError("label must be an integer below 2**31")
+        if self.class_names is not None and (self.label is None or self.label.high != len(self.class_names) - 1):
+            raise ValueError("class_names must be the names of all labels")
         if self.parity.psnr_db is None and not self.parity.reason:
             raise ValueError("parity: psnr_db is null and no reason is given")
         return self

@@ -108,7 +108,7 @@ def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
     spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes, checkpoint.conversion)
     folder = str(checkpoint.folder.resolve())
     request = Request(target=SERVER, artifact=folder, spec=spec, threads=plan.threads, plan=plan)
-    return _run(request, out, checkpoint.weights.stat().st_size, checkpoint.sha256, None)
+    return _run(request, out, checkpoint.weights.stat().st_size, checkpoint.sha256, None, checkpoint.class_names)
 
 
 def _measured(request: Request, work: Path) -> dict[str, Any]:
@@ -138,7 +138,12 @@ def _measured(request: Request, work: Path) -> dict[str, Any]:
 
 
 def _run(
-    request: Request, out: Path, artifact_bytes: int, checkpoint_sha256: str, bundle_sha256: str | None
+    request: Request,
+    out: Path,
+    artifact_bytes: int,
+    checkpoint_sha256: str,
+    bundle_sha256: str | None,
+    class_names: tuple[str, ...] | None = None,
 ) -> RunRecord:
     """Execute the request in child processes and write the run."""
     assert request.plan is not None
@@ -157,6 +162,7 @@ def _run(
             "bundle_sha256": bundle_sha256,
             "checkpoint_sha256": checkpoint_sha256,
             "checkpoint": request.artifact if request.target == SERVER else None,
+            "class_names": class_names,
             "where": "host",
             "device": this_machine(),
             "batch": request.spec.input_shape[0],

@@ -56,6 +56,13 @@ def distill(
             help='JSON file of a smaller student\'s network, e.g. {"channels": \\[16, 32], "blocks": 1, "groups": 8}.'
         ),
     ] = None,
+    conditional: Annotated[
+        bool | None,
+        Option(
+            "--conditional/--no-conditional",
+            help="Train a model that takes a class label.  Default: as the preset says.",
+        ),
+    ] = None,
     image_size: Annotated[
         int | None, Option(min=1, max=65536, help="Crop and resize images to this side.  Default: as the preset says.")
     ] = None,
@@ -91,8 +98,9 @@ def distill(
         found = run(
             out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
             subsequence=subsequence, teacher=teacher, student=student, refine=refine, student_config=student_config,
-            image_size=image_size, seed=seed, settings=set_ or (), start_from=start_from, max_minutes=max_minutes,
-            save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard, threads=threads, device=device,
+            image_size=image_size, conditional=conditional, seed=seed, settings=set_ or (), start_from=start_from,
+            max_minutes=max_minutes, save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard,
+            threads=threads, device=device,
         )  # fmt: skip
     if not is_main_process():
         return

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,7 @@ from pydantic import Field
 
 from ..errors import CorruptError, MissingError, UsageError
 from ..files import corrupt_errors, new_folder, read_json, read_model, sha256_of, write_bytes, write_model
-from ..schema import Frozen, Sha256
+from ..schema import Frozen, Sha256, Text
 from .conversion import Conversion
 from .hub import hub_id
 from .pretrained import located
@@ -44,6 +45,7 @@ class Card(Frozen):
     method: str  # of its last training stage
     sampling_steps: int | None = Field(ge=1)  # that it was trained for; None: any number
     noise_times: tuple[float, ...] | None = None  # SFDDM: the time of the noise at each of its steps, increasing
+    class_names: tuple[Text, ...] | None = None  # of a conditional model, by label; None: unconditional, or unknown
     config_sha256: Sha256
     weights_sha256: Sha256
 
@@ -95,6 +97,31 @@ class Checkpoint:
         """Number of classes of a conditional model, or None."""
         value = self.config.get("num_class_embeds")
         return None if value is None else self._positive("num_class_embeds", value)
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes by label, or None where the checkpoint is unconditional or does not keep them."""
+        return self.card.class_names if self.card else None
+
+    def label_of(self, name: str) -> int:
+        """The label of a class, given by name or else by index.
+
+        Raises UsageError for an unknown one, and for an unconditional model.
+        """
+        if self.classes is None:
+            raise UsageError(f"--class {name}: {self.folder} is not class-conditional; train with --conditional")
+        names = self.class_names or ()
+        if name in names:
+            return names.index(name)
+        if name.isdecimal() and int(name) < self.classes:
+            return int(name)
+        known = f"choose from {', '.join(names)}" if names else f"it keeps no names: give 0 … {self.classes - 1}"
+        raise UsageError(f"{self.folder} has no class {name!r}: {known}")
+
+    def names_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
+        """Names of the classes that samples take in turn, all of them or those chosen; without names, their labels."""
+        labels = [self.label_of(name) for name in chosen] or range(self.classes or 0)
+        return tuple(self.class_names[label] if self.class_names else str(label) for label in labels)
 
     def _positive(self, key: str, value: object) -> int:
         if not isinstance(value, int) or not 1 <= value <= MOST:
@@ -189,7 +216,7 @@ def _last_stage(run_file: Path) -> str:
 
 def save_checkpoint(
     path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
-    noise_times: tuple[float, ...] | None = None,
+    noise_times: tuple[float, ...] | None = None, class_names: tuple[str, ...] | None = None,
 ) -> Checkpoint:  # fmt: skip
     """Write a UNet2DModel with its scheduler and card, atomically.
 
@@ -205,7 +232,10 @@ def save_checkpoint(
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
-        card = Card(role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, **_hashes(folder))
+        card = Card(
+            role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, class_names=class_names,
+            **_hashes(folder),
+        )  # fmt: skip
         write_model(folder / CARD, card)
     return read_checkpoint(path)
 

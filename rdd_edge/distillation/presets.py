@@ -117,6 +117,7 @@ def resolve(
     student_config: Path | None = None,
     student: Path | None = None,
     refine: bool = True,
+    conditional: bool | None = None,
 ) -> Preset:
     """A preset with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
 
@@ -129,6 +130,8 @@ def resolve(
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
     if image_size is not None:
         values["image_size"] = image_size
+    if conditional is not None:
+        values["conditional"] = conditional
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:

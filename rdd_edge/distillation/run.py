@@ -29,7 +29,7 @@ from ..distributed import current, joined
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
-from ..schema import Frozen, Sha256
+from ..schema import Frozen, Sha256, Text
 from .batches import ImageBatches
 from .checks import check, check_batches, student_times, uses_lpips
 from .compute_context import ComputeContext, generator
@@ -57,6 +57,7 @@ class RunFile(Frozen):
     data: str
     data_sha256: Sha256
     data_count: int = Field(ge=1)
+    classes: tuple[Text, ...] | None = None  # names by label
     started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     student_sha256: Sha256 | None = None  # weights of the one-step student that was given
@@ -141,6 +142,7 @@ def _new_run_file(
         data=preset.data,
         data_sha256=data.sha256,
         data_count=len(data.images),
+        classes=data.class_names,
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
         student_sha256=given.sha256 if given and preset.student_folder else None,

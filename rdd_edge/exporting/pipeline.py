@@ -251,6 +251,7 @@ class _Build:
             label=label,
             output=TensorSpec(name="x", shape=spec.input_shape, dtype="float32", low=-1, high=1),
             schedule="cosine" if self.student.checkpoint.conversion is None else "own",
+            class_names=self.student.checkpoint.class_names,
             conversion=self.student.checkpoint.conversion,
             checkpoint_sha256=self.student.checkpoint.sha256,
             quantization=quantization,

@@ -60,6 +60,7 @@ def test_manifest_describes_the_artifact(exported: Any, tiny_conditional_checkpo
     assert (fp32.label.name, fp32.label.dtype, fp32.label.low, fp32.label.high) == ("label", "int64", 0, 9)
     assert fp32.checkpoint_sha256 == read_checkpoint(tiny_conditional_checkpoint).sha256
     assert fp32.quantization is None
+    assert fp32.class_names is not None and fp32.class_names[:2] == ("zero", "one")
     assert int8.quantization.calibration.samples == 256 and int8.quantization.keep == ()
     assert int8.quantization.int8_macs_fraction >= 0.95
     assert {"rdd-edge", "torch", "executorch", "python"} <= set(fp32.tool_versions)
