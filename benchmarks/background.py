@@ -13,7 +13,7 @@ from pathlib import Path
 from rdd_edge.data import load_images
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.sampling import sample_images
-from rdd_edge.distillation.run import read_training_run
+from rdd_edge.distillation.run_folder import read_training_run
 
 
 def main() -> None:

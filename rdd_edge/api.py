@@ -48,7 +48,7 @@ class TrainingRun:
 def distill(
     out: AnyPath,
     *,
-    preset: str = "digits",
+    preset: str | None = None,
     data: str | None = None,
     method: str | None = None,
     losses: str | None = None,
@@ -63,6 +63,7 @@ def distill(
     seed: int | None = None,
     settings: Sequence[str] = (),
     start_from: AnyPath | None = None,
+    minutes: float | None = None,
     max_minutes: float | None = None,
     save_seconds: float = 30.0,
     shard_mb: int = 1000,
@@ -72,14 +73,15 @@ def distill(
 ) -> TrainingRun:
     """Train a one-step student: extractor, teacher, and students of fewer and fewer sampling steps.
 
-    A run that was interrupted continues when it is called again with the same arguments.
+    A run that was interrupted continues when it is called again with its folder; settings need not be repeated.
 
         run = rdd_edge.distill("runs/digits", preset="digits", seed=1)
         images = rdd_edge.sample(run.folder, n=16)
 
     Args:
         out: Folder of the run.
-        preset: Settings to start from: digits, cifar10, cifar10-edge or imagenet64.
+        preset: Settings to start from: digits, cifar10, cifar10-edge or imagenet64; by default those of the run in
+            `out` or of `start_from`, else digits.
         data: "digits" or a path to images; by default the data of the preset.
         method: rdd, rcfd, pd, pd-lpips or sfddm; by default rdd.
         losses: Terms in place of a method, e.g. "cfd,ii_p2p".
@@ -94,7 +96,8 @@ def distill(
         seed: Seed of every random draw.
         settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".
         start_from: Training run whose extractor, judge, teacher and base student are copied.
-        max_minutes: Stop cleanly after this many minutes.
+        minutes: Length of the whole training, over all calls; each stage's steps are chosen by its measured speed.
+        max_minutes: Stop this call cleanly after so many minutes.
         save_seconds: Seconds between saved states: the most work that a kill may cost.
         shard_mb: Largest file of an unfinished stage's state, in MB.
         tensorboard: Also write scalars and image grids for TensorBoard.
@@ -104,12 +107,15 @@ def distill(
     from .dependencies import import_or_explain
     from .distillation.presets import resolve
 
+    torch = import_or_explain("torch", "distillation", "distill")
+    from .distillation.run_folder import inherited
+
+    base = preset or inherited(Path(out), _path(start_from)) or "digits"
     chosen = resolve(
-        preset, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
+        base, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
         student_config=_path(student_config), conditional=conditional,
     )  # fmt: skip
-    torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run import distill as run
     from .distillation.trainer import OutOfTime
 
@@ -118,7 +124,7 @@ def distill(
     try:
         run(
             chosen, Path(out), start_from=_path(start_from), deadline=deadline_after(max_minutes), device=device,
-            save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard,
+            save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard, minutes=minutes,
         )  # fmt: skip
     except OutOfTime as stop:
         return TrainingRun(Path(out), str(stop))

@@ -63,7 +63,7 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
 
 def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
     """Evaluate where the halvings start, where they end, and the refined student, with the judge that none has seen."""
-    from .distillation.run import base_stage
+    from .distillation.run_folder import base_stage
     from .evaluation.checkpoint import evaluate
 
     stages = {base_stage(preset): (preset.base_steps,), STUDENT: (), **({REFINED: ()} if preset.refines else {})}

@@ -48,7 +48,7 @@ NEIGHBORS = Neighbors(precision=ESTIMATE, recall=ESTIMATE, density=ESTIMATE, cov
 class Means:
     """Features: the means of the image's four quarters."""
 
-    name, sha256 = "quarters", "a" * 64
+    name, sha256, device = "quarters", "a" * 64, "cpu"
 
     def batches(self, images: np.ndarray) -> Iterator[np.ndarray]:
         for part in np.array_split(np.asarray(images, np.float32), 3):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +12,13 @@ from typer import Argument, Option
 
 from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_process, parse_numbers
 
-Preset = Annotated[str, Option(help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.")]
+Preset = Annotated[
+    str | None,
+    Option(
+        help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.  Default: those of the run that is "
+        "continued or started from, else digits."
+    ),
+]
 PresetData = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the preset.')]
 StartFrom = Annotated[
     Path | None, Option(help="Training run whose extractor, judge, teacher and base student are reused.")
@@ -21,14 +29,14 @@ Settings = Annotated[
 ]
 MaxMinutes = Annotated[
     float | None,
-    Option(min=0, callback=finite, help="Stop cleanly after this many minutes; the same command continues."),
+    Option(min=0, callback=finite, help="Stop cleanly after this many minutes; the command continues it."),
 ]
 ShardMb = Annotated[int, Option(min=1, max=1_000_000, help="Largest file of an unfinished stage's state, in MB.")]
 
 
 def distill(
-    out: Annotated[Path, Option(file_okay=False, help="Folder of the training run; the same command continues it.")],
-    preset: Preset = "digits",
+    out: Annotated[Path, Option(file_okay=False, help="Folder of the training run; --out alone continues it.")],
+    preset: Preset = None,
     data: PresetData = None,
     method: Annotated[str | None, Option(help="rdd, rcfd, pd, pd-lpips or sfddm.  Default: rdd.")] = None,
     losses: Annotated[str | None, Option(help="Loss terms in place of a method, e.g. cfd,ii_p2p.")] = None,
@@ -69,6 +77,12 @@ def distill(
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.")] = None,
     start_from: StartFrom = None,
     set_: Settings = None,
+    minutes: Annotated[
+        float | None,
+        Option(
+            min=0.1, callback=finite, help="Length of the whole training: its stages share the time by their speed."
+        ),
+    ] = None,
     max_minutes: MaxMinutes = None,
     save_seconds: Annotated[
         float, Option(min=0, callback=finite, help="Seconds between saved states: the most work that a kill may cost.")
@@ -88,33 +102,44 @@ def distill(
     Examples:
       rdd-edge distill --preset digits --out runs/digits
       rdd-edge distill --method pd --start-from runs/digits --out runs/pd
-      rdd-edge distill --preset cifar10-edge --data CIFAR10 --max-minutes 30 --out runs/cifar10
+      rdd-edge distill --preset cifar10-edge --data CIFAR10 --minutes 30 --out runs/cifar10
     """
     from ..api import distill as run
     from ..console import ConsoleReporter
     from ..diffusion.checkpoint import read_checkpoint
 
-    with ConsoleReporter():
+    with ConsoleReporter(), _continued_by(f"rdd-edge distill --out {out} continues it"):
         found = run(
             out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
             subsequence=subsequence, teacher=teacher, student=student, refine=refine, student_config=student_config,
             image_size=image_size, conditional=conditional, seed=seed, settings=set_ or (), start_from=start_from,
+            minutes=minutes,
             max_minutes=max_minutes, save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard,
             threads=threads, device=device,
         )  # fmt: skip
     if not is_main_process():
         return
     if found.stopped:
-        typer.echo(f"{found.stopped}: the same command continues it")
+        typer.echo(f"{found.stopped}: rdd-edge distill --out {out} continues it")
     else:
         typer.echo(f"{out}: the student is {read_checkpoint(out).folder}")
+
+
+@contextmanager
+def _continued_by(how: str) -> Iterator[None]:
+    """Say how to go on after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        typer.echo(f"rdd-edge: {str(stop) or 'interrupted'}: {how}", err=True)
+        raise typer.Exit(130) from None  # of a KeyboardInterrupt Typer would print nothing
 
 
 def study(
     vary: Annotated[str, Option(help="Setting to vary: tau_is, tau_m, queue, v, alpha, beta or batch.")],
     values: Annotated[str, Option(help="Comma-separated values to try, e.g. 0.5,0.7,1.")],
     out: Annotated[Path, Option(file_okay=False, help="Folder of the study; the same command continues it.")],
-    preset: Preset = "digits",
+    preset: Preset = None,
     data: PresetData = None,
     method: Annotated[str | None, Option(help="rdd, rcfd, pd or pd-lpips.  Default: rdd.")] = None,
     start_from: StartFrom = None,
@@ -128,14 +153,16 @@ def study(
     from ..api import deadline_after
     from ..console import ConsoleReporter
     from ..distillation.presets import resolve
+    from ..distillation.run_folder import inherited
     from ..distillation.trainer import OutOfTime
     from ..distributed import joined
     from ..evaluation.ablation import study as run
 
     numbers = parse_numbers("--values", values)
-    chosen = resolve(preset, data=data, method=method, settings=set_ or ())
+    base = preset or inherited(out / "base", start_from) or "digits"
+    chosen = resolve(base, data=data, method=method, settings=set_ or ())
     try:
-        with ConsoleReporter(), joined(None):
+        with ConsoleReporter(), joined(None), _continued_by("the same command continues it"):
             found = run(
                 chosen, vary, numbers, out, start_from=start_from, count=n, seed=seed, extractor=extractor,
                 deadline=deadline_after(max_minutes),

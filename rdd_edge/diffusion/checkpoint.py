@@ -203,13 +203,21 @@ def _network_folder(path: Path) -> Path:
     return path / UNET if (path / UNET / "config.json").is_file() else path
 
 
+def last_stage(refining: bool, steps: int) -> str:
+    """The last folder of a run: its refined student, which only a one-step student can become, or its student.
+
+    refining: whether the settings ask for the stage.  steps: sampling steps of the student.
+    """
+    student = f"student-{steps}"
+    return REFINED if refining and student == STUDENT else student
+
+
 def _last_stage(run_file: Path) -> str:
-    """The last folder of a run: its refined student, its one-step student, or the student of an SFDDM run."""
+    """The last folder of the run that this run.json describes."""
     try:
         preset = read_json(run_file)["preset"]
         sfddm = preset.get("sfddm")
-        student = f"student-{int(sfddm['steps'])}" if sfddm else STUDENT
-        return REFINED if preset.get("refining") and student == STUDENT else student
+        return last_stage(bool(preset.get("refining")), int(sfddm["steps"]) if sfddm else 1)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None
 

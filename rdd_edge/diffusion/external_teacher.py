@@ -7,7 +7,9 @@ the map stays finite where a schedule ends at ᾱ = 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -44,6 +46,10 @@ class Schedule:
     times: Tensor
     betas: Tensor
     prediction: Prediction
+
+    def to(self, device: torch.device) -> Schedule:
+        """The schedule with its times on this device, for times of ours that are there."""
+        return replace(self, times=self.times.to(device))
 
     def locate(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """For our times t (N,): the fractional index, and our time of that index; both clamped."""
@@ -134,11 +140,21 @@ def to_x(prediction: Prediction, output: Tensor, z: Tensor, t: Tensor) -> Tensor
     return (z - sigma * output) / alpha if prediction == "epsilon" else alpha * z - sigma * output
 
 
-def foreign_denoiser(unet: nn.Module, schedule: Schedule, label: Tensor | None = None) -> Denoiser:
-    """x̂ = θ(z_t, t) of an external network on our schedule."""
+def foreign_denoiser(
+    unet: nn.Module,
+    schedule: Schedule,
+    label: Tensor | None = None,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Denoiser:
+    """x̂ = θ(z_t, t) of an external network on our schedule.
+
+    precision: context of the forward pass alone, such as an autocast.
+    """
 
     def predict(z: Tensor, t: Tensor) -> Tensor:
         index, own = schedule.locate(t)
-        return to_x(schedule.prediction, unet(z, index, class_labels=label).sample, z, own)
+        with precision():
+            output = unet(z, index, class_labels=label).sample
+        return to_x(schedule.prediction, output.to(z.dtype), z, own)
 
     return predict

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 TRAIN_TIMESTEPS = 1000  # diffusers' discrete indices: index k is t = (k + 1) / 1000
-MOST_WEIGHT = math.exp(10)  # training draws t near 0, where α²/σ² is unbounded
+MOST_WEIGHT = math.exp(10)  # of a teacher, which draws t near 0, where α²/σ² is unbounded
 
 
 def alpha_sigma(t: Tensor) -> tuple[Tensor, Tensor]:
@@ -32,11 +32,11 @@ def log_snr(t: Tensor) -> Tensor:
     return (2 * (alpha.log() - sigma.log())).to(t.dtype)
 
 
-def snr_weight(t: Tensor, most: float = MOST_WEIGHT) -> Tensor:
-    """ω_t = max(α²/σ², 1), the truncated SNR (below Eq. 2), capped at `most`, e^10 in the public code.
+def snr_weight(t: Tensor, most: float = math.inf) -> Tensor:
+    """ω_t = max(α²/σ², 1), the truncated SNR (below Eq. 2), capped at `most`.
 
-    With most = 5 it is the weight of min-SNR-γ (Hang et al. 2023, section 3.4) for a network that predicts x, but at
-    least 1.
+    A student's t lies on its grid and needs no cap; the public code caps a teacher's weight at e^10. With most = 5 it
+    is the weight of min-SNR-γ (Hang et al. 2023, section 3.4) for a network that predicts x, but at least 1.
     """
     return log_snr(t).clamp(0.0, math.log(most)).exp()
 

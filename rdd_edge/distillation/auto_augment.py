@@ -99,8 +99,9 @@ def _grey(x: Tensor) -> Tensor:
     """ITU-R 601-2 luma in Pillow's 16-bit fixed point, (n, 1, H, W)."""
     if x.shape[1] == 1:
         return x
-    weights = x.new_tensor([19595.0, 38470.0, 7471.0]).view(1, 3, 1, 1)
-    return ((x.double() * weights).sum(1, keepdim=True) + 32768).div(65536).floor().to(x.dtype)
+    red, green, blue = torch.split(x.double(), 1, dim=1)
+    grey: Tensor = (19595 * red + 38470 * green + 7471 * blue + 32768).div(65536).floor().to(x.dtype)
+    return grey
 
 
 def _blend(degenerate: Tensor, x: Tensor, m: Tensor) -> Tensor:
@@ -121,7 +122,8 @@ def _brightness(x: Tensor, m: Tensor) -> Tensor:
 
 
 def _sharpness(x: Tensor, m: Tensor) -> Tensor:
-    kernel = x.new_tensor([[1.0, 1.0, 1.0], [1.0, 5.0, 1.0], [1.0, 1.0, 1.0]]).expand(x.shape[1], 1, 3, 3)
+    kernel = x.new_ones(x.shape[1], 1, 3, 3)
+    kernel[:, :, 1, 1] = 5
     smooth = x.clone()  # Pillow leaves the border unchanged
     smooth[:, :, 1:-1, 1:-1] = (F.conv2d(x, kernel, groups=x.shape[1]) / 13 + 0.5).floor()
     return _blend(smooth, x, m)
@@ -194,19 +196,21 @@ def auto_augment(x: Tensor, rng: torch.Generator, context: ComputeContext, batch
     """This rank's rows x (N, C, H, W), in [-1, 1], of a batch of `batch`, augmented and rounded to 8 bits."""
     local = current().rows(batch)
     chosen = torch.randint(len(POLICY), (batch,), generator=rng)[local].tolist()
-    applied, negative = (torch.rand(batch, 2, generator=rng)[local] for _ in range(2))
+    applied, negative = (torch.rand(batch, 2, generator=rng)[local].tolist() for _ in range(2))
     x = ((x + 1) * 127.5).round()
     for turn in range(2):
         rows: dict[str, list[tuple[int, float]]] = {}
         for row, policy in enumerate(chosen):
             name, probability, magnitude = POLICY[policy][turn]
-            if applied[row, turn] < probability:
+            if applied[row][turn] < probability:
                 operation = OPERATIONS[name]
-                sign = -1 if operation.signed and negative[row, turn] < 0.5 else 1
+                sign = -1 if operation.signed and negative[row][turn] < 0.5 else 1
                 m = operation.start + sign * operation.span * magnitude / 9
                 rows.setdefault(name, []).append((row, m))
-        for name, entries in rows.items():
-            index = context.upload(torch.tensor([row for row, _ in entries]))
-            m = context.upload(torch.tensor([value for _, value in entries], dtype=torch.float64)).to(x.dtype)
-            x = x.index_copy(0, index, OPERATIONS[name].apply(x[index], m))
+        entries = [entry for group in rows.values() for entry in group]
+        index = context.upload(torch.tensor([row for row, _ in entries], dtype=torch.int64))
+        strength = context.upload(torch.tensor([m for _, m in entries], dtype=torch.float64)).to(x.dtype)
+        sizes = [len(group) for group in rows.values()]
+        for name, at, m in zip(rows, torch.split(index, sizes), torch.split(strength, sizes), strict=True):
+            x = x.index_copy(0, at, OPERATIONS[name].apply(x[at], m))
     return x / 127.5 - 1

@@ -10,7 +10,8 @@ from ..data import ImageSet
 from ..distributed import current
 from .compute_context import ComputeContext
 
-ON_DEVICE_BYTES = 4 << 30
+HOST_BYTES = 4 << 30
+SHARE = 0.25  # of a GPU's free memory: the rest is for training
 
 
 class ImageBatches:
@@ -20,7 +21,7 @@ class ImageBatches:
         self.context, self.device = context, context.device
         self.count, self.class_names = len(data.images), data.class_names
         self._host = data.images
-        fits = data.images.nbytes <= ON_DEVICE_BYTES
+        fits = data.images.nbytes <= _most_bytes(self.device)
         self._images = torch.from_numpy(np.ascontiguousarray(data.images)).to(self.device) if fits else None
         self._labels = None if data.labels is None else torch.from_numpy(np.asarray(data.labels)).to(self.device)
 
@@ -29,7 +30,7 @@ class ImageBatches:
         return index[current().rows(len(index))]
 
     def images(self, index: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1], of the default dtype. A data set larger than 4 GiB is read from its memory map."""
+        """(N, C, H, W) in [-1, 1], of the default dtype. A data set that does not fit is read from its memory map."""
         if self._images is not None:
             pixels = self._images[self.context.upload(index)]
         else:
@@ -41,3 +42,8 @@ class ImageBatches:
         if self._labels is None:
             raise ValueError("the data set has no labels")
         return self._labels[self.context.upload(index)]
+
+
+def _most_bytes(device: torch.device) -> float:
+    """The largest data set to hold in the memory of this device: ImageNet at 64 pixels has 15.7 GB."""
+    return SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else HOST_BYTES

@@ -1,13 +1,14 @@
 """Copies a training run in half precision, to continue it on another machine with the same command.
 
 Finished stages are stored in bfloat16, an eighth of an exact state of the same network; so are the weights and the EMA
-of an unfinished one. What a few hundred steps restore by themselves is left out: the optimizers' moments, after which
-the learning rate warms up again, and the pixel queue. The continued run therefore does not end with exactly the weights
-of an uninterrupted one, and its run.json says at which point it was compacted.
+of an unfinished one, and Adam's second moments, without which the first steps would be too large. What some ten steps
+restore by themselves is left out: the first moments and the pixel queue. The continued run therefore does not end with
+exactly the weights of an uninterrupted one, and its run.json says at which point it was compacted.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -15,10 +16,10 @@ from ..diffusion.checkpoint import read_checkpoint, save_rounded
 from ..diffusion.rounding import round_file, rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
-from .run import RUN_FILE, RunFile, read_training_run, stage_names, superseded_stages
+from .run_folder import RUN_FILE, RunFile, base_stage, read_training_run, stage_names, superseded_stages
 from .state import SHARD_BYTES, load_latest, save_state
 
-LEFT_OUT = ("optimizer.", "critic_optimizer.", "head_adam.", "queue.")
+LEFT_OUT = re.compile(r"queue\.|(optimizer|critic_optimizer|head_adam)\.\d+\.(exp_avg|momentum_buffer)$")
 
 
 def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
@@ -30,7 +31,8 @@ def compact(run: Path, out: Path, shard_bytes: int = SHARD_BYTES) -> RunFile:
     if out.exists():
         raise UsageError(f"{out} already exists: choose another --out")
     with new_folder(out) as folder:
-        superseded = superseded_stages(run_file.preset, run)
+        rivals = ("teacher", base_stage(run_file.preset))  # what `--start-from` copies
+        superseded = [name for name in superseded_stages(run_file.preset, run) if name not in rivals]
         finished = [name for name in stage_names(run_file.preset) if name not in superseded and (run / name).is_dir()]
         for name in finished:
             _round_stage(run / name, folder / name)
@@ -58,7 +60,7 @@ def _round_state(run: Path, folder: Path, shard_bytes: int) -> str | None:
         if (run / state.name).is_dir() or (latest := load_latest(state)) is None:
             continue
         step, tensors, _ = latest
-        kept = {name: value for name, value in tensors.items() if not name.startswith(LEFT_OUT)}
+        kept = {name: value for name, value in tensors.items() if not LEFT_OUT.match(name)}
         save_state(folder / ".state" / state.name, step, rounded(kept, "bfloat16"), shard_bytes)
         return f"{state.name} at step {step}"
     return None

@@ -17,6 +17,7 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch._functorch import config as functorch_config
 
 from ..distributed import current
 from .config import Compute
@@ -36,9 +37,15 @@ class ComputeContext:
 
     device: torch.device
     compute: Compute = field(default_factory=Compute)
+    backend: str = "inductor"  # of torch.compile
 
     def _on(self, option: bool | None) -> bool:
         return self.device.type == "cuda" if option is None else option
+
+    @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled in their first step."""
+        return self._on(self.compute.compile)
 
     def autocast(self) -> AbstractContextManager[object]:
         """bfloat16 for the matrix products inside the block if `compute.bf16` is on; it needs no loss scaling."""
@@ -52,10 +59,14 @@ class ComputeContext:
         if self.device.type == "cuda":
             torch.backends.cudnn.benchmark = True  # pays, because all batches of a stage have the same size
         network = network.to(self.device).to(memory_format=order)  # type: ignore[call-overload]
-        if self._on(self.compute.compile):
+        if self.compiles:
+            # A logged step takes the gradient of each loss term, and so goes backwards through a compiled network more
+            # than once. A graph that an unlogged step compiled, or that the cache on disk holds, has to allow that: it
+            # must not reuse the memory of what it saved.
+            functorch_config.donated_buffer = False
             # diffusers looks up torch's version through a cache; the warning about it is of no use to the user.
             warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
-            network.compile(dynamic=False)  # static shapes run faster
+            network.compile(backend=self.backend, dynamic=False)  # static shapes run faster
         return network
 
     def upload(self, tensor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from ..diffusion.checkpoint import REFINED, last_stage
 from ..schema import Frozen
 
 Term = Literal["pd", "cfd", "ii_p2p", "is_p2p", "m_p2p", "lpips"]
@@ -164,7 +165,9 @@ class Sfddm(Frozen):
 
     steps: int = Field(ge=1)  # T′
     subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: evenly spaced
-    start: Literal["teacher", "random"] = "teacher"  # initial weights of the student
+    # Initial weights of the student. From the teacher's and on an even grid both networks give the same and nothing is
+    # learned: the student is then the teacher with DDIM.
+    start: Literal["teacher", "random"] = "random"
     hidden: NonNegativeFloat = 1.0  # weight of the hidden map's term
 
     @model_validator(mode="after")
@@ -226,7 +229,7 @@ class Preset(Frozen):
     @property
     def refines(self) -> bool:
         """Whether the run ends with the refining stage, which only a one-step student can have."""
-        return self.refining is not None and (self.sfddm is None or self.sfddm.steps == 1)
+        return last_stage(self.refining is not None, self.sfddm.steps if self.sfddm else 1) == REFINED
 
     def halving(self, steps: int) -> Training:
         """The training of the student with `steps` sampling steps.

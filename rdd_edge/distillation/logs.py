@@ -71,6 +71,11 @@ def stage_seconds(run: Path, stage: str) -> float:
         return 0.0
 
 
+def write_seconds(run: Path, stage: str, seconds: float) -> None:
+    """Count time before the first step, in which the stage was measured, as training time."""
+    write_bytes(run / "logs" / f"{stage}.seconds", f"{seconds:.3f}\n".encode())
+
+
 def _board(folder: Path, done: int) -> Any:
     """TensorBoard's writer; its entries after step `done` are hidden. Raises DependencyError without tensorboard."""
     import_or_explain("tensorboard", "--tensorboard", "tensorboard")

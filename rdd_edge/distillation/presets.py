@@ -12,7 +12,19 @@ from pydantic import ValidationError
 
 from ..errors import UsageError
 from ..files import first_fault, read_model
-from .config import METHODS, ClassifierTraining, Extractor, Memory, Network, Preset, Refining, Sfddm, Taus, Training
+from .config import (
+    METHODS,
+    ClassifierTraining,
+    Compute,
+    Extractor,
+    Memory,
+    Network,
+    Preset,
+    Refining,
+    Sfddm,
+    Taus,
+    Training,
+)
 
 DIGITS = Preset(
     name="digits",
@@ -60,11 +72,22 @@ CIFAR10 = Preset(
     ),
 )
 
-# The same for a network that fits a phone: half the width in every level, 8.9 M parameters.
+# For a phone and for a short training, whose steps `--minutes` chooses: half of CIFAR10's width in every level, 8.9 M
+# parameters, a smaller extractor, larger batches and rates, and no dropout, which only slows down a short training.
 CIFAR10_EDGE = CIFAR10.model_copy(
     update={
         "name": "cifar10-edge",
-        "network": Network(channels=(64, 128, 128, 128), blocks=2, attention=(1,), dropout=0.1),
+        "network": Network(channels=(64, 128, 128, 128), blocks=2, attention=(1,)),
+        "extractor": Extractor(name="cifar10_densenet", architecture="densenet", widths=(6,) * 4, growth=24, stem=48),
+        "extractor_training": ClassifierTraining(
+            epochs=60, batch=256, shift=4, cutout=16, flip=True, auto_augment=True
+        ),
+        "teacher": Training(steps=100_000, batch=512, rate=5e-4, warmup=500, ema=0.9995, flip=True),
+        "first_steps": 64,
+        "pd": Training(steps=5000, batch=512, rate=1e-4, flip=True),
+        "pd_late": False,
+        "distillation": Training(steps=5000, batch=512, rate=1e-4, flip=True),
+        "compute": Compute(device_noise=True),
     }
 )
 
@@ -103,7 +126,7 @@ def preset(name: str) -> Preset:
 
 
 def resolve(
-    name: str,
+    base: str | Preset,
     *,
     data: str | None = None,
     image_size: int | None = None,
@@ -119,12 +142,12 @@ def resolve(
     refine: bool = True,
     conditional: bool | None = None,
 ) -> Preset:
-    """A preset with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+    """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
 
     Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
     the file student_config.
     """
-    values = preset(name).model_dump()
+    values = (preset(base) if isinstance(base, str) else base).model_dump()
     if data is not None:
         # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
@@ -137,6 +160,7 @@ def resolve(
     if teacher is not None:
         values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
     if student is not None:
+        values["teacher_folder"] = values["teacher_folder"] if teacher else None  # of an inherited preset
         values["student_folder"] = str(student.resolve() if os.path.exists(student) else student)
     if not refine:
         values["refining"] = None
@@ -151,11 +175,11 @@ def resolve(
     elif method is not None:
         if method not in METHODS:
             raise UsageError(f"there is no method {method!r}: choose from {', '.join([*METHODS, 'sfddm'])}")
-        values["terms"] = METHODS[method]
+        values["terms"], values["sfddm"] = METHODS[method], None
     if losses is not None:
         if method is not None:
             raise UsageError("--losses and --method both choose the loss terms: give one of them")
-        values["terms"] = tuple(losses.split(","))
+        values["terms"], values["sfddm"] = tuple(losses.split(",")), None
     resolved = _validated(values, settings)
     if resolved.lpips.backbone is None:
         return resolved

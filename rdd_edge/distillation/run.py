@@ -11,32 +11,35 @@ from __future__ import annotations
 import math
 import platform
 import shutil
+import time
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
+import numpy as np
 import torch
-from pydantic import Field
 from torch import nn
 
+from .. import __version__
 from ..data import ImageSet, load_images
 from ..diffusion.checkpoint import REFINED, STUDENT, Checkpoint, read_checkpoint
 from ..diffusion.external_teacher import foreign_denoiser, read_foreign
 from ..diffusion.network import build_unet, denoiser
 from ..diffusion.schedule import MOST_WEIGHT
-from ..distributed import current, joined
-from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, remove_leftovers, sha256_of, write_model
+from ..distributed import current, gather_arrays, joined
+from ..files import remove_leftovers, sha256_of, write_model
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
-from ..schema import Frozen, Sha256, Text
 from .batches import ImageBatches
+from .budget import plan, planned_key, unit_seconds
 from .checks import check, check_batches, student_times, uses_lpips
 from .compute_context import ComputeContext, generator
 from .config import Losses, Network, Preset, Refining, Sfddm
+from .interrupts import Interrupts
+from .logs import stage_seconds, write_seconds
 from .losses.critics import new_critics
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
+from .run_folder import RUN_FILE, RunFile, prepare_folder, read_training_run, stage_names, superseded_stages
 from .stages.base import Stage
 from .stages.classifier import ClassifierStage
 from .stages.halving import HalvingStage
@@ -44,61 +47,9 @@ from .stages.matching import MatchStage
 from .stages.refining import RefiningStage
 from .stages.sfddm import SfddmStage
 from .stages.teacher import TeacherStage
-from .trainer import SAVE_SECONDS, TrainerOptions, run_stage
+from .trainer import SAVE_SECONDS, OutOfTime, TrainerOptions, run_stage
 
-RUN_FILE = "run.json"
-
-
-class RunFile(Frozen):
-    """run.json."""
-
-    schema_version: Literal[1] = 1
-    preset: Preset  # with all changes applied
-    data: str
-    data_sha256: Sha256
-    data_count: int = Field(ge=1)
-    classes: tuple[Text, ...] | None = None  # names by label
-    started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
-    teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
-    student_sha256: Sha256 | None = None  # weights of the one-step student that was given
-    lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
-    compacted: tuple[str, ...] = ()  # the point of training at each `rdd-edge compact`
-    versions: dict[str, str]
-
-
-def read_training_run(run: Path) -> RunFile:
-    """run.json of a run. Raises MissingError or CorruptError."""
-    return read_model(run / RUN_FILE, RunFile)
-
-
-def stage_names(preset: Preset) -> tuple[str, ...]:
-    """Folders of the run's stages in order."""
-    judge, refined = ("judge",) if preset.judge else (), (REFINED,) if preset.refines else ()
-    if preset.student_folder is not None:
-        return ("extractor", *judge, *refined)
-    if preset.sfddm:  # trains without an extractor; refining needs one, and evaluation if there is no judge
-        classifiers = judge if judge and not refined else ("extractor", *judge)
-        return (*classifiers, "teacher", f"student-{preset.sfddm.steps}", *refined)
-    folds = int(math.log2(preset.first_steps))
-    smaller = (f"student-{preset.first_steps}",) if preset.student else ()
-    halvings = (f"student-{2**i}" for i in reversed(range(folds)))
-    return ("extractor", *judge, "teacher", *smaller, *halvings, *refined)
-
-
-def base_stage(preset: Preset) -> str:
-    """The stage that runs with other losses start from."""
-    if preset.student_folder is not None:
-        return "extractor"
-    below = preset.base_steps < preset.first_steps or preset.student is not None
-    return f"student-{preset.base_steps}" if below and preset.sfddm is None else "teacher"
-
-
-def superseded_stages(preset: Preset, run: Path) -> tuple[str, ...]:
-    """The stages between the teacher and a finished base student, which are not read again."""
-    names, base = stage_names(preset), base_stage(preset)
-    if preset.student_folder is not None:
-        return ()
-    return names[names.index("teacher") + 1 : names.index(base)] if (run / base).is_dir() else ()
+COMPILE_SECONDS = 60.0  # what compiling a stage is taken to need before one was measured
 
 
 def distill(
@@ -113,11 +64,14 @@ def distill(
     shard_mb: int = 1000,
     tensorboard: bool = False,
     until: str | None = None,
+    minutes: float | None = None,
 ) -> None:
     """Train every stage that `out` does not hold yet, up to its one-step student or the stage `until`.
 
     start_from: a run whose extractor, judge, teacher and student at preset.base_steps are copied instead of trained.
-    deadline: on time.monotonic's clock; raises OutOfTime past it. Raises UsageError if `out` has other settings.
+    deadline: on time.monotonic's clock; raises OutOfTime past it, and KeyboardInterrupt after Ctrl-C.
+    minutes: for the whole training, over all calls; the stages' steps are chosen to fit (see budget.py).
+    Raises UsageError if `out` has other settings; those that only change the speed may differ.
     """
     options = TrainerOptions(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as torch_device:
@@ -125,17 +79,18 @@ def distill(
         if current().is_main:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
             given = check(preset, data)
-            _prepare_folder(out, _new_run_file(preset, data, start_from, given, torch_device), start_from)
+            prepare_folder(out, _new_run_file(preset, data, start_from, given, torch_device, minutes), start_from)
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         current().barrier()
         data = data or load_images(preset.data, preset.image_size)
-        _Training(preset, out, data, ComputeContext(torch_device, preset.compute)).run(options, until)
+        _Training(out, data, ComputeContext(torch_device, preset.compute)).run(options, until)
 
 
 def _new_run_file(
-    preset: Preset, data: ImageSet, start_from: Path | None, given: Checkpoint | None, device: torch.device
-) -> RunFile:
+    preset: Preset, data: ImageSet, start_from: Path | None, given: Checkpoint | None, device: torch.device,
+    minutes: float | None,
+) -> RunFile:  # fmt: skip
     backbone = preset.lpips.backbone if uses_lpips(preset) else None
     return RunFile(
         preset=preset,
@@ -147,72 +102,69 @@ def _new_run_file(
         teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
         student_sha256=given.sha256 if given and preset.student_folder else None,
         lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
+        minutes=minutes,
         versions={
             "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "diffusers", "rdd-edge")},
+            **{name: version(name) for name in ("torch", "diffusers")},
+            "rdd-edge": __version__,
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         },
     )
 
 
-def _prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
-    """Write run.json and copy the stages of `start_from`; or check that `out` is a run with the same settings."""
-    if (out / RUN_FILE).exists():
-        existing = read_training_run(out)
-        # The path of the data may have changed, after a move to another machine; its hash may not.
-        moved = new.preset.model_copy(update={"data": existing.preset.data})
-        new = new.model_copy(update={"preset": moved})
-        for field in ("preset", "data_sha256", "started_from", "teacher_sha256", "student_sha256", "lpips_sha256"):
-            if getattr(existing, field) != getattr(new, field):
-                raise UsageError(f"{out} was started with a different {field}: give the same settings or another --out")
-        return
-    if out.exists() and any(out.iterdir()):
-        raise UsageError(f"{out} is neither empty nor a training run: choose another --out")
-    if start_from is not None:
-        _copy_base(start_from, out, new)
-        new = new.model_copy(update={"compacted": read_training_run(start_from).compacted})
-    write_model(out / RUN_FILE, new)
-
-
-def _copy_base(source: Path, out: Path, new: RunFile) -> None:
-    """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
-    base_run = read_training_run(source)
-    shared = ("network", "extractor", "judge", "conditional", "first_steps", "base_steps", "image_size")
-    for field in (*shared, "teacher_folder"):
-        if getattr(base_run.preset, field) != getattr(new.preset, field):
-            raise UsageError(f"cannot start from {source}: its {field} differs from this run's")
-    if base_run.data_sha256 != new.data_sha256:
-        raise UsageError(f"cannot start from {source}: it was trained on other data")
-    names = stage_names(new.preset)
-    base = base_stage(new.preset) if base_run.preset.student == new.preset.student else "teacher"
-    for name in names[: names.index(base) + 1]:
-        if name in ("extractor", "judge", "teacher", base):
-            if not (source / name).is_dir():
-                raise MissingError(f"{source} has no {name} yet: finish it with rdd-edge distill")
-            with new_folder(out / name) as folder:
-                shutil.copytree(source / name, folder, dirs_exist_ok=True)
-
-
 class _Training:
     """The stages of one run, each built from the finished ones in the run's folder."""
 
-    def __init__(self, preset: Preset, out: Path, data: ImageSet, context: ComputeContext) -> None:
-        self.preset, self.out, self.context = preset, out, context
+    def __init__(self, out: Path, data: ImageSet, context: ComputeContext) -> None:
+        self.out, self.context, self.run_file = out, context, read_training_run(out)
+        self.preset = self.run_file.preset
         self.batches = ImageBatches(data, context)
-        self.common = (self.batches, preset.seed, preset.conditional)  # arguments of every stage that trains a U-Net
+        # Arguments of every stage that trains a U-Net.
+        self.common = (self.batches, self.preset.seed, self.preset.conditional)
         self.image_shape = data.image_shape
         self.classes = None if data.classes is None else len(data.classes)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
-        superseded = superseded_stages(self.preset, self.out)
-        for name in stage_names(self.preset):
-            if not ((self.out / name).is_dir() or name in superseded):
-                run_stage(self._stage(name), self.out, options, self.context.device)
-            current().barrier()  # the next stage reads what rank 0 has written
-            if name == until:
-                return
+        longest = COMPILE_SECONDS if self.context.compiles else 0.0  # the longest first step, as far as is known
+        with Interrupts() as interrupts:
+            for name in stage_names(self.preset):
+                if self._is_ahead(name):
+                    self._require_time(name, options.deadline - longest, interrupts)
+                    stage = self._paced(name)
+                    longest = max(longest, run_stage(stage, self.out, options, self.context.device, interrupts))
+                current().barrier()  # the next stage reads what rank 0 has written
+                if name == until:
+                    return
         if current().is_main:
             shutil.rmtree(self.out / ".state", ignore_errors=True)
+
+    def _is_ahead(self, name: str) -> bool:
+        return not (self.out / name).is_dir() and name not in superseded_stages(self.preset, self.out)
+
+    def _require_time(self, name: str, deadline: float, interrupts: Interrupts) -> None:
+        if current().agree(interrupts.asked, self.context.device):
+            raise KeyboardInterrupt(f"stopped before stage {name}")
+        if current().agree(time.monotonic() >= deadline, self.context.device):
+            compiling = ", whose first step takes too long" if math.isfinite(deadline) and self.context.compiles else ""
+            raise OutOfTime(f"stopped before stage {name}{compiling}")
+
+    def _paced(self, name: str) -> Stage:
+        """The stage, once its number of steps is chosen if the run is given minutes (see budget.py)."""
+        key, minutes, began = planned_key(self.preset, name), self.run_file.minutes, time.monotonic()
+        if minutes is None or key in self.run_file.planned:
+            return self._stage(name)
+        own = unit_seconds(self._stage(name), self.context.device)
+        unit = float(gather_arrays(np.array([own]))[0][0])  # rank 0's
+        names = stage_names(self.preset)
+        spent = sum(stage_seconds(self.out, other) for other in names) + time.monotonic() - began
+        left = float(gather_arrays(np.array([60 * minutes - spent]))[0][0])
+        self.preset = plan(self.preset, [other for other in names if self._is_ahead(other)], left, unit)
+        planned = (*self.run_file.planned, key)
+        self.run_file = self.run_file.model_copy(update={"preset": self.preset, "planned": planned})
+        if current().is_main:
+            write_model(self.out / RUN_FILE, self.run_file)
+            write_seconds(self.out, name, time.monotonic() - began)
+        return self._stage(name)
 
     def _stage(self, name: str) -> Stage:
         p = self.preset
@@ -236,20 +188,26 @@ class _Training:
     def _conversion(self, folder: Path) -> MatchStage:
         """A foreign teacher's own network, from its own weights, taught to predict x on our schedule."""
         p, foreign = self.preset, read_foreign(folder)
-        unet = foreign.checkpoint.load().to(self.context.device).requires_grad_(False)
+        predict = partial(
+            foreign_denoiser, self._frozen(foreign.checkpoint), foreign.schedule.to(self.context.device),
+            precision=self.context.autocast,
+        )  # fmt: skip
         return MatchStage(
-            "teacher", partial(foreign_denoiser, unet, foreign.schedule), foreign.checkpoint.load(),
-            p.conversion or p.pd, *self.common, grid=None, role="teacher", method="conversion",
+            "teacher", predict, foreign.checkpoint.load(), p.conversion or p.pd, *self.common, grid=None,
+            role="teacher", method="conversion",
         )  # fmt: skip
 
     def _smaller(self, network: Network) -> MatchStage:
         """A student of another shape, taught at the teacher's number of sampling steps."""
-        p = self.preset
-        teacher = read_checkpoint(self.out / "teacher").load().to(self.context.device).requires_grad_(False)
+        p, teacher = self.preset, self._frozen(read_checkpoint(self.out / "teacher"))
         return MatchStage(
-            f"student-{p.first_steps}", partial(denoiser, teacher), self._new_unet(network, "student/weights"),
-            p.student_training or p.pd, *self.common, grid=p.first_steps, role="student", method="match",
+            f"student-{p.first_steps}", partial(denoiser, teacher, precision=self.context.autocast),
+            self._new_unet(network, "student/weights"), p.student_training or p.pd, *self.common, grid=p.first_steps,
+            role="student", method="match",
         )  # fmt: skip
+
+    def _frozen(self, checkpoint: Checkpoint) -> nn.Module:
+        return self.context.prepare(checkpoint.load()).eval().requires_grad_(False)
 
     def _single_fold(self, sfddm: Sfddm) -> SfddmStage:
         p, teacher = self.preset, read_checkpoint(self.out / "teacher")
@@ -292,7 +250,8 @@ class _Training:
         perceptual = self.context.prepare(load_lpips(p.lpips, self.image_shape[0])) if losses.lpips else None
         objective = Objective(losses, p.taus, p.memory, steps, extractor, self.context, perceptual)
         if extractor is not None:
-            channels = int(extractor(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
+            # Not the compiled network: that would compile for a batch of one.
+            channels = int(extractor.forward(torch.zeros(1, *self.image_shape, device=self.context.device)).shape[1])
             objective.prepare(channels, self._seed(f"head-{steps}"))
         return objective
 

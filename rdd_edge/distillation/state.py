@@ -110,7 +110,8 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Load the tensors of `optimizer_tensors`, each moment with the strides of its parameter.
 
-    A fused optimizer steps through the memory of parameter and moments together, without looking at their strides.
+    A fused optimizer steps through the memory of parameter and moments together, without looking at their strides. A
+    compacted state lacks Adam's first moments: they start at 0, and the steps are small until they have grown.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
@@ -119,4 +120,6 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tenso
         parameter = parameters[int(index)]
         same_shape = tensor.shape == parameter.shape
         state.setdefault(int(index), {})[key] = torch.empty_like(parameter).copy_(tensor) if same_shape else tensor
+        if key == "exp_avg_sq":
+            state[int(index)].setdefault("exp_avg", torch.zeros_like(parameter))
     optimizer.load_state_dict({**optimizer.state_dict(), "state": state})

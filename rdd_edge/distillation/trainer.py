@@ -20,6 +20,7 @@ import torch
 from ..console import reporter
 from ..distributed import current
 from .guard import DivergenceGuard
+from .interrupts import Interrupts
 from .logs import RunLog
 from .sample_grids import grid_images, is_grid_step
 from .stages.base import DiffusionStage, Stage
@@ -47,10 +48,13 @@ class TrainerOptions:
     tensorboard: bool = False
 
 
-def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.device) -> None:
+def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.device, interrupts: Interrupts) -> float:
     """Run a stage from its saved state to its end: writes RUN/<name>/ and RUN/logs/<name>.jsonl.
 
-    Raises OutOfTime past the deadline, TrainingError for a loss that is not finite or explodes.
+    Returns the seconds that its first step took, in which its networks are compiled.
+
+    Raises OutOfTime past the deadline and KeyboardInterrupt after Ctrl-C, with the state saved, and TrainingError for a
+    loss that is not finite or explodes.
     """
     ranks, folder = current(), run / ".state" / stage.name
     done = _resume(stage, folder)
@@ -58,14 +62,14 @@ def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.de
     log = RunLog(run, stage.name, done, options.tensorboard) if ranks.is_main else None
     guard = DivergenceGuard(stage.name)
     reporter().begin(stage.name, stage.steps, done, "steps")
-    loss, saved = None, time.monotonic()
+    loss, saved, first_step = None, time.monotonic(), 0.0
     for index in range(done, stage.steps):
         logged = index % LOG_STEPS == 0 or index == stage.steps - 1
         # Several ranks agree on what to do at logged steps only: anything more often would cost synchronisation.
         may_save = ranks.size == 1 or logged
         now = time.monotonic()
-        late = may_save and ranks.agree(now >= options.deadline, device)
-        save = may_save and (late or ranks.agree(now - saved >= options.save_seconds, device))
+        stop = may_save and ranks.agree(now >= options.deadline or interrupts.asked, device)
+        save = may_save and (stop or ranks.agree(now - saved >= options.save_seconds, device))
         values = stage.step(index, log=logged or save)  # so that the guard has seen what is saved
         if values is not None:
             numbers = guard.check(index, values, remember=logged)
@@ -76,18 +80,22 @@ def run_stage(stage: Stage, run: Path, options: TrainerOptions, device: torch.de
         if log and options.tensorboard and isinstance(stage, DiffusionStage) and is_grid_step(index, stage.steps):
             log.draw(index, grid_images(stage, device))
         reporter().advance(index + 1, loss)
+        if index == done:
+            first_step = time.monotonic() - now
         if save:
             if log:
                 save_state(folder, index + 1, stage.state(), options.shard_bytes)
             saved = time.monotonic()
-            if late and index + 1 < stage.steps:
+            if stop and index + 1 < stage.steps:
                 ranks.barrier()
-                raise OutOfTime(f"stopped in stage {stage.name} after {index + 1} of {stage.steps} steps")
+                how = KeyboardInterrupt if interrupts.asked else OutOfTime
+                raise how(f"stopped in stage {stage.name} after {index + 1} of {stage.steps} steps")
     if log:
         stage.finish(run / stage.name)
         shutil.rmtree(folder, ignore_errors=True)
         log.close()
     reporter().end()
+    return first_step
 
 
 def _resume(stage: Stage, folder: Path) -> int:
@@ -98,4 +106,5 @@ def _resume(stage: Stage, folder: Path) -> int:
     stage.load(tensors)
     for warning in warnings:
         reporter().note(warning)
+    reporter().note(f"stage {stage.name} continues after {done} of {stage.steps} steps")
     return done

@@ -87,7 +87,8 @@ def study(
     Raises UsageError for an unknown setting or an invalid value, DataError for fewer than two samples, both before any
     training.
     """
-    from ..distillation.run import base_stage, distill
+    from ..distillation.run import distill
+    from ..distillation.run_folder import base_stage
 
     presets = [_with(preset, vary, value) for value in values]
     if len(set(values)) < 2:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ..diffusion.checkpoint import REFINED, read_checkpoint
 from ..distillation.config import Preset
-from ..distillation.run import read_training_run
+from ..distillation.run_folder import flat, read_training_run
 from ..errors import MissingError, UsageError
 
 BASELINE = "ddim"  # the teacher's row
@@ -80,7 +78,7 @@ def _measured(runs: Sequence[Path]) -> list[_Measured]:
     counts = sorted({student.steps for student in students}, reverse=True)
     teachers = [
         _Measured(
-            BASELINE, n, path, read_checkpoint(path).sha256, _flat(file.preset.model_dump(mode="json", include=TEACHER))
+            BASELINE, n, path, read_checkpoint(path).sha256, flat(file.preset.model_dump(mode="json", include=TEACHER))
         )
         for run, file in zip(runs, files, strict=True)
         if (path := run / "teacher").is_dir()
@@ -99,16 +97,6 @@ def _students(run: Path, preset: Preset) -> list[_Measured]:
             continue
         above = preset.sfddm is None and not refined and card.sampling_steps >= preset.base_steps
         unread = IGNORED | (BELOW_BASE if above else set()) | (set() if refined else {"refining"})
-        settings = _flat(preset.model_dump(mode="json", exclude=unread))
+        settings = flat(preset.model_dump(mode="json", exclude=unread))
         students.append(_Measured(card.method, card.sampling_steps, path, checkpoint.sha256, settings))
     return sorted(students, key=lambda student: (-student.steps, student.path.name == REFINED))
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> Settings:
-    found: Settings = {}
-    for key, value in values.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = json.dumps(value)
-    return found

@@ -22,7 +22,7 @@ def evaluation_sources(
     extractor. It runs on CUDA where available.
     Raises UsageError where there is no default, or for an extractor of images of another shape.
     """
-    from ..distillation.run import RUN_FILE, RunFile
+    from ..distillation.run_folder import RUN_FILE, RunFile
 
     run = None
     if checkpoint is not None:

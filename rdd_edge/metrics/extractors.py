@@ -28,6 +28,11 @@ class Extractor(Protocol):
         """SHA-256 of its weights, the key of cached statistics."""
         ...
 
+    @property
+    def device(self) -> str:
+        """cpu or cuda, on which features differ in their last digits."""
+        ...
+
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         """Features (n, D) of successive batches of images (N, H, W, C)."""
         ...

@@ -83,7 +83,8 @@ class Inception:
 
         for start in range(0, len(images), BATCH):
             pixels = torch.from_numpy(np.array(images[start : start + BATCH])).to(self.device).permute(0, 3, 1, 2)
-            with torch.inference_mode():
+            # TF32 would change the printed digits of a distance.
+            with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                 features = self.script(pixels.expand(-1, 3, -1, -1), return_features=True)
             yield features.float().cpu().numpy()
 

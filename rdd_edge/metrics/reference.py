@@ -62,13 +62,15 @@ def image_statistics(images: NDArray[np.uint8], extractor: Extractor) -> Statist
 
 
 def real_reference(data: ImageSet, extractor: Extractor) -> Reference:
-    """The reference of a data set, cached under the hashes of the data and of the extractor's weights.
+    """The reference of a data set, cached under the hashes of the data and of the extractor's weights and its device.
 
     A broken entry is replaced. Under torchrun the ranks divide the work; each returns the whole result, and rank 0
     caches it. Raises DataError for too few images.
     """
     names = ("mean", "cov", "count", "halves", "features", "precision_radii", "coverage_radii", "within")
-    arrays = _cached("statistics", (data.sha256, extractor.sha256), names, lambda: _measure(data, extractor))
+    arrays = _cached(
+        "statistics", (data.sha256, extractor.sha256, extractor.device), names, lambda: _measure(data, extractor)
+    )
     return Reference(
         Statistics(arrays["mean"], arrays["cov"], int(arrays["count"])),
         RealManifold(arrays["features"], arrays["precision_radii"], arrays["coverage_radii"], float(arrays["within"])),

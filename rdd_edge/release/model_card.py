@@ -12,7 +12,7 @@ from ..diffusion.rounding import Half
 from ..distillation.config import ClassifierTraining, Preset, Training
 from ..distillation.logs import stage_seconds
 from ..distillation.presets import PRESETS
-from ..distillation.run import RunFile, stage_names
+from ..distillation.run_folder import RunFile, stage_names
 from ..evaluation.checkpoint import Evaluation
 
 CARD_FILE = "README.md"

@@ -14,7 +14,7 @@ from typing import get_args
 
 from ..diffusion.checkpoint import read_checkpoint, save_rounded
 from ..diffusion.rounding import Half
-from ..distillation.run import RUN_FILE, read_training_run
+from ..distillation.run_folder import RUN_FILE, read_training_run
 from ..errors import UsageError
 from ..evaluation.checkpoint import Evaluation, evaluate
 from ..evaluation.sources import evaluation_sources

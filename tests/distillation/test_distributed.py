@@ -32,11 +32,9 @@ def test_two_processes_have_the_losses_and_weights_of_one(tmp_path):
     one, two = (load_file(file) for file in files)
     assert set(one) == set(two)
     terms = ("pd", "cfd", "ii_p2p", "is_p2p", "m_p2p", "lpips", "m_p2p_grad_norm", "loss", "grad_norm")
-    assert {f"student-2/19/{term}" for term in terms} <= set(one)
-    assert {"student-2/state/head.0.weight", "student-2/state/queue.entries", "extractor/19/loss"} <= set(one)
-    assert {"conversion/19/loss", "smaller/19/loss", "student-3/19/hidden", "student-3/state/adapter.weight"} <= set(
-        one
-    )
+    assert {f"rdd/19/{term}" for term in terms} <= set(one)
+    assert {"rdd/state/head.0.weight", "rdd/state/queue.entries", "extractor/19/loss"} <= set(one)
+    assert {"conversion/19/loss", "smaller/19/loss", "sfddm/19/hidden", "sfddm/state/adapter.weight"} <= set(one)
     assert {"refined/19/diversity", "refined/16/penalty", "refined/state/ema.conv_in.weight"} <= set(one)
     for name, expected in one.items():
         torch.testing.assert_close(two[name], expected, rtol=1e-9, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")

@@ -17,7 +17,8 @@ from rdd_edge.data.images import content_sha256
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.distillation.config import Preset
 from rdd_edge.distillation.presets import resolve
-from rdd_edge.distillation.run import distill, stage_names
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import stage_names
 from rdd_edge.metrics.classifiers import load_feature_network
 
 COUNT = 20
@@ -55,7 +56,8 @@ def test_every_stage_runs_at_full_size(tmp_path, data, name):
     assert read_checkpoint(run).image_shape == (3, 32, 32)
     assert all(last_line(run, "student-1")[term] is not None for term in ("cfd", "is_p2p", "m_p2p"))
     features = load_feature_network(run / "extractor")[1]
-    assert features(torch.zeros(1, 3, 32, 32)).shape == (1, 1920, 4, 4)
+    widths = {"cifar10": 1920, "cifar10-edge": 312}
+    assert features(torch.zeros(1, 3, 32, 32)).shape == (1, widths[name], 4, 4)
 
 
 @pytest.mark.slow

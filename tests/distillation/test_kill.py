@@ -13,7 +13,8 @@ import pytest
 import torch
 from tiny import TINY, tiny, weights
 
-from rdd_edge.distillation.run import distill, stage_names
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import stage_names
 
 KILLS = 20
 MORE = (

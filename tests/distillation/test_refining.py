@@ -12,7 +12,8 @@ from rdd_edge.distillation.compute_context import ComputeContext
 from rdd_edge.distillation.config import Refining, Training
 from rdd_edge.distillation.losses.critics import critic_loss, generator_loss, gradient_penalty, new_critics
 from rdd_edge.distillation.presets import resolve
-from rdd_edge.distillation.run import distill, stage_names
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import stage_names
 from rdd_edge.distillation.stages.refining import PATIENCE, RefiningStage
 from rdd_edge.errors import TrainingError, UsageError
 from rdd_edge.evaluation.sources import evaluation_sources

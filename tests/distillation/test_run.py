@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import diffusers
@@ -13,8 +15,11 @@ import pytest
 import torch
 from tiny import TINY, Killed, KilledAt, Recorder, tiny, train, weights
 
+from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
-from rdd_edge.distillation.run import distill, read_training_run, stage_names
+from rdd_edge.distillation.logs import stage_seconds
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import read_training_run, stage_names
 from rdd_edge.distillation.trainer import OutOfTime
 from rdd_edge.errors import CorruptError, MissingError, TrainingError, UsageError
 from rdd_edge.portable.noise import normals
@@ -116,15 +121,71 @@ def test_kill_9_at_any_moment(finished, tmp_path):
     assert {path.name for path in out.iterdir()} == {path.name for path in finished.iterdir()}
 
 
-def test_out_of_time_stops_at_a_checkpoint_and_goes_on(finished, tmp_path):
+def test_out_of_time_stops_at_a_checkpoint_and_goes_on(finished, tmp_path, monkeypatch):
     out = tmp_path / "run"
     for _ in range(3):
-        with pytest.raises(OutOfTime, match="stage extractor after"):
+        with pytest.raises(OutOfTime, match="stopped before stage extractor"):
             distill(tiny(), out, device="cpu", deadline=0.0)
+    times = iter([0.0] * 8)  # the deadline passes in one of the extractor's steps
+
+    class Clock:
+        monotonic = staticmethod(lambda: next(times, 2.0))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rdd_edge.distillation.trainer.time", Clock)
+        patch.setattr("rdd_edge.distillation.run.time", Clock)
+        with pytest.raises(OutOfTime, match=r"stopped in stage extractor after (\d) of 6 steps") as stop:
+            distill(tiny(), out, device="cpu", deadline=1.0)
+    done = int(re.search(r"after (\d)", str(stop.value))[1])
     second = Recorder()
     train(tiny(), out, second, device="cpu")
-    assert second.stages[0] == ("extractor", 3)
+    assert second.stages[0] == ("extractor", done)
+    assert second.notes == [f"stage extractor continues after {done} of 6 steps"]
     assert weights(out) == weights(finished)
+
+
+def test_a_stage_that_may_not_be_compiled_in_time_does_not_begin(tmp_path):
+    with pytest.raises(OutOfTime, match="stopped before stage extractor, whose first step takes too long"):
+        distill(tiny("compute.compile=true"), tmp_path / "run", device="cpu", deadline=time.monotonic() + 50)
+
+
+class Interrupting(Recorder):
+    """Ctrl-C in a step of the teacher."""
+
+    def advance(self, done: int, loss: float | None = None) -> None:
+        super().advance(done, loss)
+        if self.stage == "teacher" and done == 3:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_ctrl_c_ends_at_a_saved_step_and_the_folder_alone_continues(finished, tmp_path, monkeypatch, capsys):
+    from rdd_edge.cli import main
+
+    out, before = tmp_path / "run", signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt, match=r"^stopped in stage teacher after 4 of 8 steps$"):
+        train(tiny(), out, Interrupting(), device="cpu")
+    assert signal.getsignal(signal.SIGINT) is before
+    monkeypatch.setattr(sys, "argv", ["rdd-edge", "distill", "--out", str(out), "--device", "cpu"])
+    monkeypatch.setattr("rdd_edge.console.ConsoleReporter", partial(reporting_to, Interrupting()))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code in (0, None)
+    assert weights(out) == weights(finished)
+    assert "the student is" in capsys.readouterr().out
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path, monkeypatch, capsys):
+    from rdd_edge.cli import main
+
+    out = tmp_path / "run"
+    words = [word for setting in TINY for word in ("--set", setting)]
+    monkeypatch.setattr(sys, "argv", ["rdd-edge", "distill", "--out", str(out), "--device", "cpu", *words])
+    monkeypatch.setattr("rdd_edge.console.ConsoleReporter", partial(reporting_to, Interrupting()))
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 130
+    says = f"rdd-edge: stopped in stage teacher after 4 of 8 steps: rdd-edge distill --out {out} continues it"
+    assert says in capsys.readouterr().err
 
 
 def test_starting_from_another_run_takes_its_base_and_trains_only_below(finished, tmp_path):
@@ -145,8 +206,57 @@ def test_starting_from_an_unfit_run_is_refused(finished, tmp_path):
 
 
 def test_another_setting_for_the_same_folder_is_refused(finished):
-    with pytest.raises(UsageError, match="started with a different preset"):
+    with pytest.raises(UsageError, match=r"started with distillation.rate=0.0005, and this command asks for 0.1"):
         distill(tiny("distillation.rate=0.1"), finished)
+    with pytest.raises(UsageError, match=r"started with compute.device_noise=false, and this command asks for true"):
+        distill(tiny("compute.device_noise=true"), finished)
+
+
+def test_what_only_changes_the_speed_may_change(finished):
+    distill(tiny("compute.channels_last=true"), finished, device="cpu")
+    assert read_training_run(finished).preset == tiny("compute.channels_last=true")
+    distill(tiny(), finished, device="cpu")
+
+
+def test_a_run_inherits_the_settings_that_it_is_started_from(finished, tmp_path):
+    import rdd_edge
+
+    run = rdd_edge.distill(tmp_path / "pd", method="pd", start_from=finished, device="cpu", settings=["pd.rate=0.001"])
+    expected = tiny("pd.rate=0.001", method="pd")
+    assert read_training_run(run.folder).preset == expected
+    assert rdd_edge.distill(tmp_path / "pd", device="cpu").stopped is None
+    with pytest.raises(UsageError, match=r"started with terms=\[\"pd\"\], and this command asks for"):
+        rdd_edge.distill(tmp_path / "pd", method="rdd", device="cpu")
+
+
+def test_a_given_student_takes_the_judge_of_the_run_that_it_is_started_from(finished, tmp_path):
+    chosen = tiny().model_copy(update={"student_folder": str(finished / "student-1"), "student": tiny().network})
+    reporter = Recorder()
+    train(chosen, tmp_path / "run", reporter, start_from=finished, device="cpu")
+    assert [name for name, _ in reporter.stages] == ["refined"]
+    assert weights(tmp_path / "run")["judge"] == weights(finished)["judge"]
+
+
+def test_minutes_are_shared_among_the_stages(tmp_path):
+    out, minutes = tmp_path / "run", 0.25
+    began, reporter = time.monotonic(), Recorder()
+    with pytest.raises(Killed):
+        train(tiny(), out, KilledAt("teacher", 2), device="cpu", minutes=minutes)
+    train(tiny(), out, reporter, device="cpu")
+    file = read_training_run(out)
+    assert file.planned == (
+        "extractor_training.epochs", "judge_training.epochs", "teacher.steps", "pd.steps", "distillation.steps",
+        "refining.training.steps",
+    )  # fmt: skip
+    steps = [log(out, name)[-1]["step"] + 1 for name in ("teacher", "student-8", "student-4", "student-2", "refined")]
+    p = file.preset
+    assert steps == [
+        p.teacher.steps, p.pd.steps, p.distillation.steps, p.distillation.steps, p.refining.training.steps
+    ]  # fmt: skip
+    assert p.teacher.steps > 8
+    trained = sum(stage_seconds(out, name) for name in stage_names(p))
+    assert 0.5 * minutes < trained / 60 < 1.5 * minutes
+    assert time.monotonic() - began < 60 * 4 * minutes
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import diffusers
 import pytest
 import torch
+import torch.nn.functional as F
 from networks import small_unet
 from tiny import Recorder, tiny, train, weights
 
@@ -20,7 +21,7 @@ from rdd_edge.diffusion.subsequence import (
 )
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
-from rdd_edge.distillation.stages.sfddm import with_hidden
+from rdd_edge.distillation.stages.sfddm import expose_hidden, with_hidden
 from rdd_edge.errors import UsageError
 from rdd_edge.portable.noise import normals
 
@@ -77,11 +78,13 @@ def test_on_an_even_grid_the_sampler_is_the_methods_own():
 
 def test_the_hidden_map_is_what_the_output_convolution_is_given():
     unet, z, t = small_unet(), torch.randn(2, 1, 8, 8), torch.tensor([0.3, 1.0])
-    x, hidden = with_hidden(unet, z, t, None)
+    expected = denoiser(unet)(z, t)
+    names = list(unet.state_dict())
+    x, hidden = with_hidden(expose_hidden(unet), z, t, None)
     assert hidden.shape == (2, 32, 8, 8)
-    torch.testing.assert_close(unet.conv_out(hidden), x)
-    torch.testing.assert_close(denoiser(unet)(z, t), x)
-    assert not unet.conv_out._forward_pre_hooks
+    torch.testing.assert_close(x, expected)
+    torch.testing.assert_close(F.conv2d(hidden, unet.conv_out.weight, unet.conv_out.bias, padding=1), x)
+    assert list(unet.state_dict()) == names
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,7 @@ def sfddm(*more: str, **options):
 
 @pytest.mark.parametrize(
     ("options", "more", "steps"),
-    [({"sfddm_steps": 3}, (), 3), ({"subsequence": "1,5,16"}, ("sfddm.start=random",), 3), ({}, (), 1)],
+    [({"sfddm_steps": 3}, (), 3), ({"subsequence": "1,5,16"}, ("sfddm.start=teacher",), 3), ({}, (), 1)],
 )
 def test_a_run_starts_from_anothers_teacher_and_ends_with_its_student(base, tmp_path, options, more, steps):
     reporter = Recorder()
@@ -109,6 +112,7 @@ def test_a_run_starts_from_anothers_teacher_and_ends_with_its_student(base, tmp_
     assert reporter.stages == [(f"student-{steps}", 0), *refined]
     assert read_checkpoint(out).folder.name == reporter.stages[-1][0]
     found = read_checkpoint(out / f"student-{steps}")
+    assert weights(out)[f"student-{steps}"] != weights(base)["teacher"]
     assert found.card.method == "sfddm"
     assert found.card.sampling_steps == steps == len(found.card.noise_times)
     assert sample_images(found, 4, sampling_steps(found, None), 0).std() > 1
@@ -137,7 +141,7 @@ def test_a_student_of_another_width_matches_through_a_map_that_is_discarded(base
 
 def test_a_student_on_an_even_grid_from_the_teachers_weights_has_nothing_to_learn(base, tmp_path):
     """ᾱ′ and both times are the teacher's own: SFDDM is then DDIM in T′ steps."""
-    distill(sfddm(sfddm_steps=1), tmp_path / "run", start_from=base, device="cpu")
+    distill(sfddm("sfddm.start=teacher", sfddm_steps=1), tmp_path / "run", start_from=base, device="cpu")
     assert weights(tmp_path / "run")["student-1"] == weights(base)["teacher"]
 
 

@@ -10,7 +10,8 @@ from rdd_edge.data import load_images
 from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.distillation.presets import resolve
-from rdd_edge.distillation.run import distill, read_training_run, stage_names
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import read_training_run, stage_names
 from rdd_edge.errors import DataError, MissingError
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.sources import evaluation_sources

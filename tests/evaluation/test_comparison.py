@@ -11,7 +11,8 @@ from tiny import TINY, Recorder, tiny
 
 from rdd_edge.console import reporting_to
 from rdd_edge.distillation.presets import resolve
-from rdd_edge.distillation.run import RunFile, distill
+from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.run_folder import RunFile
 from rdd_edge.errors import MissingError, UsageError
 from rdd_edge.evaluation.ablation import study
 from rdd_edge.evaluation.checkpoint import evaluate

@@ -61,8 +61,8 @@ class Pixels:
 
     name = "pixels"
 
-    def __init__(self, sha256: str = "a" * 64) -> None:
-        self.sha256, self.seen = sha256, 0
+    def __init__(self, sha256: str = "a" * 64, device: str = "cpu") -> None:
+        self.sha256, self.device, self.seen = sha256, device, 0
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         for start in range(0, len(images), 128):
@@ -98,9 +98,9 @@ def test_the_reference_is_made_once_for_each_data_and_extractor() -> None:
     assert extractor.seen == 600
     real_reference(data("c" * 64), extractor)
     assert extractor.seen == 1200
-    other = Pixels("d" * 64)
-    real_reference(data(), other)
-    assert other.seen == 600
+    for other in (Pixels("d" * 64), Pixels(device="cuda")):
+        real_reference(data(), other)
+        assert other.seen == 600
 
 
 def test_the_floor_is_what_other_real_images_have() -> None:

@@ -5,6 +5,7 @@ It turns a foreign teacher into one that predicts x on our schedule, and a large
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ...diffusion.network import Denoiser
-from ...diffusion.schedule import snr_weight
+from ...diffusion.schedule import MOST_WEIGHT, snr_weight
 from ..batches import ImageBatches
 from ..config import Training
 from ..losses.functional import pd_loss
@@ -35,6 +36,7 @@ class MatchStage(DiffusionStage):
     ) -> None:  # fmt: skip
         super().__init__(name, {"student": student}, training, data, seed, conditional)
         self.teacher, self.sampling_steps, self.role, self.method = teacher, grid, role, method
+        self.most_weight = MOST_WEIGHT if grid is None else math.inf
 
     def draw_times(self, rng: torch.Generator) -> Tensor:
         count, grid = self.training.batch, self.sampling_steps
@@ -44,4 +46,4 @@ class MatchStage(DiffusionStage):
         with torch.no_grad():
             target = self.teacher(batch.label)(batch.z, batch.t)
         x = self.denoiser(self.network, batch)(batch.z, batch.t)
-        return pd_loss(x, target, snr_weight(batch.t)) * self.fraction, {}
+        return pd_loss(x, target, snr_weight(batch.t, self.most_weight)) * self.fraction, {}

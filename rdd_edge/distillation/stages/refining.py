@@ -155,7 +155,7 @@ def _variance(maps: Tensor) -> Tensor:
     """Variance over the images of the whole batch of the maps' spatial means, the sum over channels."""
     pooled = at_least_float32(maps).mean((2, 3))  # (n, C)
     count, total, square = (
-        all_sum(torch.tensor(float(len(pooled)), device=maps.device)),
+        all_sum(pooled.new_full((), len(pooled))),
         all_sum(pooled.sum(0)),
         all_sum(pooled.square().sum(0)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -22,15 +23,29 @@ Precision = Callable[[], AbstractContextManager[object]]
 def with_hidden(
     unet: nn.Module, z: Tensor, t: Tensor, label: Tensor | None, precision: Precision = nullcontext
 ) -> tuple[Tensor, Tensor]:
-    """x̂ (N, C, H, W) and h (N, C′, H, W), the last hidden map: the input of the output convolution."""
-    inputs: list[Tensor] = []
-    last: nn.Module = unet.conv_out  # type: ignore[assignment]
-    hook = last.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
-    try:
-        x = denoiser(unet, label, precision)(z, t)
-    finally:
-        hook.remove()
-    return x, inputs[0]
+    """x̂ (N, C, H, W) and h (N, C′, H, W), the last hidden map: the input of the output convolution.
+
+    unet: a network that `expose_hidden` has changed.
+    """
+    both = denoiser(unet, label, precision)(z, t)
+    channels = z.shape[1]
+    return both[:, :channels], both[:, channels:]
+
+
+class _ConvWithInput(nn.Conv2d):
+    """A convolution that gives its input after its output: (N, C + C′, H, W)."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return torch.cat([super().forward(hidden), hidden], dim=1)
+
+
+def expose_hidden(unet: nn.Module) -> nn.Module:
+    """Let a UNet2DModel give h after x̂, in place. Its state keeps its names.
+
+    A forward hook would not do: torch.compile does not notice a hook that comes after it.
+    """
+    cast(nn.Module, unet.conv_out).__class__ = _ConvWithInput
+    return unet
 
 
 class SfddmStage(DiffusionStage):
@@ -46,10 +61,10 @@ class SfddmStage(DiffusionStage):
         self, teacher: nn.Module, student: nn.Module, times: Sequence[float], hidden_weight: float, training: Training,
         data: ImageBatches, seed: int, conditional: bool,
     ) -> None:  # fmt: skip
-        networks = {"student": student, "adapter": _adapter(student, teacher, seed).to(data.device)}
+        networks = {"student": expose_hidden(student), "adapter": _adapter(student, teacher, seed).to(data.device)}
         super().__init__(f"student-{len(times)}", networks, training, data, seed, conditional)
         self.noise_times, self.sampling_steps, self.hidden_weight = tuple(times), len(times), hidden_weight
-        self.teacher = self.context.prepare(teacher).eval().requires_grad_(False)
+        self.teacher = self.context.prepare(expose_hidden(teacher)).eval().requires_grad_(False)
         self._grid = torch.tensor(self.noise_times)  # increasing
         self._teacher_times = self._grid.to(data.device)
         self._student_times = torch.tensor(own_times(len(times))).to(data.device)
@@ -69,7 +84,9 @@ class SfddmStage(DiffusionStage):
         return output + self.hidden_weight * inner, values
 
     def samples(self, z: Tensor, label: Tensor | None) -> Tensor:
-        return sample_subsequence(denoiser(frozen_copy(self.network, self.weights()), label), z, self.noise_times)
+        network = frozen_copy(self.network, self.weights())
+        cast(nn.Module, network.conv_out).__class__ = nn.Conv2d
+        return sample_subsequence(denoiser(network, label), z, self.noise_times)
 
 
 def _adapter(student: nn.Module, teacher: nn.Module, seed: int) -> nn.Module:
