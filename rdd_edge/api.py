@@ -61,6 +61,7 @@ def distill(
     image_size: int | None = None,
     conditional: bool | None = None,
     seed: int | None = None,
+    config: AnyPath | None = None,
     settings: Sequence[str] = (),
     start_from: AnyPath | None = None,
     minutes: float | None = None,
@@ -94,6 +95,7 @@ def distill(
         image_size: Side of the square that images are cropped and resized to.
         conditional: Whether the model takes a class label; by default as the preset says.
         seed: Seed of every random draw.
+        config: TOML file of settings, which the other arguments override; its key "preset" names the preset.
         settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".
         start_from: Training run whose extractor, judge, teacher and base student are copied.
         minutes: Length of the whole training, over all calls; each stage's steps are chosen by its measured speed.
@@ -109,12 +111,14 @@ def distill(
 
     torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run_folder import inherited
+    from .distillation.settings import PRESET, read_settings
 
-    base = preset or inherited(Path(out), _path(start_from)) or "digits"
+    named = read_settings(Path(config)).get(PRESET) if config is not None else None
+    base = preset or inherited(Path(out), _path(start_from)) or (str(named) if named is not None else "digits")
     chosen = resolve(
         base, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
-        student_config=_path(student_config), conditional=conditional,
+        student_config=_path(student_config), conditional=conditional, config=_path(config),
     )  # fmt: skip
     from .distillation.run import distill as run
     from .distillation.trainer import OutOfTime

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from .config import (
     Taus,
     Training,
 )
+from .settings import PRESET, example, read_settings, set_table, set_text
 
 DIGITS = Preset(
     name="digits",
@@ -141,13 +143,20 @@ def resolve(
     student: Path | None = None,
     refine: bool = True,
     conditional: bool | None = None,
+    config: Path | None = None,
 ) -> Preset:
-    """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+    """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and JSON, a word, or a list.
+
+    config: TOML file of settings, which the other arguments override.
 
     Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
     the file student_config.
     """
     values = (preset(base) if isinstance(base, str) else base).model_dump()
+    if config is not None:
+        table = {key: value for key, value in read_settings(config).items() if key != PRESET}
+        data = data if data is not None else table.pop("data", None)
+        set_table(values, table)
     if data is not None:
         # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
@@ -193,12 +202,13 @@ def changed(preset: Preset, settings: Sequence[str]) -> Preset:
 
 
 def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
+    before = copy.deepcopy(values)
     for setting in settings:
-        _set(values, setting)
+        set_text(values, setting)
     try:
         return Preset.model_validate(values)
     except ValidationError as error:
-        raise UsageError(first_fault(error)) from None
+        raise UsageError(first_fault(error) + example(before, error.errors()[0]["loc"])) from None
 
 
 def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
@@ -209,18 +219,3 @@ def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
         raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, e.g. 1,5,20") from None
     count = steps if steps is not None else len(phi or (1,))
     return Sfddm.model_construct(steps=count, subsequence=phi).model_dump()
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    """Change one value of a dumped preset in place."""
-    key, equals, text = setting.partition("=")
-    *parents, last = key.split(".")
-    entry: Any = values
-    for parent in parents:
-        entry = entry.get(parent) if isinstance(entry, dict) else None
-    if not equals or not isinstance(entry, dict) or last not in entry:
-        raise UsageError(f"--set {setting}: expected KEY=VALUE with a key of the preset, e.g. teacher.steps=100")
-    try:
-        entry[last] = json.loads(text)
-    except ValueError:
-        entry[last] = text
