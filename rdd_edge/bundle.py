@@ -2,6 +2,7 @@
 
 manifest.json    this schema; its SHA-256 is the bundle's identity
 <artifact>       model.pte, model.mlpackage/, model.onnx, …
+README.md        for who builds an app with it: inputs, scaling, classes, code that loads and runs the artifact
 parity/          z.f32, x.f32 (and label.i64): inputs and the student's outputs, little-endian, (N, C, H, W)
 contract/        golden vectors of noise and rounding, and the JSON Schemas of what a device reads and writes
 harness/         the program that benchmarks the bundle on a device, if the target has one

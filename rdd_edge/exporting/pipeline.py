@@ -32,9 +32,10 @@ from ..console import reporter
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..diffusion.foreign_student import one_step_student
 from ..errors import ExportError, ThresholdError, UsageError
-from ..files import new_folder, tree_sha256, write_model
+from ..files import new_folder, tree_sha256, write_bytes, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
+from .bundle_readme import README, bundle_readme
 from .harness import add_contract, add_harness
 from .parity import (
     PARITY_SAMPLES,
@@ -145,7 +146,10 @@ class _Build:
             parity = self._parity(artifact.path, out)
             add_contract(folder)
             add_harness(self.target.name, folder)
-            write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
+            manifest = self._manifest(artifact, folder, quantization, parity)
+            page = bundle_readme(manifest, self.student.vectors(), self.target.snippets(manifest))
+            write_bytes(folder / README, page.encode())
+            write_model(folder / MANIFEST, manifest.model_copy(update={"files": tree_sha256(folder)}))
             read_bundle(folder)  # before the rename, which replaces an older bundle
         bundle = read_bundle(out)
         reporter().end()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import diffusers
@@ -66,6 +68,10 @@ def test_export_and_bench_of_a_pipeline(
     z, _, x = bundle.parity_vectors()
     np.testing.assert_allclose(x, by_diffusers(folder, "DDPMScheduler", torch.from_numpy(z), TIMESTEP), atol=1e-5)
     assert np.abs(x).std() > 0.1  # not all clipped
+    code = (bundle.folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-B", "-c", code], cwd=bundle.folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.split()[1]) > 80  # of the page's own Python code
     manifest = bundle.manifest
     assert manifest.parity.psnr_db is not None and manifest.parity.psnr_db > 80  # the artifact itself
     assert manifest.schedule == "own" and manifest.conversion is not None
