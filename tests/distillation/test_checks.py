@@ -25,13 +25,9 @@ def blank_images(count: int = 40, side: int = 32, channels: int = 3, classes: in
 
 
 BAD: dict[str, tuple[Preset, ImageSet | None, type[RddEdgeError], str]] = {
-    "no labels, unconditional": (
-        tiny(), replace(load_images("digits"), labels=None, classes=None), DataError, "digits has no labels",
-    ),
     "no labels, conditional": (
         tiny("conditional=true"), replace(load_images("digits"), labels=None, classes=None), DataError, "has no labels",
     ),
-    "one class": (tiny(), blank_images(classes=1), DataError, "blank has one class: a classifier needs two"),
     "three images": (tiny(), blank_images(3), DataError, "blank has 3 images: give at least 4"),
     "phi that decreases": (
         resolve("digits", method="sfddm", subsequence="5,1,16", settings=TINY), None, UsageError, "does not increase",
