@@ -81,8 +81,8 @@ def distill(
 
     Args:
         out: Folder of the run.
-        preset: Settings to start from: digits, cifar10, cifar10-edge or imagenet64; by default those of the run in
-            `out` or of `start_from`, else digits.
+        preset: Settings to start from: digits, small, cifar10, cifar10-edge or imagenet64; by default those of the run
+            in `out` or of `start_from`, else digits.
         data: "digits" or a path to images; by default the data of the preset.
         method: rdd, rcfd, pd, pd-lpips or sfddm; by default rdd.
         losses: Terms in place of a method, e.g. "cfd,ii_p2p".

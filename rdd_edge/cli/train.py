@@ -15,8 +15,8 @@ from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_proces
 Preset = Annotated[
     str | None,
     Option(
-        help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.  Default: those of the run that is "
-        "continued or started from, else digits."
+        help="Settings to start from: digits, small, cifar10, cifar10-edge or imagenet64.  Default: those of the run "
+        "that is continued or started from, else digits."
     ),
 ]
 PresetData = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the preset.')]
@@ -185,7 +185,7 @@ def study(
 
 
 def settings(
-    preset: Annotated[str, Argument(help="Preset: digits, cifar10, cifar10-edge or imagenet64.")] = "digits",
+    preset: Annotated[str, Argument(help="Preset: digits, small, cifar10, cifar10-edge or imagenet64.")] = "digits",
 ) -> None:
     """Print every setting of a preset with its value and meaning, as a file for distill --config.
 

@@ -35,7 +35,7 @@ class RotatedBatches(ImageBatches):
 
     def images(self, index: Tensor) -> Tensor:
         x, quarters = super().images(index // self.rotations), (index % self.rotations) * (4 // self.rotations)
-        for quarter in quarters.unique().tolist():
+        for quarter in sorted(set(quarters.tolist())):
             rows = self.context.upload((quarters == quarter).nonzero()[:, 0])
             x[rows] = x[rows].rot90(quarter, (2, 3))
         return x

@@ -65,7 +65,14 @@ def test_a_run_that_cannot_be_is_refused(tmp_path, name):
 
 @pytest.mark.parametrize(
     ("name", "side", "classes"),
-    [("digits", 8, 10), ("cifar10", 32, 10), ("cifar10-edge", 32, 10), ("imagenet64", 64, 7)],
+    [
+        ("digits", 8, 10),
+        ("small", 16, 2),
+        ("small", 64, 3),
+        ("cifar10", 32, 10),
+        ("cifar10-edge", 32, 10),
+        ("imagenet64", 64, 7),
+    ],
 )
 def test_every_preset_fits_its_data_and_a_check_changes_no_draw(name, side, classes):
     before = torch.get_rng_state()

@@ -27,6 +27,11 @@ def test_what_is_printed_is_a_file_that_gives_the_preset_back(
     assert resolve(changed, config=tmp_path / "my.toml") == preset
 
 
+def test_the_judge_of_ones_own_images_has_their_name() -> None:
+    assert resolve("small", data="photos/My Cats!").judge.name == "my_cats_cnn"
+    assert resolve("digits", data="photos/My Cats!").judge.name == "digits_cnn"
+
+
 def test_every_setting_has_a_meaning() -> None:
     off = PRESETS["digits"].model_copy(update={"sfddm": Sfddm(steps=1)})
     assert [one.key for preset in (off, *PRESETS.values()) for one in settings(preset) if not one.meaning] == []
