@@ -8,13 +8,16 @@ Finished training and exports are not repeated, so the same command continues an
 from __future__ import annotations
 
 import time
+from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .benchmarking.record import summary
 from .benchmarking.run import SCORES, read_bench_run
-from .bundle import QUICK, AccuracyPlan, Plan, read_bundle
-from .console import ConsoleReporter
+from .bundle import AccuracyPlan, PerformancePlan, Plan, read_bundle
+from .console import ConsoleReporter, Reporter, reporter, reporting_to
 from .console import out as console
 from .diffusion.checkpoint import REFINED, STUDENT, read_checkpoint
 from .distillation.config import Preset
@@ -27,8 +30,12 @@ if TYPE_CHECKING:
 
 # For each target a precision close to the student and a smaller, faster one; `rdd-edge export` has the others.
 BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
+EXPORTS_AT_ONCE = 2  # a converter keeps one core busy, and needs up to 2 GB
 SAMPLES = 2000
-PLAN = Plan(performance=QUICK, accuracy=AccuracyPlan(samples=SAMPLES, floats=256))
+# Shorter than `bench --quick`: the student of digits takes less than a millisecond, and two seconds are
+# thousands of runs of it.
+PERFORMANCE = PerformancePlan(runs=128, seconds=4.0, starts=2)
+PLAN = Plan(performance=PERFORMANCE, accuracy=AccuracyPlan(samples=SAMPLES, floats=256))
 
 
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN) -> None:
@@ -47,10 +54,9 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN)
     save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out / "student.png")
     real, judge = evaluation_sources(run, None, None)
     _evaluate(run, preset, real, judge)
-    for target, precisions in BUNDLES.items():
-        for precision in precisions:
-            _export(run, target, precision, bundles)
-    names = ["server", *(f"{target}-{precision}" for target in BUNDLES for precision in BUNDLES[target])]
+    chosen = [(target, precision) for target, precisions in BUNDLES.items() for precision in precisions]
+    _export(run, chosen, bundles)
+    names = ["server", *(f"{target}-{precision}" for target, precision in chosen)]
     for name in names:
         _bench(run if name == "server" else bundles / name, benches / name, plan)
     for name in names[1:]:
@@ -75,14 +81,46 @@ def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> No
         console.print(line)
 
 
-def _export(run: Path, target: str, precision: str, out: Path) -> None:
+def _export(run: Path, chosen: list[tuple[str, str]], out: Path) -> None:
+    """Build the bundles of these targets and precisions, several at once."""
+    student = read_checkpoint(run).sha256
+    missing = [one for one in chosen if not _is_bundle_of(out / "-".join(one), student)]
+    if not missing:
+        return
+    with ConsoleReporter(), ProcessPoolExecutor(EXPORTS_AT_ONCE, get_context("spawn")) as pool:
+        reporter().begin("exports", len(missing), unit="bundles")
+        for done, lines in enumerate(pool.map(_export_one, repeat(run), missing, repeat(out)), 1):
+            for line in lines:
+                reporter().result(line)
+            reporter().advance(done)
+        reporter().end()
+
+
+def _is_bundle_of(folder: Path, student: str) -> bool:
+    return folder.is_dir() and read_bundle(folder).manifest.checkpoint_sha256 == student
+
+
+class _Lines(Reporter):
+    """Keeps what is to be printed by another process."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, sentence: str) -> None:
+        self.lines.append(sentence)
+
+    def result(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def _export_one(run: Path, chosen: tuple[str, str], out: Path) -> list[str]:
     from .exporting.pipeline import export_bundles
 
-    name = f"{target}-{precision}"
-    if (out / name).is_dir() and read_bundle(out / name).manifest.checkpoint_sha256 == read_checkpoint(run).sha256:
-        return
-    with ConsoleReporter("export:"):
+    target, precision = chosen
+    lines = _Lines()
+    with reporting_to(lines):
         export_bundles(run, (target,), precision, out)
+    return lines.lines
 
 
 def _bench(source: Path, out: Path, plan: Plan) -> None:

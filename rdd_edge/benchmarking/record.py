@@ -67,6 +67,13 @@ class Condition(Frozen):
     foreground: bool | None  # whether the app that runs the artifact is the one on the screen
 
 
+class ThermalChange(Frozen):
+    """The thermal state that began after so many timed runs."""
+
+    run: Count
+    state: Text  # in the system's own words
+
+
 class Transfers(Frozen):
     """Parts of the latency of each timed run, in order: copies to a GPU and back, and its computation, by its clock."""
 
@@ -116,6 +123,8 @@ class RunRecord(Frozen):
     compiled_before: bool | None  # whether the first load found what an earlier run had compiled
     starts: int | None = Field(ge=1, le=100)  # of the process; the timed runs are spread over them
     conditions: tuple[Condition, ...] | None
+    # During the timed runs: the state at their start, at run 0, and each change. Empty: the harness does not watch it.
+    thermal_changes: Annotated[tuple[ThermalChange, ...], Field(max_length=10_000)] = ()
     power_mode: Text | None  # in the board's own words, e.g. MAXN
     clocks_locked: bool | None  # held at their maximum, e.g. by jetson_clocks
     versions: dict[Text, Text] = Field(
@@ -143,6 +152,13 @@ class RunRecord(Frozen):
         lengths = {len(ms) for ms in (parts.to_device_ms, parts.compute_ms, parts.from_device_ms)} if parts else {runs}
         if lengths != {runs}:
             raise ValueError(f"transfers: expected {runs} of each part, one for each timed run")
+        return self
+
+    @model_validator(mode="after")
+    def _changes_in_order(self) -> RunRecord:
+        runs = [change.run for change in self.thermal_changes]
+        if runs != sorted(set(runs)) or max(runs, default=0) > len(self.latency_ms or ()):
+            raise ValueError("thermal_changes: expected numbers of timed runs, each larger than the one before")
         return self
 
 

@@ -44,7 +44,8 @@ def bench_over_ssh(
 ) -> RunRecord:
     """Run a bundle on another machine and write the benchmark run to `out`, which is replaced as a whole or not at all.
 
-    runtime: one that the bundle's harness offers; None for its default, e.g. TensorRT on a Jetson.
+    runtime: one that the bundle's harness offers; None for its default: TensorRT of a Jetson bundle, and ExecuTorch
+    of an Android bundle, which any arm64 Linux board can run.
     Raises DeviceError where the machine cannot be reached or the connection breaks, CorruptError for a run that is not
     the one asked for, and the harness's own errors: ArtifactError where the machine's images are too far from
     the student's, unless the bundle's export allowed that.

@@ -46,8 +46,9 @@ DIGITS = Preset(
     # the background does not stay black (mean level 10 of 255 where the data are black; 4 with α = 100).
     alpha=100.0,
     memory=Memory(draw=1024),  # half of the paper's V, which matters little there, for half of the time
-    distillation=Training(steps=100, batch=128, rate=5e-4),
-    refining=Refining(training=Training(steps=300, batch=128, rate=2e-4, ema=0.99), critic_rate=8e-4),
+    distillation=Training(steps=60, batch=128, rate=5e-4),
+    # Critics of 32 channels do as well as of 64 in two thirds of the time, which is spent better here than above.
+    refining=Refining(training=Training(steps=400, batch=128, rate=2e-4, ema=0.99), critic_rate=8e-4, width=32),
 )
 
 # DenseNet-201 with the CIFAR stem: 1920 features at an eighth of the image's side.

@@ -93,15 +93,27 @@ def histogram(times: Sequence[float]) -> str:
     return _plot("latency distribution", x, y, "ms", [*bars, *marks])
 
 
-def over_time(times: Sequence[float]) -> str:
-    """The latency of each inference in order, which rises where a device throttles."""
+def over_time(times: Sequence[float], changes: Sequence[tuple[int, str]] = ()) -> str:
+    """The latency of each inference in order, which rises where a device throttles.
+
+    changes: (number of runs before it, name) of each state of the device, which is marked by a line.
+    """
     values = np.asarray(times)
     low, high = _range(float(values.min()), float(np.percentile(values, 99.5)))
     x, y = Scale(1.0, max(2.0, len(values)), LEFT, WIDTH - RIGHT), Scale(low, high, HEIGHT - BOTTOM, TOP)
     dots = [_circle("dot", x(i + 1), y(min(values[i], high)), 1.6) for i in _spread(len(values), MOST_DOTS)]
     parts = np.array_split(np.arange(len(values)), len(values) // max(1, len(values) // 24))
     medians = [(x(part.mean() + 1), y(min(float(np.median(values[part])), high))) for part in parts]
-    return _plot("latency over time", x, y, "run", [*dots, _trend(medians)])
+    marks = [mark for run, name in changes for mark in _change(x(max(1, run)), name)]
+    return _plot("latency over time", x, y, "run", [*dots, _trend(medians), *marks])
+
+
+def _change(x: float, name: str) -> list[Element]:
+    """A line where a state begins, and its name on the side where there is room."""
+    right = x + 4 + LETTER * len(name) < WIDTH - RIGHT
+    at, anchor = (x + 4, "start") if right else (x - 4, "end")
+    line = _element("line", "p90", x1=x, x2=x, y1=TOP, y2=HEIGHT - BOTTOM)
+    return [line, _element("text", text=name, x=at, y=TOP + 8, text_anchor=anchor)]
 
 
 def strip(times: Sequence[float], scale: Scale) -> str:

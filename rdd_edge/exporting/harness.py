@@ -10,6 +10,7 @@ from ..portable.golden import CHECKS
 
 PACKAGE = Path(__file__).parent.parent
 SCHEMAS = ("plan", "record", "error")
+BOARD = ("harness", "board")  # folders of a target; on a phone the harness is an app, and a board has its own
 SHARED = ("__init__.py", "errors.py", "portable")  # need the standard library and NumPy only
 
 
@@ -24,12 +25,11 @@ def add_contract(bundle: Path) -> None:
 
 
 def add_harness(target: str, bundle: Path) -> None:
-    """Copy the target's harness to bundle/harness, if it has one that runs from there: one with a bench.py.
+    """Copy what runs the bundle on a board to bundle/harness, if the target has such a program.
 
-    The Android app does not, since one installation of it runs any bundle.
+    The Android app is not copied, since one installation of it runs any bundle.
     """
-    for folder in targets.__path__:
-        source = Path(folder) / target / "harness"
+    for source in (Path(folder) / target / name for folder in targets.__path__ for name in BOARD):
         if (source / "bench.py").is_file():
             shutil.copytree(source, bundle / "harness", ignore=_left_out)
             shutil.copytree(PACKAGE, bundle / "harness" / PACKAGE.name, ignore=_left_out)

@@ -68,7 +68,7 @@ def condition(when: str) -> dict[str, Any]:
         "gpu_clock_mhz": None,
         "gpu_load": None,
         "power_w": max(watts, default=None),
-        "throttled": _throttled(Path("/sys/class/thermal")),
+        "throttled": _throttled(Path("/sys/class/thermal"), Path("/sys/devices/platform/soc")),
         "thermal_state": None,
         **_battery(Path("/sys/class/power_supply")),
         "foreground": None,
@@ -87,13 +87,21 @@ def _battery(supplies: Path) -> dict[str, Any]:
     }
 
 
-def _throttled(thermal: Path) -> bool | None:
-    """Whether a cooling device slows the machine down. Fans and devices of unknown state do not count."""
+def _throttled(thermal: Path, firmware: Path) -> bool | None:
+    """Whether a cooling device or a Raspberry Pi's firmware slows the machine down.
+
+    Fans and devices of unknown state do not count. The firmware's value is hexadecimal; its lowest four bits are
+    under-voltage, capped clock, throttling and the soft temperature limit at this moment
+    (raspberrypi.com/documentation/computers/os.html, get_throttled).
+    """
     states = []
     for device in sorted(thermal.glob("cooling_device*")):
         kind, state = _read(device / "type").strip(), _read(device / "cur_state").strip()
         if kind and "fan" not in kind.lower() and state.isdigit():
             states.append(int(state) > 0)
+    flags = _read(firmware / "soc:firmware" / "get_throttled").strip()
+    if re.fullmatch("[0-9a-fA-F]{1,8}", flags):
+        states.append(int(flags, 16) & 0b1111 > 0)
     return any(states) if states else None
 
 

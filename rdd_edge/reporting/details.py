@@ -12,6 +12,7 @@ from ..benchmarking.run import BenchRun
 from .table import megabytes, milliseconds
 
 SHOWN = 10  # kinds of operators
+FEWEST = 10  # runs in a tenth of them, for its median to mean something
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def facts(run: BenchRun) -> list[tuple[str, str]]:
         ("Compiled before", {True: "yes", False: "no", None: None}[r.compiled_before]),
         ("Second load", milliseconds(r.second_load_ms) if r.second_load_ms is not None else None),
         ("Parts of the latency", _transfers(run)),
+        ("Start and end", _sustained(run)),
         ("Memory before loading", megabytes(r.baseline_memory_bytes) if r.baseline_memory_bytes else None),
         ("Process starts", str(r.starts) if r.starts else None),
         ("Conditions", "; ".join(_condition(c) for c in r.conditions or ()) or None),
@@ -81,6 +83,16 @@ def _transfers(run: BenchRun) -> str | None:
         milliseconds(median(ms)) for ms in (parts.to_device_ms, parts.compute_ms, parts.from_device_ms)
     )
     return f"{to_device} copying to the GPU, {compute} computing, {from_device} copying back (medians)"
+
+
+def _sustained(run: BenchRun) -> str | None:
+    """Medians of the first and the last tenth of the timed runs of one start: a device that gets hot slows down."""
+    times = run.record.latency_ms or ()
+    tenth = len(times) // 10
+    if run.record.starts != 1 or tenth < FEWEST:
+        return None
+    first, last = median(times[:tenth]), median(times[-tenth:])
+    return f"{milliseconds(first)} in the first tenth of runs, {milliseconds(last)} in the last ({last / first:.2f}×)"
 
 
 def _condition(c: Condition) -> str:

@@ -109,12 +109,13 @@ def _estimates(neighbors: Neighbors) -> list[tuple[str, str | None]]:
 def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:
     """What the template shows of one run. server: the server's run from the same noise."""
     run, times, images = entry.run, entry.run.record.latency_ms, entry.run.images()
+    states = [(change.run, change.state) for change in run.record.thermal_changes]
     return {
         "run": run,
         "scores": entry.scores,
         "classes": _classes(run, server),
         "histogram": histogram(times) if times else None,
-        "over_time": over_time(times) if times else None,
+        "over_time": over_time(times, states if len(states) > 1 else ()) if times else None,
         "pictures": _pictures(images[:SHOWN], server) if len(images) else [],
         "worst": _worst(images, server.images()) if server and len(images) else None,
         "without_reference": len(images) > 0 and server is None and not run.is_server,

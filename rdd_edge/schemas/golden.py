@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..benchmarking.record import Condition, Device, RunRecord, Samples
+from ..benchmarking.record import Condition, Device, RunRecord, Samples, ThermalChange
 from ..benchmarking.returned import Failure
 from ..bundle import Manifest, Needs, Parity, Plan, Requirement, TensorSpec
 from ..portable.golden import pixel, words
@@ -222,7 +222,9 @@ def _record() -> dict[str, Any]:
         threads=2, batch=1, started_at="2026-11-29T00:00:00Z", artifact_bytes=9_000_000, build_ms=None, load_ms=12.5,
         second_load_ms=3.5, first_inference_ms=9.25, latency_ms=(8.5, 8.25, 8.75), transfers=None,
         peak_memory_bytes=180_000_000, baseline_memory_bytes=120_000_000, compiled_before=None, starts=1,
-        conditions=(condition,), power_mode=None, clocks_locked=None, operators=None, samples=samples,
+        conditions=(condition,), power_mode=None,
+        thermal_changes=(ThermalChange(run=0, state="none"), ThermalChange(run=2, state="light")),
+        clocks_locked=None, operators=None, samples=samples,
         missing={
             "build_ms": "executorch loads the artifact without a build",
             "transfers": "executorch does not time copies separately: a latency includes them",
@@ -248,6 +250,8 @@ def _record() -> dict[str, Any]:
         ("no moment", "conditions 0 when", '"later"'),
         ("a truth as a text", "conditions 0 foreground", '"true"'),
         ("no start", "starts", "0"),
+        ("a change after the last run", "thermal_changes 1 run", "4"),
+        ("changes out of order", "thermal_changes 0 run", "3"),
     )
     return _documents("record.json: what rdd-edge accepts and refuses", [record], (*NUMBERS, *edits))
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tanh_pte
 from records import REAL, Means
 from tanh_onnx import write_tanh_bundle
 from tiny import Recorder
@@ -46,8 +47,8 @@ JETSON = Path(__file__).parents[1] / "fakes" / "jetson"
 class Board:
     """An ssh server with a separate home directory."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.home = folder, folder / "home"
+    def __init__(self, folder: Path, fakes: Path | str = JETSON) -> None:
+        self.folder, self.home, self.fakes = folder, folder / "home", fakes
         self.home.mkdir()
         for name in ("host", "user"):
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -62,7 +63,7 @@ class Board:
 
     def _write_configs(self) -> None:
         # Another home than the user's own, and the Python of these tests
-        board = f"PYTHONPATH={JETSON} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
+        board = f"PYTHONPATH={self.fakes} FAKE_TENSORRT=11.4.0.106 HOME={self.home}"
         path = f"PATH={Path(sys.executable).parent}:$PATH"
         login = f'cd {self.home} && export {board} {path} && eval "$SSH_ORIGINAL_COMMAND"'
         (self.folder / "sshd_config").write_text(
@@ -127,10 +128,11 @@ class WhileTimed(Reporter):
 
 
 @pytest.fixture
-def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Board]:
+def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Board]:
+    """A Jetson, or with the parameter "" a machine with what is installed here."""
     folder = tmp_path / "board"
     folder.mkdir()
-    server = Board(folder)
+    server = Board(folder, getattr(request, "param", JETSON))
     monkeypatch.setenv(CONFIG, str(folder / "ssh_config"))
     yield server
     server.cut()
@@ -275,6 +277,19 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, board: Board) -> None
     with pytest.raises(CorruptError, match="another bundle or plan"):
         bench(bundle, board.url, tmp_path / "new", PLAN.changed(samples=21))
     assert not (tmp_path / "new").exists()
+
+
+@needs_sshd
+@pytest.mark.parametrize("board", [""], indirect=True)
+def test_an_android_bundle_runs_on_a_linux_board(tmp_path: Path, board: Board) -> None:
+    pytest.importorskip("executorch")
+    bundle = tanh_pte.write_tanh_bundle(tmp_path)
+    record = bench(bundle, board.url, tmp_path / "run", PLAN)
+    assert (record.target, record.where, record.runtime.name) == ("android", "device", "executorch")
+    run = read_bench_run(tmp_path / "run")
+    bench(bundle, "host", tmp_path / "host", PLAN)
+    np.testing.assert_array_equal(run.images(), read_bench_run(tmp_path / "host").images())
+    assert read_model(tmp_path / "run" / "selftest.json", SelfTest).threshold_db == 80
 
 
 def test_nobody_at_home_is_a_sentence(tmp_path: Path) -> None:

@@ -38,7 +38,8 @@ def test_ticks_of_a_linear_axis_have_as_many_decimals() -> None:
 
 @pytest.mark.parametrize("times", [[1.0], [2.0, 2.0, 2.0], list(np.linspace(1, 3, 5000)), [0.0, 0.0]])
 def test_drawings_are_well_formed_and_inside_their_frame(times: list[float]) -> None:
-    for drawing in (histogram(times), over_time(times)):
+    states = [(0, "none"), (len(times), "<severe>")]
+    for drawing in (histogram(times), over_time(times), over_time(times, states)):
         root = ElementTree.fromstring(str(drawing))
         width, height = map(float, root.attrib["viewBox"].split()[2:])
         for circle in root.iter("circle"):
@@ -46,6 +47,16 @@ def test_drawings_are_well_formed_and_inside_their_frame(times: list[float]) -> 
             assert 0 <= float(circle.attrib["cy"]) <= height
         for bar in root.iter("rect"):
             assert float(bar.attrib["x"]) + float(bar.attrib["width"]) <= width + 0.1
+        assert all(0 <= float(line.attrib["x1"]) <= width for line in root.iter("line"))
+
+
+def test_states_are_marked_where_they_begin() -> None:
+    root = ElementTree.fromstring(over_time([1.0] * 100, [(0, "none"), (51, "light"), (99, "severe")]))
+    marks = [float(line.attrib["x1"]) for line in root.iter("line") if line.attrib["class"] == "p90"]
+    names = [text for text in root.iter("text") if text.text in ("none", "light", "severe")]
+    assert [text.text for text in names] == ["none", "light", "severe"]
+    assert marks == sorted(marks) and len(set(marks)) == 3
+    assert [text.attrib["text-anchor"] for text in names] == ["start", "start", "end"]  # inside the frame
 
 
 def test_histogram_counts_every_run() -> None:

@@ -33,7 +33,17 @@ def devices(folder: Path, told: list[tuple[str, str]]) -> Path:
 def test_throttling_is_what_slows_the_machine(
     tmp_path: Path, told: list[tuple[str, str]], throttled: bool | None
 ) -> None:
-    assert _throttled(devices(tmp_path, told)) is throttled
+    assert _throttled(devices(tmp_path, told), tmp_path) is throttled
+
+
+@pytest.mark.parametrize(
+    ("flags", "throttled"),
+    [("0", False), ("50000", False), ("50004", True), ("1", True), ("0x50004", None), ("", None)],
+)
+def test_a_raspberry_pis_firmware_tells_of_the_present(tmp_path: Path, flags: str, throttled: bool | None) -> None:
+    (tmp_path / "soc:firmware").mkdir()
+    (tmp_path / "soc:firmware" / "get_throttled").write_text(flags + "\n")
+    assert _throttled(tmp_path, tmp_path) is throttled
 
 
 @pytest.mark.parametrize(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+from records import write_run
 from tanh_onnx import write_tanh_bundle
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.record import OperatorTime
+from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
-from rdd_edge.reporting.details import KindTime, by_kind
+from rdd_edge.reporting.details import KindTime, by_kind, facts
 from rdd_edge.targets.jetson.harness.onnx_runtime import nodes
 
 PLAN = Plan(
@@ -75,3 +78,17 @@ def test_torch_tells_every_kind(tmp_path: Path, tiny_checkpoint: Path) -> None:
     assert any("group_norm" in kind for kind in times)
     # Own times, each counted once: together no more than an inference, which profiling slows several times over
     assert sum(times.values()) < 20 * np.median(record.latency_ms)
+
+
+@pytest.mark.parametrize(
+    ("times", "starts", "text"),
+    [
+        ([1.0] * 100 + [2.0] * 100, 1, "1.00 ms in the first tenth of runs, 2.00 ms in the last (2.00×)"),
+        ([1.0] * 100 + [2.0] * 100, 2, None),  # the last runs are the last of a second start
+        ([1.0] * 99, 1, None),  # too few
+    ],
+)
+def test_first_and_sustained_latency(tmp_path: Path, times: list[float], starts: int, text: str | None) -> None:
+    run = read_bench_run(write_run(tmp_path / "run"))
+    record = run.record.model_copy(update={"latency_ms": tuple(times), "starts": starts})
+    assert dict(facts(dataclasses.replace(run, record=record))).get("Start and end") == text

@@ -118,6 +118,19 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a change of the thermal state is recorded with the runs before it`() {
+        val begin = System.nanoTime()
+        val device = FakeDevice { if (System.nanoTime() - begin < 500_000_000) "none" else "severe" }
+        val bundle = bundle(change = { obj(it + ("default_plan" to plan(seconds = 1.3))) })
+        finished(Benchmark(TanhRuntime { Thread.sleep(10) }, device).run(bundle, null, out))
+        val changes = document("record.json").getValue("thermal_changes").jsonArray.map { it.jsonObject }
+        assertEquals(listOf("none", "severe"), changes.map { it.text("state") })
+        val runs = changes.map { it.text("run").toInt() }
+        assertEquals(0, runs.first())
+        assertTrue(runs.last() in 1..document("record.json").getValue("latency_ms").jsonArray.size)
+    }
+
+    @Test
     fun `the samples are those of the plan's noise, in N H W C order`() {
         finished(Benchmark(TanhRuntime(), FakeDevice()).run(bundle(batch = 4, classes = 3), null, out))
         val z = FloatArray(72)

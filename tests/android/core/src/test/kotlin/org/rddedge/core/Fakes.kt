@@ -40,11 +40,13 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
 
 val CONDITION = Condition(31.5, 2800.0, 3.2, false, "none", 0.8, false, true, 50_000_000, 123_456_789)
 
-/** A device that tells [told]. */
-class FakeDevice(private val told: Condition = CONDITION) : Device {
+/** A device that tells [told], and [heat] when it is asked for its thermal state alone. */
+class FakeDevice(private val told: Condition = CONDITION, private val heat: () -> String? = { "none" }) : Device {
     override fun info() = DeviceInfo("a phone", "Android 16", "aarch64", "a core", 8, 8_000_000_000, null)
 
     override fun condition() = told
+
+    override fun thermalState() = heat()
 }
 
 /** A document of rdd_edge/schemas/golden. */

@@ -99,7 +99,7 @@ class AndroidDevice(private val context: Context) : Device {
         return abs(microamperes.toDouble()) * millivolts / 1e9
     }
 
-    private fun thermalState(): String? {
+    override fun thermalState(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
         return STATES.getOrNull(power.currentThermalStatus)
     }

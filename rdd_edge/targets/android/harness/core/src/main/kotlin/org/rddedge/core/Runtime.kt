@@ -46,4 +46,7 @@ interface Device {
     fun info(): DeviceInfo
 
     fun condition(): Condition
+
+    /** As in a condition, without the cost of the rest: it is asked once a second between the timed runs. */
+    fun thermalState(): String? = null
 }

@@ -86,11 +86,14 @@ internal class Work(
             report("warmup", run)
         }
         report("time", 0)
+        val heat = Heat(device)
         val begin = System.nanoTime()
         while (latency.size < plan.runs || System.nanoTime() - begin < plan.seconds * 1e9) {
             latency += milliseconds { execute(z, labels) }
+            heat.watch(latency.size)
             report("time", latency.size)
         }
+        fields["thermal_changes"] = JsonArray(heat.changes)
         states["during"] = device.condition().also { fields["peak_memory_bytes"] = it.peakMemoryBytes }
         fields["baseline_memory_bytes"] = baseline
         fields["samples"] = if (plan.samples == 0) null else sample(folder)
@@ -212,6 +215,30 @@ internal class Work(
         return FloatArray(count * size) { x[it / size * size + it % channels * height * width + it % size / channels] }
     }
 }
+
+/** The thermal states between the timed runs: the first one, and each change with the number of runs before it. */
+private class Heat(private val device: Device) {
+    val changes = mutableListOf<JsonObject>()
+    private var state: String? = null
+    private var asked = System.nanoTime()
+
+    init {
+        note(0)
+    }
+
+    fun watch(runs: Int) {
+        if (System.nanoTime() - asked >= SECOND) note(runs)
+    }
+
+    private fun note(runs: Int) {
+        val now = device.thermalState()
+        if (now != null && now != state) changes += obj("run" to runs, "state" to now)
+        state = now
+        asked = System.nanoTime()
+    }
+}
+
+private const val SECOND = 1_000_000_000L
 
 private inline fun milliseconds(action: () -> Unit): Double = measureNanoTime(action) / 1e6
 

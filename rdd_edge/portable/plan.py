@@ -1,11 +1,14 @@
-"""The plan of a benchmark run: the bundle's own, changed by a plan.json that may have been written by hand."""
+"""The plan of a benchmark run: the bundle's own, changed by a plan.json that may have been written by hand.
+
+Only the standard library, because this file also runs on devices, as part of a bundle's harness.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from rdd_edge.errors import CorruptError, printable
+from ..errors import CorruptError, printable
 
 # The smallest and the largest value of each number, as in the schema of plan.json.
 RANGES: dict[str, tuple[float, float]] = {

@@ -1,4 +1,7 @@
-"""The artifact's images on this board, for the bundle's parity inputs, against the student's."""
+"""The artifact's images on this board, for the bundle's parity inputs, against the student's.
+
+Only the standard library and NumPy, because this file also runs on devices, as part of a bundle's harness.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from rdd_edge.errors import ArtifactError
-from rdd_edge.portable.psnr import median_and_worst
-from rdd_edge.portable.runner import Runner
-from rdd_edge.portable.timing import run_batches
+from ..errors import ArtifactError
+from .psnr import median_and_worst
+from .runner import Runner
+from .timing import run_batches
 
 
 def check_parity(
