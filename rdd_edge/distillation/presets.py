@@ -178,6 +178,7 @@ def resolve(
     the file student_config.
     """
     values = (preset(base) if isinstance(base, str) else base).model_dump()
+    table: dict[str, Any] = {}
     if config is not None:
         table = {key: value for key, value in read_settings(config).items() if key != PRESET}
         data = data if data is not None else table.pop("data", None)
@@ -185,7 +186,8 @@ def resolve(
     if data is not None:
         # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
-    if data is not None and values["name"] == SMALL.name:  # figures of other data must not look comparable
+    # Figures of other data must not look comparable.
+    if data is not None and values["name"] == SMALL.name and not table.keys() & {"extractor", "judge"}:
         words = "_".join(re.findall("[a-z0-9]+", Path(data).name.lower())) or "data"
         values["extractor"]["name"], values["judge"]["name"] = f"{words[:40]}_densenet", f"{words[:40]}_cnn"
     if image_size is not None:
