@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from parquets import write_parquet
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.distillation.run_folder import read_training_run
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10_edge.py"
 
@@ -30,30 +33,43 @@ def test_the_rehearsal_ends_with_a_model_and_every_figure(tmp_path: Path) -> Non
     save_classifier(tmp_path / "judge", Classifier(config))
     data = write_parquet(tmp_path / "data", 600)
     work = tmp_path / "work"
-    options = ("--rehearse", "--data", data, "--judge", tmp_path / "judge", "--work", work)
-    for minutes, says in ((0, "stopped in stage extractor after 1 of"), (0.2, "stopped "), (1000, "finished: ")):
-        done = call(tmp_path, *options, "--max-minutes", minutes)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert says in done.stdout
+    options = ("--rehearse", "--budget", 1, "--data", data, "--judge", tmp_path / "judge", "--work", work)
+    done = call(tmp_path, *options, "--max-minutes", 0)
+    assert (done.returncode, done.stdout) == (0, "run: stopped before stage extractor: the same command continues\n")
+    assert interrupted(tmp_path, work / "run" / "logs" / "teacher.jsonl", *options).startswith(
+        "stopped in stage teacher"
+    )
+    done = call(tmp_path, *options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "finished: " in done.stdout
     figures = {path.stem: json.loads(path.read_text()) for path in (work / "results").glob("*.json")}
-    assert set(figures) == {"speed", "teacher", "rdd-8", "rdd-4", "rdd-2", "rdd-1", "rcfd-1", "pd-1"}
+    assert set(figures) == {"teacher", "rdd-8", "rdd-4", "rdd-2", "rdd-1", "refined", "rcfd-1", "pd-1"}
     assert {figures[f"{method}-1"]["rows"][0]["method"] for method in ("rdd", "rcfd", "pd")} == {"rdd", "rcfd", "pd"}
-    assert all((work / "results" / f"{name}.png").is_file() for name in set(figures) - {"speed"})
+    assert all((work / "results" / f"{name}.png").is_file() for name in figures)
     assert "| pd-1 |" in (work / "results" / "summary.md").read_text()
+    lengths = {name: read_training_run(work / name).preset.distillation.steps for name in ("run", "rcfd", "pd")}
+    assert len(set(lengths.values())) == 1
     packed = read_checkpoint(work / "cifar10-edge")
     assert packed.sha256 in (work / "cifar10-edge" / "README.md").read_text()
-    other = call(tmp_path, *options[1:])
-    assert (other.returncode, other.stdout) == (2, "")
-    assert "was started with --rehearse: use another --work" in other.stderr
+
+
+def interrupted(tmp_path: Path, file: Path, *arguments: object) -> str:
+    """Start the recipe and press Ctrl-C once `file` exists; the last line that it prints."""
+    environment = {**os.environ, "RDD_EDGE_CACHE": str(tmp_path / "cache")}
+    command = [sys.executable, str(RECIPE), *map(str, arguments)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, cwd=tmp_path) as process:
+        deadline = time.monotonic() + 900
+        while not file.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=300)
+    assert process.returncode == 130, error
+    return error.splitlines()[-1]
 
 
 def test_a_failing_command_is_not_taken_for_a_lack_of_time(tmp_path: Path) -> None:
-    base = subprocess.run(
-        [sys.executable, "-c", "import json, cifar10_edge; print(json.dumps([*cifar10_edge.FULL, 'teacher.steps=1']))"],
-        capture_output=True, text=True, check=True, cwd=RECIPE.parent,
-    )  # fmt: skip
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work" / "settings.json").write_text(base.stdout)
     done = call(tmp_path, "--data", tmp_path / "absent", "--judge", "judge", "--work", tmp_path / "work")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "there is no data set" in done.stderr

@@ -21,7 +21,7 @@ class ImageBatches:
         self.context, self.device = context, context.device
         self.count, self.class_names = len(data.images), data.class_names
         self._host = data.images
-        fits = data.images.nbytes <= _most_bytes(self.device)
+        fits = data.images.nbytes <= most_bytes(self.device)
         self._images = torch.from_numpy(np.ascontiguousarray(data.images)).to(self.device) if fits else None
         self._labels = None if data.labels is None else torch.from_numpy(np.asarray(data.labels)).to(self.device)
 
@@ -44,6 +44,6 @@ class ImageBatches:
         return self._labels[self.context.upload(index)]
 
 
-def _most_bytes(device: torch.device) -> float:
+def most_bytes(device: torch.device) -> float:
     """The largest data set to hold in the memory of this device: ImageNet at 64 pixels has 15.7 GB."""
     return SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else HOST_BYTES

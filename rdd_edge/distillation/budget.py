@@ -32,7 +32,7 @@ SHARES = {
     "refining.training.steps": 0.2,
 }
 WARM_UP = 3  # steps in which networks are compiled and cuDNN chooses its kernels
-MOST_STEPS, MOST_SECONDS = 20, 3.0  # of the measurement after them
+MOST_STEPS, MOST_SHARE = 20, 0.01  # of the measurement after them, in steps and in the whole time
 
 
 def planned_key(preset: Preset, stage: str) -> str:
@@ -65,17 +65,20 @@ def plan(preset: Preset, ahead: Sequence[str], seconds: float, unit_seconds: flo
     count = max(1, int(part / (units * unit_seconds)))
     if isinstance(training := _training(preset, keys[0]), ClassifierTraining):
         count = min(count, training.epochs)  # as many as it needs; the teacher can use the time
-    reporter().note(f"{keys[0]}={count} for {part / 60:.1f} minutes")
+    reporter().note(f"{keys[0]}={count} for {max(part, 0.0) / 60:.1f} minutes")
     return changed(preset, [f"{keys[0]}={json.dumps(count)}"])
 
 
-def unit_seconds(stage: Stage, device: torch.device) -> float:
-    """Seconds of a step of the stage, or of an epoch of a classifier. Its weights are not of use afterwards."""
+def unit_seconds(stage: Stage, device: torch.device, minutes: float) -> float:
+    """Seconds of a step of the stage, or of an epoch of a classifier, measured in a small part of these minutes.
+
+    The stage has been trained for some steps then, and is not to be used.
+    """
     reporter().begin(f"measuring the speed of {stage.name}")
     for index in range(WARM_UP):
         stage.step(index, log=False)
     done, began = 0, _synchronized(device)
-    while done < MOST_STEPS and _synchronized(device) - began < MOST_SECONDS:
+    while done < 1 or (done < MOST_STEPS and _synchronized(device) - began < MOST_SHARE * 60 * minutes):
         stage.step(WARM_UP + done, log=False)
         done += 1
     step = (_synchronized(device) - began) / done

@@ -27,6 +27,7 @@ from ..diffusion.external_teacher import foreign_denoiser, read_foreign
 from ..diffusion.network import build_unet, denoiser
 from ..diffusion.schedule import MOST_WEIGHT
 from ..distributed import current, gather_arrays, joined
+from ..errors import UsageError
 from ..files import remove_leftovers, sha256_of, write_model
 from ..metrics.classifiers import ExtractorConfig, load_feature_network
 from .batches import ImageBatches
@@ -74,6 +75,8 @@ def distill(
     minutes: for the whole training, over all calls; the stages' steps are chosen to fit (see budget.py).
     Raises UsageError if `out` has other settings; those that only change the speed may differ.
     """
+    if minutes is not None and not 0 < minutes < math.inf:
+        raise UsageError(f"{minutes} minutes: give a number above 0")
     options = TrainerOptions(deadline, save_seconds, shard_mb * 1_000_000, tensorboard)
     with joined(device) as torch_device:
         check_batches(preset)
@@ -127,13 +130,16 @@ class _Training:
         self.classifier_classes = classifier_classes(data)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
-        longest = COMPILE_SECONDS if self.context.compiles else 0.0  # the longest first step, as far as is known
+        longest = COMPILE_SECONDS if self.context.compiles else 0.0  # until the first step of a stage is done
         with Interrupts() as interrupts:
             for name in stage_names(self.preset):
                 if self._is_ahead(name):
-                    self._require_time(name, options.deadline - longest, interrupts)
+                    self._require_time(name, options.deadline, longest, interrupts)
+                    began = time.monotonic()
                     stage = self._paced(name)
-                    longest = max(longest, run_stage(stage, self.out, options, self.context.device, interrupts))
+                    building = time.monotonic() - began
+                    first = run_stage(stage, self.out, options, self.context.device, interrupts)
+                    longest = max(longest, building + first)
                 current().barrier()  # the next stage reads what rank 0 has written
                 if name == until:
                     return
@@ -143,19 +149,19 @@ class _Training:
     def _is_ahead(self, name: str) -> bool:
         return not (self.out / name).is_dir() and name not in superseded_stages(self.preset, self.out)
 
-    def _require_time(self, name: str, deadline: float, interrupts: Interrupts) -> None:
+    def _require_time(self, name: str, deadline: float, compiling: float, interrupts: Interrupts) -> None:
         if current().agree(interrupts.asked, self.context.device):
             raise KeyboardInterrupt(f"stopped before stage {name}")
-        if current().agree(time.monotonic() >= deadline, self.context.device):
-            compiling = ", whose first step takes too long" if math.isfinite(deadline) and self.context.compiles else ""
-            raise OutOfTime(f"stopped before stage {name}{compiling}")
+        left = deadline - time.monotonic()
+        if current().agree(left <= compiling, self.context.device):
+            raise OutOfTime(f"stopped before stage {name}" + (", too late to compile its networks" if left > 0 else ""))
 
     def _paced(self, name: str) -> Stage:
         """The stage, once its number of steps is chosen if the run is given minutes (see budget.py)."""
         key, minutes, began = planned_key(self.preset, name), self.run_file.minutes, time.monotonic()
         if minutes is None or key in self.run_file.planned:
             return self._stage(name)
-        own = unit_seconds(self._stage(name), self.context.device)
+        own = unit_seconds(self._stage(name), self.context.device, minutes)
         unit = float(gather_arrays(np.array([own]))[0][0])  # rank 0's
         names = stage_names(self.preset)
         spent = sum(stage_seconds(self.out, other) for other in names) + time.monotonic() - began

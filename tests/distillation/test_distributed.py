@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from tiny import TINY, tiny
 
+from rdd_edge.diffusion.network import build_unet
+from rdd_edge.distillation.compute_context import generator
 from rdd_edge.distillation.run import distill
 from rdd_edge.distributed import DistributedContext
 from rdd_edge.errors import UsageError
@@ -58,10 +60,15 @@ def test_a_whole_run_of_two_processes_is_written_once_and_ends_near_that_of_one(
     assert {path.relative_to(tmp_path / "two") for path in (tmp_path / "two").rglob("*")} - {
         Path(".state")
     } == names - {Path(".state")}
-    for name in ("extractor/model", "teacher/diffusion_pytorch_model"):  # float32: rounding grows from step to step
-        one, two = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("one", "two"))
-        for key, expected in one.items():
-            torch.testing.assert_close(two[key], expected, rtol=1e-2, atol=2e-3)
+    # float32: rounding grows from step to step, but stays far below what the training changed.
+    started = build_unet(tiny().network.unet((1, 8, 8), None), generator(0, "teacher/weights", 0).initial_seed())
+    one, two = (load_file(tmp_path / run / "teacher/diffusion_pytorch_model.safetensors") for run in ("one", "two"))
+    before = started.state_dict()
+    moved = max(float((one[key] - before[key]).abs().max()) for key in one)
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 0.1 * moved
+    one, two = (load_file(tmp_path / run / "extractor/model.safetensors") for run in ("one", "two"))
+    for key, expected in one.items():
+        torch.testing.assert_close(two[key], expected, rtol=1e-2, atol=2e-3)
 
 
 def test_a_batch_smaller_than_the_number_of_processes_is_refused_before_training(tmp_path):

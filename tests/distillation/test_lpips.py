@@ -146,7 +146,7 @@ def test_a_run_by_pd_lpips(package):
     last = (out / "logs" / "student-1.jsonl").read_text().splitlines()[-1]
     assert '"pd": ' in last and '"lpips": ' in last and '"lpips_grad_norm": ' in last
     torch.save(backbone("alex") | {"more": torch.zeros(1)}, package / "alex.pth")
-    with pytest.raises(UsageError, match="started with a different lpips_sha256"):
+    with pytest.raises(UsageError, match="started with lpips_sha256="):
         distill(pd_lpips(package), out, device="cpu")
 
 

@@ -145,7 +145,7 @@ def test_out_of_time_stops_at_a_checkpoint_and_goes_on(finished, tmp_path, monke
 
 
 def test_a_stage_that_may_not_be_compiled_in_time_does_not_begin(tmp_path):
-    with pytest.raises(OutOfTime, match="stopped before stage extractor, whose first step takes too long"):
+    with pytest.raises(OutOfTime, match="stopped before stage extractor, too late to compile"):
         distill(tiny("compute.compile=true"), tmp_path / "run", device="cpu", deadline=time.monotonic() + 50)
 
 
@@ -212,7 +212,12 @@ def test_another_setting_for_the_same_folder_is_refused(finished):
         distill(tiny("compute.device_noise=true"), finished)
 
 
-def test_what_only_changes_the_speed_may_change(finished):
+def test_what_only_changes_the_speed_may_change_and_the_package_need_not_be_installed(finished, monkeypatch):
+    def version(name: str) -> str:
+        assert name != "rdd-edge"
+        return "1"
+
+    monkeypatch.setattr("rdd_edge.distillation.run.version", version)
     distill(tiny("compute.channels_last=true"), finished, device="cpu")
     assert read_training_run(finished).preset == tiny("compute.channels_last=true")
     distill(tiny(), finished, device="cpu")
@@ -238,7 +243,7 @@ def test_a_given_student_takes_the_judge_of_the_run_that_it_is_started_from(fini
 
 
 def test_minutes_are_shared_among_the_stages(tmp_path):
-    out, minutes = tmp_path / "run", 0.25
+    out, minutes = tmp_path / "run", 0.15
     began, reporter = time.monotonic(), Recorder()
     with pytest.raises(Killed):
         train(tiny(), out, KilledAt("teacher", 2), device="cpu", minutes=minutes)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from tiny import TINY, Recorder, tiny, train, weights
@@ -15,6 +16,7 @@ from rdd_edge.distillation.run_folder import read_training_run, stage_names
 from rdd_edge.errors import DataError, MissingError
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.sources import evaluation_sources
+from rdd_edge.portable.noise import normals, to_uint8
 
 SHORT = ("first_steps=4", "base_steps=2")
 
@@ -53,10 +55,11 @@ def test_a_conditional_run_from_end_to_end(tmp_path):
     found = read_checkpoint(run)
     assert found.classes == 10 and found.class_names == tuple("0123456789")
     assert read_training_run(run).classes == found.class_names
-    z, unet = torch.randn(1, 1, 8, 8).expand(10, -1, -1, -1), found.load()
+    z, labels, unet = torch.from_numpy(normals(0, range(12), found.image_shape)), torch.arange(12) % 10, found.load()
     with torch.no_grad():
-        x = one_step(unet, z, torch.arange(10))
-    assert x.std(0).mean() > 0  # one noise, ten labels, ten images
+        x, other = (one_step(unet, z, chosen) for chosen in (labels, (labels + 1) % 10))
+    np.testing.assert_array_equal(sample_images(found, 12, 1, 0), to_uint8(x.numpy()))
+    assert (x - other).abs().amax((1, 2, 3)).min() > 1 / 127.5  # with another label every image is another
     assert sample_images(read_checkpoint(run / "teacher"), 12, 2, 0).shape == (12, 8, 8, 1)
     real, judge = evaluation_sources(run, None, None)
     assert evaluate(run, (), 40, 0, real, judge).rows[0].distance > 0

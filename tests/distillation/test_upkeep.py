@@ -136,6 +136,17 @@ def test_an_extractor_is_compiled_as_one_graph():
     assert count.frame_count == 1
 
 
+def test_a_data_set_lies_on_a_gpu_that_has_room_for_it(monkeypatch):
+    """ImageNet at 64 pixels on a GPU of 80 GB, but not on one of 24."""
+    from rdd_edge.distillation.batches import most_bytes
+
+    imagenet = 1_281_167 * 64 * 64 * 3
+    for free, fits in ((79 << 30, True), (23 << 30, False)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, free))
+        assert (imagenet <= most_bytes(torch.device("cuda"))) == fits
+    assert most_bytes(torch.device("cpu")) == 4 << 30
+
+
 def test_the_average_is_that_of_its_formula():
     """EMA, weight by weight, in float64 from the weights after each step."""
     from rdd_edge.data import load_images

@@ -16,7 +16,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 
 # Each program writes its arguments as a line of JSON and does nothing. A program that is not among these fails.
-PROGRAMS = ("rdd-edge", "make", "pip", "python", "python3", "torchrun")
+PROGRAMS = ("rdd-edge", "ssh", "make", "pip", "python", "python3", "torchrun")
 STUB = "#!/bin/sh\nexec {python} -c 'import json, sys; print(json.dumps(sys.argv[1:]))' {name} \"$@\" >> {log}\n"
 
 

@@ -78,7 +78,7 @@ def check_rdd_edge(arguments: list[str]) -> None:
     values = GROUP.commands[command].make_context(command, rest).params
     if command in ("distill", "study"):
         options = {key: values.get(key) for key in ("method", "losses", "sfddm_steps", "subsequence")}
-        resolve(values["preset"], settings=values["set_"] or (), **options)
+        resolve(values["preset"] or "digits", settings=values["set_"] or (), **options)
     targets = values.get("target") or ()
     for target in [targets] if isinstance(targets, str) else targets:
         precisions = {getattr(precision, "name", precision) for precision in load_target(target).precisions}

@@ -120,6 +120,19 @@ def test_features_and_probabilities_are_those_of_the_script(channels: int) -> No
     assert_allclose(network.probabilities(features), expected, rtol=1e-5)
 
 
+def test_features_are_computed_without_tf32() -> None:
+    class Script(nn.Module):
+        def forward(self, x: Tensor, return_features: bool) -> Tensor:
+            allowed.append(torch.backends.cudnn.allow_tf32)
+            return x[:, :, 0, 0].float()
+
+    allowed: list[bool] = []
+    before = torch.backends.cudnn.allow_tf32
+    list(Inception(Script(), "0" * 64).batches(np.zeros((2, 4, 4, 3), np.uint8)))
+    assert allowed == [False]
+    assert torch.backends.cudnn.allow_tf32 == before
+
+
 def probabilities(count: int, classes: int = 7) -> NDArray[np.float32]:
     return np.random.default_rng(0).dirichlet(np.full(classes, 0.3), size=count).astype(np.float32)
 
