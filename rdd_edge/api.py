@@ -59,7 +59,9 @@ def distill(
     refine: bool = True,
     student_config: AnyPath | None = None,
     image_size: int | None = None,
+    conditional: bool | None = None,
     seed: int | None = None,
+    config: AnyPath | None = None,
     settings: Sequence[str] = (),
     start_from: AnyPath | None = None,
     minutes: float | None = None,
@@ -79,8 +81,8 @@ def distill(
 
     Args:
         out: Folder of the run.
-        preset: Settings to start from: digits, cifar10, cifar10-edge or imagenet64; by default those of the run in
-            `out` or of `start_from`, else digits.
+        preset: Settings to start from: digits, small, cifar10, cifar10-edge or imagenet64; by default those of the run
+            in `out` or of `start_from`, else digits.
         data: "digits" or a path to images; by default the data of the preset.
         method: rdd, rcfd, pd, pd-lpips or sfddm; by default rdd.
         losses: Terms in place of a method, e.g. "cfd,ii_p2p".
@@ -91,7 +93,9 @@ def distill(
         refine: Whether the one-step student is refined with critics that see real images, if the preset has this stage.
         student_config: JSON file of a smaller student's network.
         image_size: Side of the square that images are cropped and resized to.
+        conditional: Whether the model takes a class label; by default as the preset says.
         seed: Seed of every random draw.
+        config: TOML file of settings, which the other arguments override; its key "preset" names the preset.
         settings: "KEY=VALUE" of the preset, e.g. "teacher.steps=100".
         start_from: Training run whose extractor, judge, teacher and base student are copied.
         minutes: Length of the whole training, over all calls; each stage's steps are chosen by its measured speed.
@@ -107,12 +111,15 @@ def distill(
 
     torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run_folder import inherited
+    from .distillation.settings import PRESET
+    from .reading.documents import read_toml
 
-    base = preset or inherited(Path(out), _path(start_from)) or "digits"
+    named = read_toml(Path(config)).get(PRESET) if config is not None else None
+    base = preset or inherited(Path(out), _path(start_from)) or (str(named) if named is not None else "digits")
     chosen = resolve(
         base, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
         sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
-        student_config=_path(student_config),
+        student_config=_path(student_config), conditional=conditional, config=_path(config),
     )  # fmt: skip
     from .distillation.run import distill as run
     from .distillation.trainer import OutOfTime
@@ -130,7 +137,13 @@ def distill(
 
 
 def sample(
-    checkpoint: AnyPath, *, n: int = 64, seed: int = 0, steps: int | None = None, sampler: str | None = None
+    checkpoint: AnyPath,
+    *,
+    n: int = 64,
+    seed: int = 0,
+    steps: int | None = None,
+    sampler: str | None = None,
+    classes: Sequence[str] = (),
 ) -> NDArray[np.uint8]:
     """Draw images of a checkpoint.
 
@@ -142,6 +155,7 @@ def sample(
         seed: Seed of the sampling noise.
         steps: Number of sampling steps; by default those that the checkpoint was trained for.
         sampler: ddim, pndm or dpm-solver, which need no training; by default the method's own.
+        classes: Names or indices of classes, which the images take in turn; by default all of a conditional model.
 
     Returns:
         Images (n, H, W, C).
@@ -153,9 +167,10 @@ def sample(
     from .distributed import gather_arrays, joined
 
     found = read_checkpoint(Path(checkpoint))
+    labels = [found.label_of(name) for name in classes]
     with joined(None):
         images: NDArray[np.uint8] = np.concatenate(
-            gather_arrays(sample_images(found, n, sampling_steps(found, steps), seed, sampler))
+            gather_arrays(sample_images(found, n, sampling_steps(found, steps), seed, sampler, labels))
         )
     return images
 
@@ -258,6 +273,8 @@ def export(
     data: str | None = None,
     extractor: str | None = None,
     allow_low_parity: bool = False,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> list[Bundle]:
     """Build a bundle for each target, each checked by running its artifact.
 
@@ -275,6 +292,8 @@ def export(
         data: Real images for `max_fd_rise`; by default the data of the training run.
         extractor: Feature extractor for `max_fd_rise`; by default the run's judge.
         allow_low_parity: Also make a bundle whose images are further from the student's than its precision allows.
+        prediction: What a one-step student of another tool predicts: epsilon, v or sample.
+        timestep: At which timestep of its own schedule; by default the last.
 
     Returns:
         The bundles, in the order of the targets.
@@ -287,7 +306,7 @@ def export(
     budget = _budget(Path(checkpoint), min_psnr, max_fd_rise, data, extractor)
     return export_bundles(
         Path(checkpoint), tuple(targets), precision, Path(out), budget=budget, backend=backend,
-        allow_low_parity=allow_low_parity,
+        allow_low_parity=allow_low_parity, prediction=prediction, timestep=timestep,
     )  # fmt: skip
 
 
@@ -300,6 +319,8 @@ def bench(
     quick: bool = False,
     runtime: str | None = None,
     apk: AnyPath | None = None,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> RunRecord:
     """Run an artifact as a device would and write a benchmark run.
 
@@ -314,6 +335,8 @@ def bench(
         quick: 128 timed inferences and 10 s in place of 1,024 and 60 s. Ignored where a plan is given.
         runtime: Over ssh: "tensorrt" or "onnxruntime"; by default tensorrt.
         apk: Over adb: the harness app, installed where the device has another one.
+        prediction: With `device="server"`: what a one-step student of another tool predicts, as in `export`.
+        timestep: With `device="server"`: its timestep, as in `export`.
 
     Returns:
         What was measured.
@@ -321,7 +344,8 @@ def bench(
     from .benchmarking.bench import bench as run
     from .benchmarking.bench import default_plan
 
-    return run(Path(source), device, Path(out), plan or default_plan(Path(source), quick=quick), runtime, _path(apk))
+    chosen = plan or default_plan(Path(source), quick=quick)
+    return run(Path(source), device, Path(out), chosen, runtime, _path(apk), prediction, timestep)
 
 
 def report(

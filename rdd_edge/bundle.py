@@ -2,6 +2,7 @@
 
 manifest.json    this schema; its SHA-256 is the bundle's identity
 <artifact>       model.pte, model.mlpackage/, model.onnx, …
+README.md        for who builds an app with it: inputs, scaling, classes, code that loads and runs the artifact
 parity/          z.f32, x.f32 (and label.i64): inputs and the student's outputs, little-endian, (N, C, H, W)
 contract/        golden vectors of noise and rounding, and the JSON Schemas of what a device reads and writes
 harness/         the program that benchmarks the bundle on a device, if the target has one
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
+from .diffusion.conversion import Conversion
 from .errors import CorruptError, MissingError, UsageError
 from .files import read_model
 from .portable.hashes import check_files, sha256_of
@@ -161,8 +163,10 @@ class Manifest(Frozen):
     input: TensorSpec
     label: TensorSpec | None
     output: TensorSpec
-    schedule: Literal["cosine"] = "cosine"
-    t: Annotated[float, Field(ge=1, le=1)] = 1.0
+    schedule: Literal["cosine", "own"] = "cosine"  # own: that of the foreign student in `conversion`
+    t: Annotated[float, Field(ge=1, le=1)] = 1.0  # the input is noise alone
+    class_names: tuple[Text, ...] | None = None  # by label; None: unconditional, or not known
+    conversion: Conversion | None = None  # None: a student of rdd-edge, which predicts the image at t = 1
     checkpoint_sha256: Sha256  # of the student's weights file
     quantization: Quantization | None
     parity: Parity
@@ -196,6 +200,8 @@ class Manifest(Frozen):
                 raise ValueError("label must have shape (N,) and range from 0 to an integer")
             if self.label.dtype == "float32" or not 0 <= high < 2**31:
                 raise ValueError("label must be an integer below 2**31")
+        if self.class_names is not None and (self.label is None or self.label.high != len(self.class_names) - 1):
+            raise ValueError("class_names must be the names of all labels")
         if self.parity.psnr_db is None and not self.parity.reason:
             raise ValueError("parity: psnr_db is null and no reason is given")
         return self

@@ -24,12 +24,13 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_conditional_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same with 10 classes."""
+    """The same with 10 classes, "zero" … "nine"."""
     from rdd_edge.diffusion.checkpoint import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "conditional"
     model = small_unet(seed=1, num_class_embeds=10)
-    save_checkpoint(folder, model, role="student", method="random", sampling_steps=1)
+    names = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    save_checkpoint(folder, model, role="student", method="random", sampling_steps=1, class_names=names)
     return folder
 
 

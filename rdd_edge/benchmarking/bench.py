@@ -37,6 +37,8 @@ def bench(
     plan: Plan | None = None,
     runtime: str | None = None,
     apk: Path | None = None,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> RunRecord:
     """Run a bundle on "host" or an ssh:// or adb:// device, or a checkpoint (a training run's student) on "server".
 
@@ -44,6 +46,7 @@ def bench(
     plan: by default the bundle's own, or Plan's defaults on the server.
     runtime: over ssh, "tensorrt" or "onnxruntime"; by default the harness chooses.
     apk: over adb, the harness app to install where the device has another one.
+    prediction, timestep: of a foreign one-step student on the server, as in `one_step_student`.
     Raises UsageError where device and source do not fit, ArtifactError where the artifact does not run.
     """
     check_out(out)
@@ -57,7 +60,11 @@ def bench(
     if device == SERVER:
         if is_bundle:
             raise UsageError(f"{source} is a bundle and the server runs checkpoints: use --device {HOST}")
-        return _bench_student(read_checkpoint(source), out, plan or Plan())
+        from ..diffusion.foreign_student import one_step_student
+
+        return _bench_student(one_step_student(read_checkpoint(source), prediction, timestep), out, plan or Plan())
+    if prediction is not None or timestep is not None:
+        raise UsageError(f"--prediction and --timestep are for a checkpoint on the {SERVER}: a bundle contains them")
     if device != HOST and not device.startswith((SSH, ADB)):
         raise UsageError(
             f"there is no device {device!r}: choose {HOST}, {SSH}user@host[:port] or {ADB}[serial] for a bundle, or "
@@ -98,11 +105,10 @@ def _bench_bundle(bundle: Bundle, out: Path, plan: Plan | None) -> RunRecord:
 
 
 def _bench_student(checkpoint: Checkpoint, out: Path, plan: Plan) -> RunRecord:
-    checkpoint.require_one_step()
-    spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes)
+    spec = ExportSpec("fp32", (1, *checkpoint.image_shape), checkpoint.classes, checkpoint.conversion)
     folder = str(checkpoint.folder.resolve())
     request = Request(target=SERVER, artifact=folder, spec=spec, threads=plan.threads, plan=plan)
-    return _run(request, out, checkpoint.weights.stat().st_size, checkpoint.sha256, None)
+    return _run(request, out, checkpoint.weights.stat().st_size, checkpoint.sha256, None, checkpoint.class_names)
 
 
 def _measured(request: Request, work: Path) -> dict[str, Any]:
@@ -132,7 +138,12 @@ def _measured(request: Request, work: Path) -> dict[str, Any]:
 
 
 def _run(
-    request: Request, out: Path, artifact_bytes: int, checkpoint_sha256: str, bundle_sha256: str | None
+    request: Request,
+    out: Path,
+    artifact_bytes: int,
+    checkpoint_sha256: str,
+    bundle_sha256: str | None,
+    class_names: tuple[str, ...] | None = None,
 ) -> RunRecord:
     """Execute the request in child processes and write the run."""
     assert request.plan is not None
@@ -151,6 +162,7 @@ def _run(
             "bundle_sha256": bundle_sha256,
             "checkpoint_sha256": checkpoint_sha256,
             "checkpoint": request.artifact if request.target == SERVER else None,
+            "class_names": class_names,
             "where": "host",
             "device": this_machine(),
             "batch": request.spec.input_shape[0],

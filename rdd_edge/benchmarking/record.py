@@ -103,6 +103,7 @@ class RunRecord(Frozen):
     bundle_sha256: Sha256 | None  # of the manifest.json that was measured; None for the server
     checkpoint_sha256: Sha256  # of the student that was exported, or that the server ran
     checkpoint: Text | None  # folder of the student; only for the server
+    class_names: tuple[Text, ...] | None = None  # which the samples take in turn; only for the server
     where: Literal["device", "simulator", "host"]
     device: Device
     runtime: Runtime | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ class StudentRunner(Runner):
     any_batch = True
 
     def __init__(self, checkpoint: Path, spec: ExportSpec, threads: int) -> None:
-        self._checkpoint = checkpoint
+        self._checkpoint = replace(read_checkpoint(checkpoint), conversion=spec.conversion)
         torch.set_num_threads(threads)
         torch.backends.cudnn.allow_tf32 = False
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -35,7 +36,7 @@ class StudentRunner(Runner):
 
     def load(self) -> None:
         self._model = None  # frees the first load before the second
-        self._model = read_checkpoint(self._checkpoint).load().to(self.device)
+        self._model = self._checkpoint.load().to(self.device)
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         assert self._model is not None

@@ -9,7 +9,7 @@ import typer
 from typer import Argument, Option
 
 from ..errors import UsageError
-from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Seed, finite, parse_fraction
+from .options import MOST_SAMPLES, Checkpoint, Data, Extractor, Prediction, Seed, Timestep, finite, parse_fraction
 
 if TYPE_CHECKING:
     from ..benchmarking.verify import VerifyReport
@@ -38,6 +38,8 @@ def export(
     allow_low_parity: Annotated[
         bool, Option("--allow-low-parity", help="Keep a bundle whose images are too far from the student's.")
     ] = False,
+    prediction: Prediction = None,
+    timestep: Timestep = None,
 ) -> None:
     """Export a student: one bundle for each target and precision.
 
@@ -56,7 +58,7 @@ def export(
         run(
             checkpoint, target, out, precision=precision, backend=backend, min_psnr=min_psnr,
             max_fd_rise=parse_fraction(max_fd_rise), data=data, extractor=extractor,
-            allow_low_parity=allow_low_parity,
+            allow_low_parity=allow_low_parity, prediction=prediction, timestep=timestep,
         )  # fmt: skip
 
 

@@ -15,8 +15,10 @@ from .options import (
     Checkpoint,
     Data,
     Extractor,
+    Prediction,
     Samples,
     Seed,
+    Timestep,
     finite,
     is_main_process,
     parse_fraction,
@@ -31,21 +33,30 @@ def sample(
     steps: Annotated[
         int | None, Option(min=1, max=1000, help="Sampling steps.  Default: those it was trained for.")
     ] = None,
+    class_: Annotated[
+        list[str] | None,
+        Option("--class", metavar="NAME|INDEX", help="Class to draw; may be repeated.  Default: all classes in turn."),
+    ] = None,
 ) -> None:
     """Draw images of a checkpoint as a grid.
 
+    A column of a class-conditional model's grid has the images of one class, with its name above.
+
     \b
-    Example:
+    Examples:
       rdd-edge sample runs/digits --n 64 --seed 0 --out grid.png
+      rdd-edge sample runs/photos --class cats --class dogs --out cats-and-dogs.png
     """
     from ..api import sample as run
     from ..console import ConsoleReporter
+    from ..diffusion.checkpoint import read_checkpoint
     from ..drawing.grid import save_grid
 
     with ConsoleReporter():
-        images = run(checkpoint, n=n, seed=seed, steps=steps)
+        images = run(checkpoint, n=n, seed=seed, steps=steps, classes=class_ or ())
     if is_main_process():
-        save_grid(images, out)
+        names = read_checkpoint(checkpoint).names_of(class_ or ())
+        save_grid(images, out, len(names) if 1 < len(names) <= n else None, names)
         typer.echo(f"{out}: {n} images")
 
 
@@ -124,6 +135,8 @@ def bench(
         int | None, Option(min=1, max=100, help="On host and server: processes over which the timed runs are spread.")
     ] = None,
     threads: Annotated[int | None, Option(min=1, max=1024, help="CPU threads.")] = None,
+    prediction: Prediction = None,
+    timestep: Timestep = None,
 ) -> None:
     """Run an artifact as a device would: latency, memory and its own images.
 
@@ -145,7 +158,9 @@ def bench(
         samples=n, seed=seed, runs=runs, seconds=seconds, threads=threads, starts=starts
     )
     with ConsoleReporter(f"bench {source.name}:"):
-        record = run(source, out, device=device, plan=plan, runtime=runtime, apk=apk)
+        record = run(
+            source, out, device=device, plan=plan, runtime=runtime, apk=apk, prediction=prediction, timestep=timestep
+        )
     found = summary(record)
     if found is None:
         typer.echo(f"{out}: latency not measured: {record.missing.get('latency_ms', 'no reason given')}")

@@ -29,6 +29,13 @@ Extractor = Annotated[
         help="Folder of a classifier, inception[:FILE] for FID, or resnet20:FILE.  Default: the training run's judge."
     ),
 ]
+Prediction = Annotated[
+    str | None,
+    Option(help="What a one-step student of another tool predicts: epsilon, v or sample.  Not for students of ours."),
+]
+Timestep = Annotated[
+    int | None, Option(min=0, help="With --prediction, the timestep of its own schedule.  Default: the last.")
+]
 Samples = Annotated[int, Option("--n", "-n", min=2, max=MOST_SAMPLES, help="Number of samples to measure.")]
 Seed = Annotated[int, Option(min=0, max=MOST_SEED, help="Seed of the sampling noise.")]
 

@@ -15,8 +15,8 @@ from .options import MOST_SEED, Extractor, Samples, Seed, finite, is_main_proces
 Preset = Annotated[
     str | None,
     Option(
-        help="Settings to start from: digits, cifar10, cifar10-edge or imagenet64.  Default: those of the run that is "
-        "continued or started from, else digits."
+        help="Settings to start from: digits, small, cifar10, cifar10-edge or imagenet64.  Default: those of the run "
+        "that is continued or started from, else digits."
     ),
 ]
 PresetData = Annotated[str | None, Option(help='"digits" or a path to images.  Default: the data of the preset.')]
@@ -25,7 +25,11 @@ StartFrom = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    Option("--set", metavar="KEY=VALUE", help="Change a setting of the preset, e.g. teacher.steps=100."),
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a setting of the preset, e.g. teacher.steps=100 or network.channels=16,32.",
+    ),
 ]
 MaxMinutes = Annotated[
     float | None,
@@ -64,11 +68,22 @@ def distill(
             help='JSON file of a smaller student\'s network, e.g. {"channels": \\[16, 32], "blocks": 1, "groups": 8}.'
         ),
     ] = None,
+    conditional: Annotated[
+        bool | None,
+        Option(
+            "--conditional/--no-conditional",
+            help="Train a model that takes a class label.  Default: as the preset says.",
+        ),
+    ] = None,
     image_size: Annotated[
         int | None, Option(min=1, max=65536, help="Crop and resize images to this side.  Default: as the preset says.")
     ] = None,
     seed: Annotated[int | None, Option(min=0, max=MOST_SEED, help="Seed of every random draw.  Default: 0.")] = None,
     start_from: StartFrom = None,
+    config: Annotated[
+        Path | None,
+        Option(dir_okay=False, help="TOML file of settings, such as rdd-edge settings prints; options override it."),
+    ] = None,
     set_: Settings = None,
     minutes: Annotated[
         float | None,
@@ -105,7 +120,9 @@ def distill(
         found = run(
             out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
             subsequence=subsequence, teacher=teacher, student=student, refine=refine, student_config=student_config,
-            image_size=image_size, seed=seed, settings=set_ or (), start_from=start_from, minutes=minutes,
+            image_size=image_size, conditional=conditional, seed=seed, config=config, settings=set_ or (),
+            start_from=start_from,
+            minutes=minutes,
             max_minutes=max_minutes, save_seconds=save_seconds, shard_mb=shard_mb, tensorboard=tensorboard,
             threads=threads, device=device,
         )  # fmt: skip
@@ -167,6 +184,27 @@ def study(
         typer.echo(f"{found.markdown()}{out / 'study.svg'}: the plot")
 
 
+def settings(
+    preset: Annotated[str, Argument(help="Preset: digits, small, cifar10, cifar10-edge or imagenet64.")] = "digits",
+) -> None:
+    """Print every setting of a preset with its value and meaning, as a file for distill --config.
+
+    \b
+    Examples:
+      rdd-edge settings digits
+      rdd-edge settings cifar10-edge > my.toml
+      rdd-edge distill --config my.toml --out runs/mine
+    """
+    from ..distillation.presets import preset as find
+    from ..distillation.settings import settings as run
+
+    for setting in run(find(preset)):
+        if setting.key == "name":  # of the preset, in the words of the file
+            typer.echo(f'preset = "{setting.value}"')
+        else:
+            typer.echo(str(setting))
+
+
 def compact(
     run: Annotated[Path, Argument(help="Training run, finished or not.")],
     out: Annotated[Path, Option(help="New folder for the smaller run.")],
@@ -187,4 +225,4 @@ def compact(
     typer.echo(f"{out}: {size / 1e6:.1f} MB, {small.compacted[-1]}")
 
 
-COMMANDS = (distill, study, compact)
+COMMANDS = (distill, settings, study, compact)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
-from ..errors import DataError
+from ..errors import DataError, printable
 from ..portable.noise import philox4x32
 
 
@@ -32,6 +32,11 @@ class ImageSet:
         """(C, H, W), the order of networks."""
         height, width, channels = self.images.shape[1:]
         return channels, height, width
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The classes as records keep them: of printable characters."""
+        return None if self.classes is None else tuple(printable(name, 100) for name in self.classes)
 
     def require_labels(self) -> tuple[NDArray[np.int64], tuple[str, ...]]:
         """Labels and class names. Raises DataError where the source has none."""

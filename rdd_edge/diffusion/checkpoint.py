@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +22,8 @@ from ..errors import CorruptError, MissingError, UsageError, first_line
 from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
 from ..reading.documents import read_object
 from ..reading.tensors import count_values, read_header
-from ..schema import Frozen, Sha256
+from ..schema import Frozen, Sha256, Text
+from .conversion import Conversion
 from .hub import hub_id
 from .pretrained import located
 from .rounding import Half, round_file
@@ -49,6 +50,7 @@ class Card(Frozen):
     method: str  # of its last training stage
     sampling_steps: int | None = Field(ge=1)  # that it was trained for; None: any number
     noise_times: tuple[float, ...] | None = None  # SFDDM: the time of the noise at each of its steps, increasing
+    class_names: tuple[Text, ...] | None = None  # of a conditional model, by label; None: unconditional, or unknown
     config_sha256: Sha256
     weights_sha256: Sha256
     scheduler_sha256: Sha256 | None = None  # None: written before it was added
@@ -56,17 +58,21 @@ class Card(Frozen):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified folder.  sha256: of its file of weights."""
+    """A verified folder.
+
+    sha256: of its file of weights.  conversion: of a foreign one-step student (see foreign_student.py).
+    """
 
     folder: Path
     config: dict[str, Any]
     card: Card | None
     sha256: str
+    conversion: Conversion | None = None
 
     @property
     def name(self) -> str:
-        """The id of a model from the Hub, or the folder's name."""
-        return hub_id(self.folder) or self.folder.name
+        """The id of a model from the Hub, or the name of the folder or of the pipeline's."""
+        return hub_id(self.folder) or (self.folder.parent if self.folder.name == UNET else self.folder).name
 
     @property
     def weights(self) -> Path:
@@ -98,6 +104,31 @@ class Checkpoint:
         value = self.config.get("num_class_embeds")
         return None if value is None else self._positive("num_class_embeds", value)
 
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes by label, or None where the checkpoint is unconditional or does not keep them."""
+        return self.card.class_names if self.card else None
+
+    def label_of(self, name: str) -> int:
+        """The label of a class, given by name or else by index.
+
+        Raises UsageError for an unknown one, and for an unconditional model.
+        """
+        if self.classes is None:
+            raise UsageError(f"--class {name}: {self.folder} is not class-conditional; train with --conditional")
+        names = self.class_names or ()
+        if name in names:
+            return names.index(name)
+        if name.isdecimal() and int(name) < self.classes:
+            return int(name)
+        known = f"choose from {', '.join(names)}" if names else f"it keeps no names: give 0 … {self.classes - 1}"
+        raise UsageError(f"{self.folder} has no class {name!r}: {known}")
+
+    def names_of(self, chosen: Sequence[str]) -> tuple[str, ...]:
+        """Names of the classes that samples take in turn, all of them or those chosen; without names, their labels."""
+        labels = [self.label_of(name) for name in chosen] or range(self.classes or 0)
+        return tuple(self.class_names[label] if self.class_names else str(label) for label in labels)
+
     def _positive(self, key: str, value: object) -> int:
         if not isinstance(value, int) or not 1 <= value <= MOST:
             raise CorruptError(f"{self.folder / 'config.json'} has {key} {str(value)[:40]}: it must be 1 … {MOST}")
@@ -119,7 +150,10 @@ class Checkpoint:
         return str(config.get("prediction_type") or "epsilon")  # the default of diffusers
 
     def load(self) -> nn.Module:
-        """The UNet2DModel in eval mode, float32. Raises CorruptError where config and weights do not fit."""
+        """The UNet2DModel in eval mode, float32, with its conversion where it has one.
+
+        Raises CorruptError where config and weights do not fit.
+        """
         self._check_size()
         model, info = self._from_diffusers(
             lambda unet: unet.from_pretrained(
@@ -132,7 +166,11 @@ class Checkpoint:
         result: nn.Module = model.float().eval()
         if name := next((name for name, value in result.state_dict().items() if not value.isfinite().all()), None):
             raise CorruptError(f"{self.weights} has NaN or infinity in {name}")
-        return result
+        if self.conversion is None:
+            return result
+        from .foreign_student import ForeignStudent
+
+        return ForeignStudent(result, self.conversion).eval()
 
     def _check_size(self) -> None:
         """Raise CorruptError unless the weights are the floats that the configuration asks for, built nowhere yet."""
@@ -232,7 +270,7 @@ def _last_stage(run_file: Path) -> str:
 
 def save_checkpoint(
     path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
-    noise_times: tuple[float, ...] | None = None,
+    noise_times: tuple[float, ...] | None = None, class_names: tuple[str, ...] | None = None,
 ) -> Checkpoint:  # fmt: skip
     """Write a UNet2DModel with its scheduler and card, atomically.
 
@@ -248,7 +286,10 @@ def save_checkpoint(
     with new_folder(path) as folder:
         model.save_pretrained(str(folder), safe_serialization=True)
         write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
-        card = Card(role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, **_hashes(folder))
+        card = Card(
+            role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, class_names=class_names,
+            **_hashes(folder),
+        )  # fmt: skip
         write_model(folder / CARD, card)
     return read_checkpoint(path)
 

@@ -98,11 +98,11 @@ def read_foreign(folder: Path) -> Foreign:
 def read_schedule(path: Path) -> Schedule:
     """The schedule of betas in a scheduler_config.json. Raises MissingError, CorruptError, UsageError."""
     if not os.path.isfile(path):
-        raise MissingError(f"there is no {path}: a teacher needs the configuration of its scheduler")
+        raise MissingError(f"there is no {path}: a foreign network needs the configuration of its scheduler")
     config = read_object(path, SCHEDULER_KIND)
     prediction = config.get("prediction_type") or "epsilon"  # the default of diffusers
     if not any(config.get(key) is not None for key in ("beta_schedule", "trained_betas")):
-        raise UsageError(f"{path} has no betas: a teacher needs a variance-preserving schedule of betas")
+        raise UsageError(f"{path} has no betas: a foreign network needs a variance-preserving schedule of betas")
     betas = _betas(config, path)
     if prediction not in ("epsilon", "v_prediction", "sample"):
         raise UsageError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,12 +38,12 @@ def sampling_steps(checkpoint: Checkpoint, asked: int | None) -> int:
 
 
 def sample_images(
-    checkpoint: Checkpoint, count: int, steps: int, seed: int, sampler: str | None = None
+    checkpoint: Checkpoint, count: int, steps: int, seed: int, sampler: str | None = None, labels: Sequence[int] = ()
 ) -> NDArray[np.uint8]:
     """Samples 0 … count - 1 from the noise of `seed`, (count, H, W, C) uint8.
 
-    sampler: one of SAMPLERS; None: the checkpoint's own.  The label of a conditional model is the index modulo its
-    classes.  Under torchrun these are this rank's images alone, in whole blocks; there may be none.
+    sampler: one of SAMPLERS; None: the checkpoint's own.  labels: that the images of a conditional model take in turn;
+    empty: all of its classes.  Under torchrun these are this rank's images alone, in whole blocks; there may be none.
     Raises UsageError for a count below 1.
     """
     import torch
@@ -59,6 +59,8 @@ def sample_images(
     for start in range(rows.start, rows.stop, BLOCK):
         indices = range(start, min(start + BLOCK, rows.stop))
         noise, classes = inputs(seed, indices, checkpoint.image_shape, checkpoint.classes)
+        if labels:
+            classes = np.asarray([labels[i % len(labels)] for i in indices], dtype=np.int64)
         z, label = torch.from_numpy(noise).to(device), None if classes is None else torch.from_numpy(classes).to(device)
         images[start - rows.start : indices.stop - rows.start] = to_uint8(draw(z, label).cpu().numpy())
         reporter().advance(indices.stop - rows.start)

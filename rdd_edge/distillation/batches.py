@@ -19,7 +19,7 @@ class ImageBatches:
 
     def __init__(self, data: ImageSet, context: ComputeContext) -> None:
         self.context, self.device = context, context.device
-        self.count = len(data.images)
+        self.count, self.class_names = len(data.images), data.class_names
         self._host = data.images
         fits = data.images.nbytes <= most_bytes(self.device)
         self._images = torch.from_numpy(np.ascontiguousarray(data.images)).to(self.device) if fits else None

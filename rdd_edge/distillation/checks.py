@@ -18,6 +18,7 @@ from ..errors import DataError, UsageError, first_line
 from ..metrics.classifiers import Classifier, ExtractorConfig
 from .config import ClassifierTraining, Preset, Refining, Sfddm, Training
 from .losses.lpips import load_lpips
+from .rotations import classifier_classes
 
 FEWEST_IMAGES = 4  # for a held-out part beside a training part, and two halves with a covariance each in evaluation
 
@@ -29,11 +30,7 @@ def check(preset: Preset, data: ImageSet) -> Checkpoint | None:
 
     Raises UsageError, DataError, and what `load_lpips` and `read_foreign` raise.
     """
-    _, classes = data.require_labels()
-    if len(classes) < 2:
-        raise DataError(
-            f"the data set {data.name} has one class: a classifier needs two, such as two folders of images"
-        )
+    classes = len(data.require_labels()[1]) if preset.conditional else None
     if len(data.images) < FEWEST_IMAGES:
         raise DataError(f"the data set {data.name} has {len(data.images)} images: give at least {FEWEST_IMAGES}")
     if preset.sfddm:
@@ -46,7 +43,7 @@ def check(preset: Preset, data: ImageSet) -> Checkpoint | None:
             f"memory.draw is {memory.draw} and memory.capacity {memory.capacity}: the queue would never hold as many "
             "pixels as M_P2P draws"
         )
-    _check_networks(preset, data.image_shape, len(classes))
+    _check_networks(preset, data.image_shape, classes, classifier_classes(data))
     given = None
     if preset.student_folder is not None:
         given = read_checkpoint(Path(preset.student_folder))
@@ -77,7 +74,7 @@ def uses_lpips(preset: Preset) -> bool:
     return preset.sfddm is None and preset.losses.lpips > 0
 
 
-def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int) -> None:
+def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int | None, judged: int) -> None:
     """Pass one image through each network that the run will make, on the meta device, which computes only shapes."""
     label = torch.zeros(1, dtype=torch.int64, device="meta") if preset.conditional else None
     for name in ("student",) if preset.teacher_folder or preset.student_folder else ("network", "student"):
@@ -90,12 +87,12 @@ def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int) -
                 f"{2**halvings}: use a different --image-size or {name}.channels"
             )
         with _building(name, shape):
-            unet = build_unet(network.unet(shape, classes if preset.conditional else None), 0)
+            unet = build_unet(network.unet(shape, classes), 0)
             denoiser(unet, label)(torch.zeros(1, *shape), torch.zeros(1))
     for name in ("extractor", "judge"):
         if (extractor := getattr(preset, name)) is not None:
             with _building(name, shape):
-                Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=classes))
+                Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=judged))
 
 
 @contextmanager

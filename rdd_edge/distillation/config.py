@@ -24,7 +24,7 @@ class Network(Frozen):
     channels: tuple[int, ...] = Field(min_length=1)  # per level, from full resolution down
     blocks: int = Field(ge=1)  # residual blocks per level
     attention: tuple[int, ...] = ()  # levels with self-attention, 0 the full resolution
-    middle_attention: bool = True
+    middle_attention: bool = True  # self-attention at the lowest resolution
     head_channels: int | None = None  # channels per attention head; None: one head
     groups: int = 32  # of group normalisation
     dropout: NonNegativeFloat = 0.0  # of the teacher's training; distillation runs without
@@ -52,38 +52,38 @@ class Network(Frozen):
 class Extractor(Frozen):
     """The shape of a classifier before the data set is known (see metrics.classifiers.ExtractorConfig)."""
 
-    name: str = Field(pattern=r"^[a-z0-9_]+$")
-    architecture: Literal["densenet", "cnn"]
-    widths: tuple[int, ...]
-    growth: int = 12
-    stem: int = 24
+    name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives the metric fd_<name>
+    architecture: Literal["densenet", "cnn"]  # densenet or cnn
+    widths: tuple[int, ...]  # layers of each block of a densenet, channels of each level of a cnn
+    growth: int = 12  # channels that each layer of a densenet adds
+    stem: int = 24  # channels of a densenet's first convolution
 
 
 class ClassifierTraining(Frozen):
     """SGD with momentum .9 and a cosine rate; the epoch that is best on a held-out part is kept."""
 
-    epochs: int = Field(ge=1)
-    batch: int = Field(ge=2)
-    rate: PositiveFloat = 0.1
-    decay: NonNegativeFloat = 5e-4
-    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    epochs: int = Field(ge=1)  # passes over the images
+    batch: int = Field(ge=2)  # images in a step
+    rate: PositiveFloat = 0.1  # initial learning rate
+    decay: NonNegativeFloat = 5e-4  # weight decay
+    held_out: Annotated[float, Field(gt=0, lt=1)] = 0.1  # share of the images by which the best epoch is chosen
     shift: int = Field(default=1, ge=0)  # pixels of random translation
     cutout: int = Field(default=0, ge=0)  # side of the erased square; 0: none
-    flip: bool = False
+    flip: bool = False  # mirror half of the images
     auto_augment: bool = False  # the policy learned on CIFAR-10 (see auto_augment.py)
 
 
 class Training(Frozen):
     """Adam steps of one stage."""
 
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
-    rate: PositiveFloat
-    warmup: int = Field(default=0, ge=0)
+    steps: int = Field(ge=1)  # optimizer steps
+    batch: int = Field(ge=1)  # images in a step
+    rate: PositiveFloat  # learning rate
+    warmup: int = Field(default=0, ge=0)  # steps in which the rate rises from 0
     cosine: bool = True  # the rate falls to 0; False: it is constant
     clip: PositiveFloat = 1.0  # of the gradient's norm
-    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # teacher and refining only: distillation runs without
-    flip: bool = False
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the average of the weights; only of teacher and refining
+    flip: bool = False  # mirror half of the images
 
 
 class Refining(Frozen):
@@ -114,6 +114,7 @@ class Compute(Frozen):
 class Taus(Frozen):
     """Temperatures. `cfd` is by the student's sampling steps, since the paper's differ per fold."""
 
+    # of CFD, for the student with so many sampling steps
     cfd: dict[int, PositiveFloat] = Field(default={4: 0.9, 2: 1.0, 1: 0.85})
     relation: PositiveFloat = 1.0  # of II_P2P and IS_P2P
     memory: PositiveFloat = 0.1  # of M_P2P
@@ -143,9 +144,9 @@ class Losses(Frozen):
 class Memory(Frozen):
     """The pixel queue of M_P2P."""
 
-    capacity: int = Field(default=20_000, ge=1)  # N_q
-    draw: int = Field(default=2048, ge=1)  # V
-    per_image: int = Field(default=1, ge=1)  # K
+    capacity: int = Field(default=20_000, ge=1)  # N_q: pixels in the queue
+    draw: int = Field(default=2048, ge=1)  # V: pixels drawn from it in each step
+    per_image: int = Field(default=1, ge=1)  # K: pixels that each image adds to it
     head_rate: PositiveFloat | None = None  # of the projection head's Adam, constant; None: the student's initial rate
 
 
@@ -157,13 +158,13 @@ class Lpips(Frozen):
     # Side that smaller images are magnified to. None: seven times their own, but at most 224, which is the size that
     # Song et al. (2023) use for CIFAR-10, and at least the 32 that the networks need.
     size: int | None = Field(default=None, ge=32)
-    weight: NonNegativeFloat = 1.0
+    weight: NonNegativeFloat = 1.0  # of the term
 
 
 class Sfddm(Frozen):
     """Single-fold distillation to `steps` steps, in place of halvings (see diffusion/subsequence.py)."""
 
-    steps: int = Field(ge=1)  # T′
+    steps: int = Field(ge=1)  # T′: sampling steps of the student
     subsequence: tuple[int, ...] | None = None  # φ_1 … φ_T′ = T = first_steps; None: evenly spaced
     # Initial weights of the student. From the teacher's and on an even grid both networks give the same and nothing is
     # learned: the student is then the teacher with DDIM.
@@ -180,16 +181,16 @@ class Sfddm(Frozen):
 class Preset(Frozen):
     """A training run. Stages: extractor, judge, teacher, one halving after another down to one step, refining."""
 
-    name: str
+    name: str  # of the preset
     data: str  # a value of `--data`
-    image_size: int | None = None
-    conditional: bool = False
-    seed: int = Field(default=0, ge=0)
-    network: Network
+    image_size: int | None = None  # side to which images are cropped and resized; None: they have one size
+    conditional: bool = False  # whether the model takes a class label
+    seed: int = Field(default=0, ge=0)  # of every random draw
+    network: Network  # of the teacher, and of the student unless it is smaller
     extractor: Extractor
     extractor_training: ClassifierTraining
     judge: Extractor | None = None  # a second classifier that no loss uses, for evaluation
-    judge_training: ClassifierTraining | None = None
+    judge_training: ClassifierTraining | None = None  # of the judge
     teacher: Training
     most_weight: float | None = Field(default=None, ge=1, allow_inf_nan=False)  # cap of ω_t; None: e^10
     first_steps: int  # the teacher's sampling steps before the first halving

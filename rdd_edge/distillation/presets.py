@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import CorruptError, UsageError
+from ..errors import UsageError
 from ..files import first_fault, read_model
-from ..reading.documents import parse_json
+from ..reading.documents import read_toml
 from .config import (
     METHODS,
     ClassifierTraining,
@@ -26,6 +28,7 @@ from .config import (
     Taus,
     Training,
 )
+from .settings import PRESET, example, set_table, set_text
 
 DIGITS = Preset(
     name="digits",
@@ -117,7 +120,30 @@ IMAGENET64 = Preset(
     ),
 )
 
-PRESETS: dict[str, Preset] = {value.name: value for value in (DIGITS, CIFAR10, CIFAR10_EDGE, IMAGENET64)}
+# For one's own images of 16, 32 or 64 pixels a side on any machine: 2.5 M parameters, and steps that `--minutes`
+# replaces by what fits the time.
+SMALL = Preset(
+    name="small",
+    data="digits",
+    image_size=32,
+    network=Network(channels=(32, 64, 128), blocks=1, groups=8),
+    extractor=Extractor(name="small_densenet", architecture="densenet", widths=(4, 4, 4)),
+    extractor_training=ClassifierTraining(epochs=30, batch=64, shift=2, flip=True),
+    judge=Extractor(name="small_cnn", architecture="cnn", widths=(32, 64, 128)),
+    judge_training=ClassifierTraining(epochs=30, batch=64, shift=2, flip=True),
+    most_weight=5.0,
+    teacher=Training(steps=4000, batch=64, rate=1e-3, warmup=100, ema=0.995, flip=True),
+    first_steps=8,
+    pd=Training(steps=500, batch=64, rate=5e-4, flip=True),
+    alpha=100.0,
+    memory=Memory(draw=1024),
+    distillation=Training(steps=300, batch=64, rate=5e-4, flip=True),
+    refining=Refining(
+        training=Training(steps=600, batch=64, rate=2e-4, ema=0.99, flip=True), critic_rate=8e-4, shift=2
+    ),
+)
+
+PRESETS: dict[str, Preset] = {value.name: value for value in (DIGITS, SMALL, CIFAR10, CIFAR10_EDGE, IMAGENET64)}
 
 
 def preset(name: str) -> Preset:
@@ -142,18 +168,33 @@ def resolve(
     student_config: Path | None = None,
     student: Path | None = None,
     refine: bool = True,
+    conditional: bool | None = None,
+    config: Path | None = None,
 ) -> Preset:
-    """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and a JSON value or a word.
+    """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and JSON, a word, or a list.
+
+    config: TOML file of settings, which the other arguments override.
 
     Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
     the file student_config.
     """
     values = (preset(base) if isinstance(base, str) else base).model_dump()
+    table: dict[str, Any] = {}
+    if config is not None:
+        table = {key: value for key, value in read_toml(config).items() if key != PRESET}
+        data = data if data is not None else table.pop("data", None)
+        set_table(values, table)
     if data is not None:
         # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
+    # Figures of other data must not look comparable.
+    if data is not None and values["name"] == SMALL.name and not table.keys() & {"extractor", "judge"}:
+        words = "_".join(re.findall("[a-z0-9]+", Path(data).name.lower())) or "data"
+        values["extractor"]["name"], values["judge"]["name"] = f"{words[:40]}_densenet", f"{words[:40]}_cnn"
     if image_size is not None:
         values["image_size"] = image_size
+    if conditional is not None:
+        values["conditional"] = conditional
     if seed is not None:
         values["seed"] = seed
     if teacher is not None:
@@ -192,12 +233,13 @@ def changed(preset: Preset, settings: Sequence[str]) -> Preset:
 
 
 def _validated(values: dict[str, Any], settings: Sequence[str]) -> Preset:
+    before = copy.deepcopy(values)
     for setting in settings:
-        _set(values, setting)
+        set_text(values, setting)
     try:
         return Preset.model_validate(values)
     except ValidationError as error:
-        raise UsageError(first_fault(error)) from None
+        raise UsageError(first_fault(error) + example(before, error.errors()[0]["loc"])) from None
 
 
 def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
@@ -208,18 +250,3 @@ def _sfddm(steps: int | None, subsequence: str | None) -> dict[str, Any]:
         raise UsageError(f"--subsequence {subsequence} is not a list of whole numbers, e.g. 1,5,20") from None
     count = steps if steps is not None else len(phi or (1,))
     return Sfddm.model_construct(steps=count, subsequence=phi).model_dump()
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
-    """Change one value of a dumped preset in place."""
-    key, equals, text = setting.partition("=")
-    *parents, last = key.split(".")
-    entry: Any = values
-    for parent in parents:
-        entry = entry.get(parent) if isinstance(entry, dict) else None
-    if not equals or not isinstance(entry, dict) or last not in entry:
-        raise UsageError(f"--set {setting}: expected KEY=VALUE with a key of the preset, e.g. teacher.steps=100")
-    try:
-        entry[last] = parse_json(text.encode(errors="surrogateescape"), key)
-    except CorruptError:
-        entry[last] = text

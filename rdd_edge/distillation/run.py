@@ -40,6 +40,7 @@ from .logs import stage_seconds, write_seconds
 from .losses.critics import new_critics
 from .losses.lpips import load_lpips
 from .losses.objective import Objective
+from .rotations import RotatedBatches, classifier_classes, without_mirrors
 from .run_folder import (
     RUN_FILE,
     RunFile,
@@ -108,6 +109,7 @@ def _new_run_file(
         data=preset.data,
         data_sha256=data.sha256,
         data_count=len(data.images),
+        classes=data.class_names,
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
         student_sha256=given.sha256 if given and preset.student_folder else None,
@@ -133,6 +135,7 @@ class _Training:
         self.common = (self.batches, self.preset.seed, self.preset.conditional)
         self.image_shape = data.image_shape
         self.classes = None if data.classes is None else len(data.classes)
+        self.classifier_classes = classifier_classes(data)
 
     def run(self, options: TrainerOptions, until: str | None) -> None:
         longest = COMPILE_SECONDS if self.context.compiles else 0.0  # until the first step of a stage is done
@@ -186,8 +189,11 @@ class _Training:
         p = self.preset
         if name in ("extractor", "judge"):
             shape = getattr(p, name).model_dump()
-            config = ExtractorConfig(**shape, image_shape=self.image_shape, classes=self.classes or 0)
-            return ClassifierStage(name, config, getattr(p, f"{name}_training"), self.batches, p.seed)
+            config = ExtractorConfig(**shape, image_shape=self.image_shape, classes=self.classifier_classes)
+            training, batches = getattr(p, f"{name}_training"), self.batches
+            if self.classifier_classes != self.classes:
+                training, batches = without_mirrors(training), RotatedBatches(batches, self.classifier_classes)
+            return ClassifierStage(name, config, training, batches, p.seed)
         if name == "teacher" and p.teacher_folder is not None:
             return self._conversion(Path(p.teacher_folder))
         if name == "teacher":

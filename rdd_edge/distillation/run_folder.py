@@ -14,7 +14,7 @@ from ..diffusion.checkpoint import REFINED
 from ..errors import MissingError, UsageError
 from ..files import new_folder, read_model, sha256_of, write_model
 from ..metrics.classifiers import WEIGHTS as CLASSIFIER
-from ..schema import Frozen, Sha256
+from ..schema import Frozen, Sha256, Text
 from .config import Preset
 
 RUN_FILE = "run.json"
@@ -28,6 +28,7 @@ class RunFile(Frozen):
     data: str
     data_sha256: Sha256
     data_count: int = Field(ge=1)
+    classes: tuple[Text, ...] | None = None  # names by label
     started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
     student_sha256: Sha256 | None = None  # weights of the one-step student that was given
@@ -141,7 +142,16 @@ def _settings(file: RunFile, planned: tuple[str, ...]) -> dict[str, str]:
     """What a run must repeat, as JSON by dotted key."""
     values = file.model_dump(
         mode="json",
-        exclude={"schema_version", "data", "data_count", "classifiers_sha256", "planned", "compacted", "versions"},
+        exclude={
+            "schema_version",
+            "data",
+            "data_count",
+            "classifiers_sha256",
+            "classes",
+            "planned",
+            "compacted",
+            "versions",
+        },
     )
     preset = values.pop("preset")
     del preset["data"]  # its hash is compared: a run may have moved to another machine

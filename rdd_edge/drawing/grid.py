@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,26 +17,46 @@ from ..files import write_bytes
 
 GAP = 2  # pixels between images
 MOST_PIXELS = 1 << 26  # of a grid
+TITLE = 16  # pixels of the row of titles
 SIDE = 48  # pixels to which the shorter side of a smaller image is magnified
 
 
-def grid_png(images: NDArray[np.uint8], columns: int | None = None, side: int = SIDE) -> bytes:
+def grid_png(
+    images: NDArray[np.uint8], columns: int | None = None, side: int = SIDE, titles: Sequence[str] = ()
+) -> bytes:
     """A PNG of images (N, H, W, C), C 1 or 3, row by row with transparent gaps.
 
     columns: by default as many as rows.  Images smaller than `side` are magnified by an integer factor.
+    titles: of the columns, or of the whole grid where there is one; shortened to the width that they have.
     """
     if len(images) == 0 or images.shape[3] not in (1, 3):
         raise UsageError(f"images of shape {images.shape} cannot be drawn: give (N, H, W, 1 or 3) with N at least 1")
     pillow = import_or_explain("PIL.Image", "drawing images", "report")
-    canvas = _layout(images, columns or math.ceil(math.sqrt(len(images))), side)
+    columns = columns or math.ceil(math.sqrt(len(images)))
+    picture = pillow.fromarray(_layout(images, columns, side))
+    if titles and len(titles) in (1, columns):
+        picture = _titled(picture, titles)
     buffer = io.BytesIO()
-    pillow.fromarray(canvas).save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()
 
 
-def save_grid(images: NDArray[np.uint8], path: Path, columns: int | None = None) -> None:
+def save_grid(images: NDArray[np.uint8], path: Path, columns: int | None = None, titles: Sequence[str] = ()) -> None:
     """Write `grid_png` to a file."""
-    write_bytes(path, grid_png(images, columns))
+    write_bytes(path, grid_png(images, columns, titles=titles))
+
+
+def _titled(picture: Any, titles: Sequence[str]) -> Any:
+    """The picture below a white row with a title at the left of each of its equal columns."""
+    pillow, draw = import_or_explain("PIL.Image", "", "report"), import_or_explain("PIL.ImageDraw", "", "report")
+    result = pillow.new("RGBA", (picture.width, picture.height + TITLE), "white")
+    result.paste(picture, (0, TITLE))
+    canvas, width = draw.Draw(result), (picture.width + GAP) / len(titles)
+    for i, title in enumerate(titles):
+        while title and canvas.textlength(title) > width - 2 * GAP:
+            title = title[:-1]
+        canvas.text((round(i * width) + GAP, GAP), title, fill="black")
+    return result
 
 
 def difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], int]:

@@ -30,10 +30,12 @@ from ..bundle import (
 )
 from ..console import reporter
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
+from ..diffusion.foreign_student import one_step_student
 from ..errors import ExportError, ThresholdError, UsageError
-from ..files import new_folder, tree_sha256, write_model
+from ..files import new_folder, tree_sha256, write_bytes, write_model
 from ..targets.base import Artifact, CalibrationSet, ExportSpec, Precision, Quantized, Target
 from .budget import Budget
+from .bundle_readme import README, bundle_readme
 from .harness import add_contract, add_harness
 from .parity import (
     PARITY_SAMPLES,
@@ -60,10 +62,13 @@ def export_bundles(
     budget: Budget | None = None,
     backend: str | None = None,
     allow_low_parity: bool = False,
+    prediction: str | None = None,
+    timestep: int | None = None,
 ) -> list[Bundle]:
     """Build out/<target>-<precision> for each target: one precision, all of its backend, or its default.
 
     budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
+    prediction, timestep: of a foreign one-step student, as in `one_step_student`.
     Raises UsageError for an unknown target or precision and DependencyError for a converter that is not installed, both
     before any work; UsageError for a model of several sampling steps; ExportError where a target cannot take the model;
     ArtifactError where the artifact does not run; ThresholdError where no choice of layers meets the budget, or where
@@ -72,8 +77,7 @@ def export_bundles(
     plan = plan_bundles(targets, precision, out, budget, backend)
     for target in {target.name: target for target, _ in plan}.values():
         target.require()
-    found = read_checkpoint(checkpoint)
-    found.require_one_step()
+    found = one_step_student(read_checkpoint(checkpoint), prediction, timestep)
     student = _Student(found, batch, budget, allow_low_parity)
     return [
         _Build(student, target, target.precision(name)).bundle(out / f"{target.name}-{name}") for target, name in plan
@@ -142,7 +146,10 @@ class _Build:
             parity = self._parity(artifact.path, out)
             add_contract(folder)
             add_harness(self.target.name, folder)
-            write_model(folder / MANIFEST, self._manifest(artifact, folder, quantization, parity))
+            manifest = self._manifest(artifact, folder, quantization, parity)
+            page = bundle_readme(manifest, self.student.vectors(), self.target.snippets(manifest))
+            write_bytes(folder / README, page.encode())
+            write_model(folder / MANIFEST, manifest.model_copy(update={"files": tree_sha256(folder)}))
             read_bundle(folder)  # before the rename, which replaces an older bundle
         bundle = read_bundle(out)
         reporter().end()
@@ -247,6 +254,9 @@ class _Build:
             input=TensorSpec(name="z", shape=spec.input_shape, dtype="float32"),
             label=label,
             output=TensorSpec(name="x", shape=spec.input_shape, dtype="float32", low=-1, high=1),
+            schedule="cosine" if self.student.checkpoint.conversion is None else "own",
+            class_names=self.student.checkpoint.class_names,
+            conversion=self.student.checkpoint.conversion,
             checkpoint_sha256=self.student.checkpoint.sha256,
             quantization=quantization,
             parity=parity,

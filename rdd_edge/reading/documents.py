@@ -1,10 +1,11 @@
-"""JSON documents: UTF-8, bounded in size and depth, without NaN, infinity and duplicate keys."""
+"""JSON and TOML documents: UTF-8, bounded in size and depth, without NaN, infinity and duplicate keys."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,9 +14,15 @@ from pydantic_core import from_json
 
 from ..errors import CorruptError, MissingError, first_line
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 MOST_BYTES = 1 << 28  # enough for ten million latencies
 MOST_CONTAINERS = 1 << 20  # lists and objects, of which a file of MOST_BYTES could hold a hundred times as many
 MOST_VALUES = 12_000_000
+MOST_TOML = 1_000_000  # bytes: a person has written it
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -49,6 +56,15 @@ def parse_json(content: bytes, name: object, kind: str = "JSON document") -> Any
 def read_json(path: Path) -> Any:
     """A JSON document of any form. Raises MissingError or CorruptError."""
     return parse_json(read_content(path), path)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML document of at most MOST_TOML bytes. Raises MissingError or CorruptError."""
+    content = read_content(path, MOST_TOML)
+    try:
+        return tomllib.loads(content.decode())
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(f"{path} is not a TOML file: {first_line(error)[:200]}") from None
 
 
 def read_object(path: Path, kind: str) -> dict[str, Any]:

@@ -113,6 +113,7 @@ def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:
     return {
         "run": run,
         "scores": entry.scores,
+        "classes": _classes(run, server),
         "histogram": histogram(times) if times else None,
         "over_time": over_time(times, states if len(states) > 1 else ()) if times else None,
         "pictures": _pictures(images[:SHOWN], server) if len(images) else [],
@@ -124,6 +125,12 @@ def _section(entry: Entry, server: BenchRun | None) -> dict[str, object]:
         "command": command(run),
         "plan": run.plan.model_dump_json(indent=2),
     }
+
+
+def _classes(run: BenchRun, server: BenchRun | None) -> str | None:
+    """The classes of the samples that are shown, in their order, as the server's record names them."""
+    names = (server or run).record.class_names
+    return None if names is None else ", ".join(names[:SHOWN]) + (" …" if len(names) > SHOWN else "")
 
 
 def _overview(

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..bundle import Needs
+from ..bundle import Manifest, Needs
 from ..dependencies import import_or_explain
+from ..diffusion.conversion import Conversion
 from ..errors import UsageError
 from ..portable.runner import Runner
 from ..schema import Frozen, Text
@@ -42,6 +43,7 @@ class ExportSpec:
     precision: str
     input_shape: tuple[int, int, int, int]
     classes: int | None  # None: unconditional
+    conversion: Conversion | None = None  # which a foreign student needs in PyTorch; artifacts contain it
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,10 @@ class Target(ABC):
         Their run() accepts any number of whole batches. None: the target has no emulation of `arch`.
         """
         return None
+
+    def snippets(self, manifest: Manifest) -> dict[str, str]:
+        """Code that loads and runs a bundle's artifact, by language, for the bundle's README; none by default."""
+        return {}
 
     def _submodule(self, name: str) -> Any:
         package = type(self).__module__.rpartition(".")[0]

@@ -88,7 +88,7 @@ def test_commands_take_the_id(
     ):
         code, out, err = run(monkeypatch, capsys, *command)
         assert code == 2
-        assert "predicts epsilon and needs many sampling steps" in (err or out)
+        assert "distil it with rdd-edge distill --teacher" in (err or out)
     assert not Path("bundles").exists() and not Path("bench").exists()
 
 

@@ -12,7 +12,7 @@ from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
-from rdd_edge.distillation.run_folder import stage_names
+from rdd_edge.distillation.run_folder import read_training_run, stage_names
 from rdd_edge.errors import DataError, MissingError
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.sources import evaluation_sources
@@ -53,7 +53,8 @@ def test_a_conditional_run_from_end_to_end(tmp_path):
     run = tmp_path / "run"
     distill(tiny(*SHORT, "conditional=true", "teacher.steps=30"), run, device="cpu")
     found = read_checkpoint(run)
-    assert found.classes == 10
+    assert found.classes == 10 and found.class_names == tuple("0123456789")
+    assert read_training_run(run).classes == found.class_names
     z, labels, unet = torch.from_numpy(normals(0, range(12), found.image_shape)), torch.arange(12) % 10, found.load()
     with torch.no_grad():
         x, other = (one_step(unet, z, chosen) for chosen in (labels, (labels + 1) % 10))

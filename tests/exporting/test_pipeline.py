@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,12 +62,33 @@ def test_manifest_describes_the_artifact(exported: Any, tiny_conditional_checkpo
     assert (fp32.label.name, fp32.label.dtype, fp32.label.low, fp32.label.high) == ("label", "int64", 0, 9)
     assert fp32.checkpoint_sha256 == read_checkpoint(tiny_conditional_checkpoint).sha256
     assert fp32.quantization is None
+    assert fp32.class_names is not None and fp32.class_names[:2] == ("zero", "one")
     assert int8.quantization.calibration.samples == 256 and int8.quantization.keep == ()
     assert int8.quantization.int8_macs_fraction >= 0.95
     assert {"rdd-edge", "torch", "executorch", "python"} <= set(fp32.tool_versions)
     assert fp32.needs.backend == "xnnpack"
     runtime = fp32.needs.runtime
     assert (runtime.name, runtime.least) == ("org.pytorch:executorch-android", fp32.tool_versions["executorch"])
+
+
+def run_python_of(readme: Path) -> float:
+    """Run the page's Python code in the bundle's folder, as a reader would; the PSNR that it prints, in dB."""
+    code = re.findall(r"```python\n(.*?)\n```", readme.read_text(), re.DOTALL)
+    assert len(code) == 1
+    done = subprocess.run([sys.executable, "-B", "-c", code[0]], cwd=readme.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return float(re.findall(r"PSNR (\S+) dB", done.stdout)[0])
+
+
+def test_the_readme_describes_the_bundle_and_its_python_runs(exported: Any) -> None:
+    bundle = exported[1][0]
+    text = (bundle.folder / "README.md").read_text()
+    assert "README.md" in bundle.manifest.files
+    for said in ("(1, 1, 8, 8)", "`label`", "0 zero, 1 one", "floor(127.5 · x + 128)", "```kotlin"):
+        assert said in text
+    _, _, x = bundle.parity_vectors()
+    assert f"x = {x[0, 0, 0, 0]:.4f}, " in text
+    assert run_python_of(bundle.folder / "README.md") > 80
 
 
 def test_parity_vectors_are_the_students_own_images(exported: Any, tiny_conditional_checkpoint: Path) -> None:

@@ -10,7 +10,8 @@ import rdd_edge
 
 PACKAGE = Path(rdd_edge.__file__).parent
 PARSERS = {
-    "json.load", "json.loads", "pydantic_core.from_json", "safetensors.safe_open", "safetensors.torch.load_file",
+    "json.load", "json.loads", "tomllib", "tomli", "pydantic_core.from_json", "safetensors.safe_open",
+    "safetensors.torch.load_file",
     "safetensors.torch.load", "torch.load", "numpy.load", "numpy.lib.format", "tarfile", "zipfile", "gzip", "pickle",
     "PIL.Image.open", "pyarrow",
 }  # fmt: skip

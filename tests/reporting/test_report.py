@@ -282,15 +282,20 @@ def test_a_browser_sorts_the_table(tmp_path: Path, runs: list[Path]) -> None:
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path]) -> None:
-    """In a frame 390 pixels wide, as on a phone, only the table scrolls."""
+    """Not even the table on a phone, which leaves its minor columns out until they are asked for."""
     report(runs, tmp_path / "report.html")
-    measure = "<script>document.title = document.documentElement.scrollWidth + ' ' + innerWidth</script></body>"
+    measure = (
+        "<script>t = document.querySelector('.scroll'); shown = getComputedStyle(t.querySelector('.minor')).display;"
+        "document.title = [document.documentElement.scrollWidth, innerWidth, t.scrollWidth - t.clientWidth, shown]"
+        ".join(' ')</script></body>"
+    )
     (tmp_path / "measured.html").write_text((tmp_path / "report.html").read_text().replace("</body>", measure))
     for width in (1280, 500):  # Chromium's window is never narrower than 500: the frame below is
         dom = chromium(tmp_path, f"--window-size={width},900", "--dump-dom", (tmp_path / "measured.html").as_uri())
-        title = re.search(r"<title>(\d+) (\d+)</title>", dom)
+        title = re.search(r"<title>(\d+) (\d+) 0 ([a-z-]+)</title>", dom)
         assert title is not None
         assert int(title.group(1)) <= int(title.group(2)) == width
+        assert title.group(3) == ("none" if width == 500 else "table-cell")
     frame = f'<iframe src="{(tmp_path / "measured.html").as_uri()}" style="width:390px;height:900px;border:0"></iframe>'
     (tmp_path / "frame.html").write_text(frame)
     shot = tmp_path / "phone.png"

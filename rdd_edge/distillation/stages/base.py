@@ -143,7 +143,7 @@ class DiffusionStage(ABC):
         self.network.load_state_dict(self.weights())
         save_checkpoint(
             path, self.network.eval(), role=self.role, method=self.method, sampling_steps=self.sampling_steps,
-            noise_times=self.noise_times,
+            noise_times=self.noise_times, class_names=self.data.class_names if self.conditional else None,
         )  # fmt: skip
 
 

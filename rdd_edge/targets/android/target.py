@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
+from ...bundle import Manifest
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
@@ -66,3 +67,8 @@ class AndroidTarget(Target):
         from .arm64 import emulated_runners
 
         return emulated_runners(artifact, spec, cpus)
+
+    def snippets(self, manifest: Manifest) -> dict[str, str]:
+        from .usage import snippets
+
+        return snippets(manifest)

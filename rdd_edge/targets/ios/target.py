@@ -6,6 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
+from ...bundle import Manifest
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
@@ -60,3 +61,8 @@ class IosTarget(Target):
         if sys.platform == "darwin":
             return f"Core ML on macOS {platform.mac_ver()[0]}"
         return "an evaluator of the package, which measures quality but not time"
+
+    def snippets(self, manifest: Manifest) -> dict[str, str]:
+        from .usage import snippets
+
+        return snippets(manifest)

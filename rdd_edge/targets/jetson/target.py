@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...bundle import Manifest
 from ...portable.runner import Runner
 from ..base import ExportSpec, Precision, Target
 
@@ -41,3 +42,8 @@ class JetsonTarget(Target):
         from .rules import broken_rules
 
         return broken_rules(artifact, precision)
+
+    def snippets(self, manifest: Manifest) -> dict[str, str]:
+        from .usage import snippets
+
+        return snippets(manifest)

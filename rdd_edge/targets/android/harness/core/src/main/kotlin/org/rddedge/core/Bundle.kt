@@ -83,7 +83,7 @@ class Manifest internal constructor(fields: Fields) {
         if (values > MAX_VALUES) fields.fail("input", "is larger than this harness takes")
         fields.double("t", 1.0..1.0, 1.0)
         parity.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
-        fields.finish("schedule", "quantization", "rewrites", "tool_versions")
+        fields.finish("schedule", "conversion", "class_names", "quantization", "rewrites", "tool_versions")
         for (path in files.keys + artifact) {
             val outside = path.split('/').any { it in listOf("", ".", "..") }
             if (outside || path == MANIFEST || !isPrintable(path)) {
