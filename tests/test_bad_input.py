@@ -31,6 +31,7 @@ VALID = {
     "distill": ["--out", "{tmp}/run", "--max-minutes", "0", *(word for s in TINY for word in ("--set", s))],
     "study": ["--vary", "alpha", "--values", "1,2", "--out", "{tmp}/study", "--start-from", "{run}", "--max-minutes",
               "0", "--n", "4", *(word for s in TINY for word in ("--set", s))],
+    "settings": ["digits"],
     "compact": ["{run}", "--out", "{tmp}/small"],
     "export": ["{checkpoint}", "--target", "fake", "--out", "{tmp}/bundles"],
     "verify": ["{bundle}"],

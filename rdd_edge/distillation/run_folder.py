@@ -81,7 +81,8 @@ def prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
         check_same(existing, new, out)
         # Where the data lie and how fast the run computes may have changed.
         chosen = existing.preset.model_copy(update={"data": new.preset.data, "compute": new.preset.compute})
-        write_model(out / RUN_FILE, existing.model_copy(update={"preset": chosen}))
+        if chosen != existing.preset:
+            write_model(out / RUN_FILE, existing.model_copy(update={"preset": chosen}))
         return
     if out.exists() and any(out.iterdir()):
         raise UsageError(f"{out} is neither empty nor a training run: choose another --out")

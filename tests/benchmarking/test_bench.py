@@ -16,7 +16,7 @@ from rdd_edge.benchmarking.record import MEASURED, RunRecord, summary
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import reporting_to
-from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.checkpoint import Checkpoint, read_checkpoint
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
 from rdd_edge.files import read_model, write_bytes
 from rdd_edge.portable import noise
@@ -102,12 +102,12 @@ def test_timed_runs_are_spread_over_starts_of_the_process(
 
 
 def test_a_second_load_finds_the_first_released(tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rdd_edge.benchmarking import server
+    from rdd_edge.benchmarking.server import StudentRunner
 
-    runner = server.StudentRunner(tiny_checkpoint, ExportSpec("fp32", (1, 1, 8, 8), None), 1)
+    runner = StudentRunner(tiny_checkpoint, ExportSpec("fp32", (1, 1, 8, 8), None), 1)
     runner.load()
-    held = []
-    monkeypatch.setattr(server, "read_checkpoint", lambda path: held.append(runner._model) or read_checkpoint(path))
+    held, load = [], Checkpoint.load
+    monkeypatch.setattr(Checkpoint, "load", lambda self: held.append(runner._model) or load(self))
     runner.load()
     assert held == [None]
     assert runner._model is not None
@@ -158,7 +158,7 @@ def test_a_crash_leaves_the_old_run_alone(tmp_path: Path, make_bundle: Callable[
 def test_the_server_is_the_student_itself(tmp_path: Path, fixture: str, request: pytest.FixtureRequest) -> None:
     import torch
 
-    from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+    from rdd_edge.diffusion.checkpoint import one_step
 
     checkpoint = read_checkpoint(request.getfixturevalue(fixture))
     record = bench(checkpoint.folder, "server", tmp_path / "run", QUICK)

@@ -107,10 +107,18 @@ def check_python(arguments: list[str]) -> None:
     if first == "-m":
         assert (ROOT / rest[0].replace(".", "/") / "__main__.py").is_file()
         return
-    script = ROOT / "rdd_edge/targets/jetson" / first if first.startswith("harness/") else ROOT / first
-    assert script.is_file()
+    scripts = [ROOT / first]
+    if first.startswith("harness/"):
+        scripts = [ROOT / "rdd_edge/targets/jetson" / first, ROOT / "rdd_edge/portable/harness.py"]
+    text = "".join(script.read_text() for script in scripts)
     options = [argument for argument in rest if argument.startswith("--")]
-    assert all(f'"{option}"' in script.read_text() for option in options)
+    assert all(f'"{option}"' in text for option in options)
+
+
+def check_ssh(arguments: list[str]) -> None:
+    """A package that is installed on a board."""
+    assert arguments[1:4] == ["python3", "-m", "pip"]
+    check_pip(arguments[4:])
 
 
 def check_torchrun(arguments: list[str]) -> None:
@@ -122,7 +130,7 @@ def check_torchrun(arguments: list[str]) -> None:
 
 CHECKS = {
     "rdd-edge": check_rdd_edge, "make": check_make, "pip": check_pip, "python": check_python,
-    "python3": check_python, "torchrun": check_torchrun,
+    "python3": check_python, "ssh": check_ssh, "torchrun": check_torchrun,
 }  # fmt: skip
 
 # ---- for real, at a toy size ----
