@@ -23,7 +23,7 @@ GENERATOR = np.random.default_rng(0)
 class Means:
     """Mean of the upper and of the lower half of an image."""
 
-    name, sha256 = "means", hashlib.sha256(b"means").hexdigest()
+    name, sha256, device = "means", hashlib.sha256(b"means").hexdigest(), "cpu"
 
     def batches(self, images: NDArray[np.uint8]) -> Iterator[NDArray[np.float32]]:
         halves = images.reshape(len(images), 2, -1)
