@@ -11,6 +11,13 @@ import pytest
 from bundles import add_fake_target, write_fake_bundle
 from networks import small_unet
 
+LONGEST = ("test_quickstart.py", "test_arm64.py", "test_verify.py", "test_pipeline.py")  # minutes each
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no worker is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
