@@ -107,7 +107,7 @@ class Compute(Frozen):
 
     bf16: bool | None = None  # matrix products of the networks; never the schedule, the targets or the KL terms
     channels_last: bool | None = None  # memory order of the networks
-    compile: bool | None = None  # torch.compile: takes a minute for each kind of network
+    compile: bool | None = None  # torch.compile, off by default: see ComputeContext.compiles
     device_noise: bool = False  # draw the training noise on the device
 
 
