@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from boards import run_harness
 from tanh_pte import write_tanh_bundle
 
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.returned import SelfTest
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan, read_bundle
-from rdd_edge.files import read_model
+from rdd_edge.reading.documents import read_model
 
 pytest.importorskip("executorch")
 PLAN = Plan(
@@ -23,26 +22,11 @@ PLAN = Plan(
     accuracy=AccuracyPlan(samples=70, seed=5, floats=10),
     threads=1,
 )
-WITHOUT = """
-import sys
-class Bare:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {packages}:
-            raise ModuleNotFoundError(name + " is not on this board", name=name.split(".")[0])
-sys.meta_path.insert(0, Bare())
-"""
 OURS = ("pydantic", "diffusers", "rich", "typer")
 
 
 def run(bundle: Path, out: Path, *more: str, without: tuple[str, ...] = OURS) -> subprocess.CompletedProcess[str]:
-    board = bundle.parent / "board"
-    board.mkdir(exist_ok=True)
-    (board / "sitecustomize.py").write_text(WITHOUT.format(packages=set(without)))
-    (bundle.parent / "plan.json").write_text(PLAN.model_dump_json())
-    command = [sys.executable, str(bundle / "harness" / "bench.py"), "--plan", str(bundle.parent / "plan.json")]
-    environment = {**os.environ, "PYTHONPATH": str(board)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a board does not set it
-    return subprocess.run([*command, "--out", str(out), *more], capture_output=True, text=True, env=environment)
+    return run_harness(bundle, out, *more, plan=PLAN, without=without)
 
 
 def test_its_run_is_that_of_the_host(tmp_path: Path) -> None:

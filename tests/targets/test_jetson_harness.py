@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from boards import run_harness
 from tanh_onnx import write_tanh_bundle
 
 import rdd_edge.schemas
@@ -19,24 +18,17 @@ from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.returned import SelfTest
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, PerformancePlan, Plan, read_bundle
-from rdd_edge.files import read_model, sha256_of
+from rdd_edge.files import sha256_of
 from rdd_edge.portable import noise
 from rdd_edge.portable.plan import RANGES
 from rdd_edge.portable.psnr import psnr_per_image
+from rdd_edge.reading.documents import read_model
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=1, runs=5, seconds=0),
     accuracy=AccuracyPlan(samples=70, seed=2**63 + 5, floats=10),
     threads=1,
 )
-BARE = """
-import sys
-class Bare:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("pydantic", "torch", "diffusers", "rich", "typer"):
-            raise ImportError(name + " is not on a board")
-sys.meta_path.insert(0, Bare())
-"""
 
 
 @pytest.fixture
@@ -45,16 +37,8 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def run(bundle: Path, out: Path, *more: str, plan: Plan | dict[str, Any] = PLAN) -> subprocess.CompletedProcess[str]:
-    board = bundle.parent / "board"
-    board.mkdir(exist_ok=True)
-    (board / "sitecustomize.py").write_text(BARE)
-    text = plan.model_dump_json() if isinstance(plan, Plan) else json.dumps(plan)
-    (bundle.parent / "plan.json").write_text(text)
-    command = [sys.executable, str(bundle / "harness" / "bench.py"), "--plan", str(bundle.parent / "plan.json")]
-    command += ["--out", str(out), "--runtime", "onnxruntime", *more]
-    environment = {**os.environ, "PYTHONPATH": str(board)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # a board does not set it
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    bare = ("pydantic", "torch", "diffusers", "rich", "typer")
+    return run_harness(bundle, out, "--runtime", "onnxruntime", *more, plan=plan, without=bare)
 
 
 def test_its_run_is_that_of_the_host(tmp_path: Path, bundle: Path) -> None:
