@@ -148,8 +148,8 @@ class _Training:
                     building = time.monotonic() - began
                     first = run_stage(stage, self.out, options, self.context.device, interrupts)
                     longest = max(longest, building + first)
-                    self.run_file = with_classifiers(self.run_file, self.out)
-                    if current().is_main:
+                    before, self.run_file = self.run_file, with_classifiers(self.run_file, self.out)
+                    if current().is_main and self.run_file is not before:
                         write_model(self.out / RUN_FILE, self.run_file)
                 current().barrier()  # the next stage reads what rank 0 has written
                 if name == until:

@@ -12,8 +12,9 @@ from pydantic import Field
 
 from ..diffusion.checkpoint import REFINED
 from ..errors import MissingError, UsageError
-from ..files import new_folder, read_model, sha256_of, write_model
+from ..files import new_folder, sha256_of, write_model
 from ..metrics.classifiers import WEIGHTS as CLASSIFIER
+from ..reading.documents import read_model
 from ..schema import Frozen, Sha256, Text
 from .config import Preset
 
@@ -94,11 +95,17 @@ def prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
 
 def classifiers_sha256(run: Path) -> dict[str, str]:
     """SHA-256 of the weights of a run's finished extractor and judge, by name."""
-    return {name: sha256_of(run / name / CLASSIFIER) for name in ("extractor", "judge") if (run / name).is_dir()}
+    return {name: sha256_of(run / name / CLASSIFIER) for name in _finished_classifiers(run)}
+
+
+def _finished_classifiers(run: Path) -> list[str]:
+    return [name for name in ("extractor", "judge") if (run / name).is_dir()]
 
 
 def with_classifiers(file: RunFile, run: Path) -> RunFile:
-    """run.json with the hashes of the classifiers that have been finished since."""
+    """run.json with the hashes of the classifiers that have been finished since, or `file` itself where none has."""
+    if all(name in file.classifiers_sha256 for name in _finished_classifiers(run)):
+        return file
     return file.model_copy(update={"classifiers_sha256": {**classifiers_sha256(run), **file.classifiers_sha256}})
 
 
