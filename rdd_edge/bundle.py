@@ -21,8 +21,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from .diffusion.conversion import Conversion
 from .errors import CorruptError, MissingError, UsageError
-from .files import read_model
 from .portable.hashes import check_files, sha256_of
+from .reading.documents import read_model
 from .schema import Decibels, Frozen, Name, Number, Sha256, Side, Text, UInt64, Version1
 
 MANIFEST = "manifest.json"

@@ -15,9 +15,6 @@ from pydantic import BaseModel
 
 from .errors import StorageError
 from .portable.hashes import sha256_of as sha256_of
-from .reading.documents import first_fault as first_fault
-from .reading.documents import read_json as read_json
-from .reading.documents import read_model as read_model
 
 
 @contextmanager

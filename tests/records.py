@@ -127,7 +127,7 @@ def write_run(
 
 def write_scores(run: Path, reference: Path, *, distance: float = 1.0, server: float = 1.0) -> Path:
     """Scores beside a run, with round figures."""
-    from rdd_edge.files import read_model
+    from rdd_edge.reading.documents import read_model
 
     record = read_model(run / "record.json", RunRecord)
     psnr = Psnr(images=8, identical=0, median_db=40.0, worst_percent_db=35.0, worst=(Worst(index=3, psnr_db=34.0),))

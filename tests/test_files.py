@@ -12,7 +12,8 @@ from rdd_edge.data import load_images
 from rdd_edge.diffusion.checkpoint import CARD, Card, read_checkpoint
 from rdd_edge.diffusion.external_teacher import read_schedule
 from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError, StorageError
-from rdd_edge.files import new_folder, read_json, read_model, sha256_of, storage_errors, write_bytes
+from rdd_edge.files import new_folder, sha256_of, storage_errors, write_bytes
+from rdd_edge.reading.documents import read_json, read_model
 from rdd_edge.reading.tensors import read_weights
 
 NESTED = "[" * 100_000

@@ -13,8 +13,8 @@ from records import write_run
 
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.errors import CorruptError
-from rdd_edge.files import read_model
 from rdd_edge.portable.golden import CHECKS
+from rdd_edge.reading.documents import read_model
 from rdd_edge.schema import Text
 from rdd_edge.schemas import FOLDER, SCHEMAS, schema_text
 from rdd_edge.schemas.golden import GOLDEN, golden_text

@@ -21,8 +21,8 @@ from .. import errors, targets
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
-from ..files import new_folder, read_model, sha256_of
-from ..reading.documents import parse_model
+from ..files import new_folder, sha256_of
+from ..reading.documents import parse_model, read_model
 from .adb import Android, serial_of
 from .processes import last_line
 from .record import RunRecord

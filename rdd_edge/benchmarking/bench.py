@@ -16,8 +16,9 @@ from pydantic import ValidationError
 from ..bundle import MANIFEST, QUICK, Bundle, Manifest, Plan, read_bundle
 from ..diffusion.checkpoint import Checkpoint, read_checkpoint
 from ..errors import ArtifactError, MissingError, UsageError
-from ..files import first_fault, new_folder, read_model, write_model
+from ..files import new_folder, write_model
 from ..portable.run_folder import check_out
+from ..reading.documents import first_fault, read_model
 from ..targets.base import ExportSpec
 from .adb import ADB
 from .android import bench_over_adb

@@ -28,8 +28,9 @@ from .. import errors
 from ..bundle import Plan
 from ..console import show_stage
 from ..errors import ArtifactError, RddEdgeError
-from ..files import read_model, write_model
+from ..files import write_model
 from ..reading.archives import read_array
+from ..reading.documents import read_model
 from ..schema import Frozen
 from ..targets.base import ExportSpec, Runtime
 from .processes import last_line

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from ..bundle import Plan
 from ..errors import CorruptError, MissingError
-from ..files import read_model, sha256_of
+from ..files import sha256_of
+from ..reading.documents import read_model
 from .record import SERVER, RunRecord, Samples
 
 PLAN, RECORD, SCORES, SELFTEST = "plan.json", "record.json", "scores.json", "selftest.json"

@@ -19,7 +19,8 @@ from pathlib import Path
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import CorruptError, DeviceError, MissingError, RddEdgeError, UsageError
-from ..files import new_folder, read_model
+from ..files import new_folder
+from ..reading.documents import read_model
 from ..targets import load_target
 from .connection import Destination
 from .record import RunRecord

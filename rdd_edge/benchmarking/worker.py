@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ..dependencies import import_or_explain
 from ..errors import RddEdgeError, first_line
-from ..files import read_model, storage_errors, write_model
+from ..files import storage_errors, write_model
 from ..portable.runner import Runner
 from ..portable.timing import Work, run_batches, run_benchmark
 from ..reading.archives import read_array
+from ..reading.documents import read_model
 from ..targets import load_target
 from ..targets.base import ExportSpec
 from .isolation import Outcome, Request

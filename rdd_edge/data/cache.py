@@ -20,7 +20,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from ..errors import CorruptError, DataError, MissingError, StorageError
-from ..files import new_folder, read_model, sha256_of, storage_errors, write_model
+from ..files import new_folder, sha256_of, storage_errors, write_model
+from ..reading.documents import read_model
 from ..schema import Count, Frozen, Sha256, Side
 from .decode import MOST_CLASSES, Batch, Source, same_shape
 from .images import ImageSet, content_sha256

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..errors import CorruptError, MissingError, UsageError, first_line
-from ..files import new_folder, read_model, sha256_of, write_bytes, write_model
-from ..reading.documents import read_object
+from ..files import new_folder, sha256_of, write_bytes, write_model
+from ..reading.documents import read_model, read_object
 from ..reading.tensors import count_values, read_header
 from ..schema import Frozen, Sha256, Text
 from .conversion import Conversion

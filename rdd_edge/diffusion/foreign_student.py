@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..console import reporter
 from ..errors import UsageError
-from ..files import read_json
+from ..reading.documents import read_json
 from .checkpoint import Checkpoint
 from .conversion import Conversion
 from .external_teacher import Prediction, read_schedule

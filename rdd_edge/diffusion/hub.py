@@ -14,7 +14,8 @@ from typing import Any
 from ..console import reporter
 from ..dependencies import import_or_explain, silenced
 from ..errors import CorruptError, MissingError, RddEdgeError, first_line
-from ..files import read_json, storage_errors
+from ..files import storage_errors
+from ..reading.documents import read_json
 
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)  # owner/name
 SECONDS = 10  # to wait for the Hub's answer

@@ -13,8 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ..errors import UsageError
-from ..files import first_fault, read_model
-from ..reading.documents import read_toml
+from ..reading.documents import first_fault, read_model, read_toml
 from .config import (
     METHODS,
     ClassifierTraining,

@@ -17,9 +17,10 @@ from ..diffusion.checkpoint import read_checkpoint
 from ..diffusion.sampling import sample_images
 from ..distributed import current, everywhere
 from ..drawing.grid import save_grid
-from ..files import read_model, write_bytes, write_model
+from ..files import write_bytes, write_model
 from ..metrics.extractors import Extractor
 from ..metrics.inception import metric_name
+from ..reading.documents import read_model
 from ..schema import Frozen, UInt64
 from .checkpoint import Evaluation, evaluate
 from .repetitions import BASELINE, require_equal_judges, table_rows

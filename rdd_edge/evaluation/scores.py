@@ -20,13 +20,14 @@ from ..benchmarking.run import RECORD, SCORES, BenchRun, read_bench_run
 from ..console import reporter
 from ..data import ImageSet
 from ..errors import CorruptError, RddEdgeError, UsageError
-from ..files import read_model, sha256_of, write_model
+from ..files import sha256_of, write_model
 from ..metrics.bootstrap import interval
 from ..metrics.extractors import Extractor
 from ..metrics.inception import metric_name
 from ..metrics.reference import real_reference, real_spacing
 from ..portable.noise import inputs, to_uint8
 from ..portable.psnr import IDENTICAL_DB, psnr_per_image
+from ..reading.documents import read_model
 from ..schema import Count, Decibels, Frozen, Name, Number, Sha256, Text, UInt64, Version1
 from ..targets.base import ExportSpec
 from .diagnostics import Diagnosis, diagnose

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from ..data import ImageSet, load_images
 from ..errors import CorruptError, UsageError
-from ..files import read_model, sha256_of
+from ..files import sha256_of
 from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.inception import load_inception
+from ..reading.documents import read_model
 
 
 def evaluation_sources(

@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CorruptError, MissingError
-from ..files import new_folder, read_model, sha256_of, write_model
+from ..files import new_folder, sha256_of, write_model
+from ..reading.documents import read_model
 from ..reading.tensors import read_tensors, require_fit
 from ..schema import Frozen, Sha256, Side
 

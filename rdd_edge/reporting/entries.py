@@ -10,7 +10,8 @@ from ..benchmarking.record import Summary, summary
 from ..benchmarking.run import RECORD, BenchRun, read_bench_run
 from ..errors import UsageError
 from ..evaluation.scores import Distance, Scores, read_scores
-from ..files import read_model, sha256_of
+from ..files import sha256_of
+from ..reading.documents import read_model
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import Checkpoint, read_checkpoint
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, UsageError
-from rdd_edge.files import read_model, write_bytes
+from rdd_edge.files import write_bytes
 from rdd_edge.portable import noise
+from rdd_edge.reading.documents import read_model
 from rdd_edge.targets.base import ExportSpec
 
 QUICK = Plan(

@@ -12,7 +12,8 @@ from rdd_edge.benchmarking.verify import VerifyReport, verify_bundle, verify_emu
 from rdd_edge.bundle import Manifest, read_bundle
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import ArtifactError, CorruptError, MissingError, ThresholdError
-from rdd_edge.files import read_model, tree_sha256, write_model
+from rdd_edge.files import tree_sha256, write_model
+from rdd_edge.reading.documents import read_model
 from rdd_edge.targets import load_target
 
 

@@ -19,7 +19,8 @@ from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.comparison import Entry, compare, draw_comparison
 from rdd_edge.evaluation.sample_quality import Estimate, Neighbors
 from rdd_edge.evaluation.sources import evaluation_sources
-from rdd_edge.files import read_model, write_model
+from rdd_edge.files import write_model
+from rdd_edge.reading.documents import read_model
 
 SHORT = ("first_steps=4", "base_steps=2")
 

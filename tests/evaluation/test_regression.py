@@ -10,7 +10,8 @@ from records import write_run, write_scores
 from rdd_edge.benchmarking.record import RunRecord, Runtime
 from rdd_edge.errors import CorruptError, MissingError, ThresholdError, UsageError
 from rdd_edge.evaluation.regression import compare_runs
-from rdd_edge.files import read_model, write_model
+from rdd_edge.files import write_model
+from rdd_edge.reading.documents import read_model
 
 
 def pair(folder: Path, *, slower: float = 1.0, worse: float = 1.0) -> tuple[Path, Path]:

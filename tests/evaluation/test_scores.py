@@ -18,11 +18,11 @@ from rdd_edge.console import reporting_to
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
-from rdd_edge.files import read_model
 from rdd_edge.metrics.copying import Spacing, near_copies, sample_ratios
 from rdd_edge.metrics.frechet import Statistics, frechet_distance
 from rdd_edge.metrics.manifold import RealManifold, manifold_metrics
 from rdd_edge.portable.psnr import IDENTICAL_DB, psnr_per_image
+from rdd_edge.reading.documents import read_model
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=0, runs=1, seconds=0, starts=1),

@@ -40,12 +40,13 @@ from rdd_edge.distillation.losses.lpips import PerceptualDistance, load_lpips
 from rdd_edge.distillation.run_folder import RunFile, read_training_run
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.evaluation.scores import read_scores
-from rdd_edge.files import read_model, sha256_of, write_model
+from rdd_edge.files import sha256_of, write_model
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.metrics.inception import find_weights
 from rdd_edge.metrics.reference import real_reference
 from rdd_edge.metrics.resnet20 import ResNet20, load_resnet20
+from rdd_edge.reading.documents import read_model
 from rdd_edge.reading.tensors import load_into, read_weights
 from rdd_edge.reporting.report import report
 

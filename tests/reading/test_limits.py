@@ -36,11 +36,11 @@ from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.drawing.charts import Point, frontier
 from rdd_edge.drawing.grid import grid_png
 from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError, UsageError
-from rdd_edge.files import read_model, sha256_of, write_model
+from rdd_edge.files import sha256_of, write_model
 from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.reading.archives import array_blocks, tar_members
-from rdd_edge.reading.documents import parse_json
+from rdd_edge.reading.documents import parse_json, read_model
 from rdd_edge.reading.images import decode_image
 from rdd_edge.reading.pickles import parse_pickle
 from rdd_edge.reading.tables import table_rows

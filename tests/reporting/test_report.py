@@ -20,7 +20,8 @@ from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.errors import CorruptError, MissingError, UsageError
 from rdd_edge.evaluation.scores import Scores, score
-from rdd_edge.files import read_model, write_model
+from rdd_edge.files import write_model
+from rdd_edge.reading.documents import read_model
 from rdd_edge.reporting.details import by_kind
 from rdd_edge.reporting.report import report
 from rdd_edge.reporting.table import HOST_NOTE
