@@ -42,16 +42,46 @@ class AdbServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         home.mkdir(exist_ok=True)
+        self.home = home
         self.environment = {"ANDROID_ADB_SERVER_PORT": str(self.port), "HOME": str(home), "ADB_MDNS_AUTO_CONNECT": "0"}
+        self._start()
 
-    def call(self, *arguments: str) -> str:
+    def _start(self) -> None:
+        with (self.home / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                ["adb", "server", "nodaemon"], env={**os.environ, **self.environment}, stdout=log, stderr=log
+            )
+        for _ in range(100):  # a client that finds no server would start one of its own
+            with socket.socket() as client:
+                if client.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"adb's server did not start: {(self.home / 'server.log').read_text()}")
+
+    def call(self, *arguments: str, timeout: float = 60) -> str:
         done = subprocess.run(
-            ["adb", *arguments], env={**os.environ, **self.environment}, capture_output=True, text=True, timeout=60
+            ["adb", *arguments],
+            env={**os.environ, **self.environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
         )
         return done.stdout + done.stderr
 
+    def connect(self, serial: str) -> None:
+        """Connect a device to the server. A server of adb 29 has been seen to hang from its start."""
+        for _ in range(3):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                said = self.call("connect", serial, timeout=20)
+                assert "connected" in said or "authenticate" in said, said
+                return
+            self.close()
+            self._start()
+        raise AssertionError(f"adb's server does not answer: {(self.home / 'server.log').read_text()}")
+
     def close(self) -> None:
-        self.call("kill-server")
+        self.process.kill()
+        self.process.wait()
 
 
 class Stream:

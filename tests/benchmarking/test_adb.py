@@ -80,7 +80,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[AdbServe
 @pytest.fixture
 def phone(tmp_path: Path, server: AdbServer) -> Iterator[AdbDevice]:
     device = AdbDevice(tmp_path / "phone", app())
-    server.call("connect", device.serial)
+    server.connect(device.serial)
     yield device
     device.close()
 
@@ -326,10 +326,10 @@ def test_devices_that_cannot_be_used_are_sentences(tmp_path: Path, server: AdbSe
     one, two = AdbDevice(tmp_path / "one"), AdbDevice(tmp_path / "two")
     try:
         one.authorized = False
-        server.call("connect", one.serial)
+        server.connect(one.serial)
         with pytest.raises(DeviceError, match="is unauthorized: unlock it and allow USB debugging"):
             bench(bundle, "adb://", out)
-        server.call("connect", two.serial)
+        server.connect(two.serial)
         with pytest.raises(UsageError, match=f"several devices: .*adb://{two.serial}") as error:
             bench(bundle, "adb://", out)
         sentence(error)
