@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +29,21 @@ def silenced() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
+
+
+@contextmanager
+def hidden(*packages: str) -> Iterator[None]:
+    """Inside the block, packages that have not been imported yet seem not to be installed.
+
+    For a library that imports all the packages it could work with.
+    """
+    absent = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None: "import of … halted"
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def import_or_explain(module: str, needed_by: str, extra: str) -> ModuleType:

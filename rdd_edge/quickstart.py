@@ -8,16 +8,13 @@ Finished training and exports are not repeated, so the same command continues an
 from __future__ import annotations
 
 import time
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .benchmarking.record import summary
 from .benchmarking.run import SCORES, read_bench_run
 from .bundle import AccuracyPlan, PerformancePlan, Plan, read_bundle
-from .console import ConsoleReporter, Reporter, reporter, reporting_to
+from .console import ConsoleReporter
 from .console import out as console
 from .diffusion.checkpoint import REFINED, STUDENT, read_checkpoint
 from .distillation.config import Preset
@@ -30,7 +27,6 @@ if TYPE_CHECKING:
 
 # For each target a precision close to the student and a smaller, faster one; `rdd-edge export` has the others.
 BUNDLES = {"android": ("fp32", "int8"), "ios": ("fp16", "w8"), "jetson": ("fp16", "int8")}
-EXPORTS_AT_ONCE = 2  # a converter keeps one core busy, and needs up to 2 GB
 SAMPLES = 2000
 # Shorter than `bench --quick`: the student of digits takes less than a millisecond, and two seconds are
 # thousands of runs of it.
@@ -82,45 +78,18 @@ def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> No
 
 
 def _export(run: Path, chosen: list[tuple[str, str]], out: Path) -> None:
-    """Build the bundles of these targets and precisions, several at once."""
+    """Build the bundles of these targets and precisions."""
+    from .exporting.pipeline import export_bundles
+
     student = read_checkpoint(run).sha256
-    missing = [one for one in chosen if not _is_bundle_of(out / "-".join(one), student)]
-    if not missing:
-        return
-    with ConsoleReporter(), ProcessPoolExecutor(EXPORTS_AT_ONCE, get_context("spawn")) as pool:
-        reporter().begin("exports", len(missing), unit="bundles")
-        for done, lines in enumerate(pool.map(_export_one, repeat(run), missing, repeat(out)), 1):
-            for line in lines:
-                reporter().result(line)
-            reporter().advance(done)
-        reporter().end()
+    for target, precision in chosen:
+        if not _is_bundle_of(out / f"{target}-{precision}", student):
+            with ConsoleReporter():
+                export_bundles(run, (target,), precision, out)
 
 
 def _is_bundle_of(folder: Path, student: str) -> bool:
     return folder.is_dir() and read_bundle(folder).manifest.checkpoint_sha256 == student
-
-
-class _Lines(Reporter):
-    """Keeps what is to be printed by another process."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, sentence: str) -> None:
-        self.lines.append(sentence)
-
-    def result(self, line: str) -> None:
-        self.lines.append(line)
-
-
-def _export_one(run: Path, chosen: tuple[str, str], out: Path) -> list[str]:
-    from .exporting.pipeline import export_bundles
-
-    target, precision = chosen
-    lines = _Lines()
-    with reporting_to(lines):
-        export_bundles(run, (target,), precision, out)
-    return lines.lines
 
 
 def _bench(source: Path, out: Path, plan: Plan) -> None:

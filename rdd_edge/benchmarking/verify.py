@@ -72,9 +72,8 @@ def verify_emulated(
         raise UsageError(f"{folder} is {m.target} {m.precision}, for which there is no emulation of {arch}")
     z, label, x = bundle.parity_vectors()
     z, label, x = z[:samples], None if label is None else label[:samples], x[:samples]
-    batch = -(-len(z) // spec.input_shape[0]) * spec.input_shape[0]  # all at once, in whole batches of the artifact
     for cpu, runner in runners.items():
-        images = run_batches(runner, spec.input_shape, z, label, batch=batch)
+        images = run_batches(runner, spec.input_shape, z, label)
         yield _report(bundle, x, ArtifactRun(images, runner.runtime, {}, rules_checked=False), f"{arch} {cpu}")
 
 

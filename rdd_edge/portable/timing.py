@@ -91,14 +91,15 @@ def run_batches(
     z: NDArray[np.float32],
     label: NDArray[np.int64] | None,
     report: Report | None = None,
-    batch: int | None = None,
 ) -> NDArray[np.float32]:
-    """x (N, C, H, W) for any N, in batches of the artifact's size; the last batch is filled up with the last sample.
+    """x (N, C, H, W) for any N, in batches of the artifact's size, or larger ones where the runner takes any.
 
-    batch: instead of the artifact's batch size, for a runner that takes any.
+    The last batch is filled up with the last sample.
     Raises ArtifactError for an output of the wrong shape or with values that are not finite.
     """
-    batch, shape = batch or input_shape[0], input_shape[1:]
+    batch, shape = input_shape[0], input_shape[1:]
+    if runner.any_batch:
+        batch = min(_chunk(batch), -(-len(z) // batch) * batch)
     if report:
         report("run", 0)
     parts = [np.empty((0, *shape), dtype=np.float32)]
@@ -115,6 +116,11 @@ def run_batches(
         if report:
             report("run", min(start + batch, len(z)))
     return np.concatenate(parts)
+
+
+def _chunk(batch: int) -> int:
+    """The number of samples that are computed or kept at once: whole batches, about 64 samples or one batch."""
+    return max(batch, 64 // batch * batch)
 
 
 def _milliseconds(action: Callable[[], object]) -> float:
@@ -198,14 +204,13 @@ def _samples(runner: Runner, work: Work, folder: Path, report: Report) -> dict[s
     if work.samples == 0:
         return "the plan has no samples"
     kept = min(work.floats, work.samples)
-    chunk = max(work.input_shape[0], 64 // work.input_shape[0] * work.input_shape[0])
-    batch = chunk if runner.any_batch else None
+    chunk = _chunk(work.input_shape[0])
     hashes = hashlib.sha256(), hashlib.sha256()
     with (folder / "samples.u8").open("wb") as u8, (folder / "samples.f32").open("wb") as f32:
         for start in range(0, work.samples, chunk):
             indices = range(start, min(start + chunk, work.samples))
             z, label = inputs(work.seed, indices, work.input_shape[1:], work.classes)
-            x = run_batches(runner, work.input_shape, z, label, batch=batch)
+            x = run_batches(runner, work.input_shape, z, label)
             pixels = to_uint8(x).tobytes()
             floats = x[: max(0, kept - start)].transpose(0, 2, 3, 1).astype("<f4").tobytes()
             for file, digest, content in ((u8, hashes[0], pixels), (f32, hashes[1], floats)):

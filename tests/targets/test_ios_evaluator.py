@@ -84,6 +84,22 @@ def test_results_are_rounded_to_float16(packages: Callable[[str], Path]) -> None
         assert float(seen[name].abs().max()) == pytest.approx(result.largest[name], rel=1e-3)
 
 
+@pytest.mark.parametrize(("precision", "closest"), [("fp32", 1e-5), ("fp16", 4e-3)])
+def test_many_images_at_once_are_those_of_single_runs(
+    packages: Callable[[str], Path], precision: str, closest: float
+) -> None:
+    """float16 rounds some sums the other way, because a convolution of many images adds in another order."""
+    runner = EvaluatorRunner(packages(precision), 1)
+    z = np.random.default_rng(0).standard_normal((5, *SHAPE[1:])).astype(np.float32)
+    together = runner.run(z, None)
+    single = [runner.run(z[i : i + 1], None) for i in range(5)]
+    np.testing.assert_allclose(together, np.concatenate(single), atol=closest)
+    largest = [runner.largest(z[i : i + 1], None) for i in range(5)]
+    assert runner.largest(z, None) == pytest.approx(
+        {name: max(one[name] for one in largest) for name in largest[0]}, rel=1e-3
+    )
+
+
 def tampered(path: Path, to: Path, change: Callable[[Any], None]) -> Path:
     """A copy of a package whose ML program was changed."""
     import coremltools.proto.Model_pb2 as model_pb2

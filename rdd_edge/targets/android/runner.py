@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,17 +10,16 @@ from numpy.typing import NDArray
 from ...dependencies import import_or_explain
 from ...portable.runner import Operator
 from ..base import Runtime
-from .board.executorch_runtime import ExecuTorch, tensors
+from .board.executorch_runtime import BINDINGS, ExecuTorch, tensors
 
 
 class ExecuTorchRunner(ExecuTorch):
     """A program in ExecuTorch, and the time of each of its kernels."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
-        needed_by = "running a .pte file"
-        runtime: Any = import_or_explain("executorch.runtime", needed_by, "android")
-        bindings: Any = import_or_explain("executorch.extension.pybindings.portable_lib", needed_by, "android")
-        super().__init__(runtime, bindings, artifact, threads)
+        for module in ("torch", BINDINGS):  # in this order: the bindings need torch's libraries
+            bindings = import_or_explain(module, "running a .pte file", "android")
+        super().__init__(bindings, artifact, threads)
         self.runtime = Runtime(**vars(self.runtime))
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:

@@ -58,6 +58,7 @@ class EvaluatorRunner(Runner):
     """Evaluates the saved package with float16 rounding. Its images are valid, its times are not."""
 
     timed = False
+    any_batch = True
 
     def __init__(self, artifact: Path, threads: int) -> None:
         import torch
@@ -83,7 +84,7 @@ class EvaluatorRunner(Runner):
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""
-        x: NDArray[np.float32] = self._run(z, label).outputs["x"].numpy()
+        x: NDArray[np.float32] = self._run(z, label).outputs["x"].flatten(0, 1).numpy()
         return x
 
     def largest(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> dict[str, float]:
@@ -95,7 +96,9 @@ class EvaluatorRunner(Runner):
         if self._evaluator is None:
             self.load()
         assert self._evaluator is not None
-        inputs = {"z": torch.from_numpy(z)} | ({} if label is None else {"label": torch.from_numpy(label)})
-        result = self._evaluator.run(inputs)
+        inputs: dict[str, NDArray[Any]] = {"z": z} if label is None else {"z": z, "label": label}
+        batch = self.function.inputs["z"].shape[0]
+        runs = {name: torch.from_numpy(v.reshape(-1, batch, *v.shape[1:])) for name, v in inputs.items()}
+        result = self._evaluator.run_many(runs)
         refuse_overflow(self._artifact, result.largest)
         return result

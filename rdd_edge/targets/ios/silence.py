@@ -1,4 +1,4 @@
-"""coremltools without its progress bars and its warnings about macOS libraries and untested versions."""
+"""coremltools without its progress bars, warnings, and the packages whose models it could convert as well."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from contextlib import contextmanager
 from functools import partialmethod
 from typing import Any
 
-from ...dependencies import import_or_explain, silenced
+from ...dependencies import hidden, import_or_explain, silenced
 
 COMPUTE_UNITS = "all"  # MLComputeUnits: CPU, GPU and Neural Engine, between which Core ML chooses
 
 
-def import_coremltools() -> Any:
-    """coremltools, with optimize.coreml loaded. Raises DependencyError."""
-    import_or_explain("coremltools.optimize.coreml", "the ios target", "ios")
-    return import_or_explain("coremltools", "the ios target", "ios")
+OTHER_SOURCES = ("executorch", "libsvm", "sklearn", "tensorflow", "torchao", "xgboost")  # importing them takes 7 s
+
+
+def import_coremltools(module: str = "coremltools") -> Any:
+    """coremltools, with optimize.coreml loaded, or a module of it. Raises DependencyError."""
+    with hidden(*OTHER_SOURCES):
+        import_or_explain("coremltools.optimize.coreml", "the ios target", "ios")
+    return import_or_explain(module, "the ios target", "ios")
 
 
 @contextmanager

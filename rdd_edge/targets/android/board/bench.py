@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 # Before the imports below: bytecode would be files of the bundle that its manifest does not name.
 sys.dont_write_bytecode = True
 
-from executorch_runtime import ExecuTorch  # type: ignore[import-not-found]  # beside this file, not in a package
+from executorch_runtime import BINDINGS, ExecuTorch  # type: ignore[import-not-found]  # beside this file, not in a package
 
 from rdd_edge.errors import DependencyError, UsageError
 from rdd_edge.portable.harness import Harness, main
@@ -31,13 +32,14 @@ class Board(Harness):
                 "export fp32, fp16, int8 or mixed"
             )
         try:
-            from executorch import runtime
-            from executorch.extension.pybindings import portable_lib
+            import torch  # noqa: F401  (the bindings need its libraries)
+
+            bindings = import_module(BINDINGS)
         except ImportError as error:
             version = needs["runtime"]["least"]
             reason = f"this bundle needs ExecuTorch, which cannot be imported ({error})"
             raise DependencyError(f"{reason}: python3 -m pip install executorch=={version}") from None
-        return ExecuTorch(runtime, portable_lib, artifact, threads)  # type: ignore[no-any-return]
+        return ExecuTorch(bindings, artifact, threads)  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":

@@ -12,17 +12,20 @@ import numpy as np
 from rdd_edge.errors import ArtifactError, first_line
 from rdd_edge.portable.runner import Runner
 
+# What executorch.runtime wraps. That module takes 4 s and 200 MB more, since for one class of warnings it imports the
+# whole exporter.
+BINDINGS = "executorch.extension.pybindings._C"
+
 
 class ExecuTorch(Runner):
     """A program on the CPU. Use one runner per process, because the process has one thread pool.
 
-    runtime, bindings: the modules executorch.runtime and executorch.extension.pybindings.portable_lib, which each
-    caller imports with its own error message.
+    bindings: the module BINDINGS, which each caller imports with its own error message, after torch.
     """
 
-    def __init__(self, runtime: Any, bindings: Any, artifact: Path, threads: int) -> None:
+    def __init__(self, bindings: Any, artifact: Path, threads: int) -> None:
         bindings._unsafe_reset_threadpool(threads)
-        self._runtime, self._artifact = runtime.Runtime.get(), artifact
+        self._bindings, self._artifact = bindings, artifact
         self._program: Any = None
         self._method: Any = None
         self.runtime = SimpleNamespace(name="executorch", version=version("executorch"), backend="xnnpack")
@@ -30,7 +33,8 @@ class ExecuTorch(Runner):
     def load(self) -> None:
         self._method = self._program = None  # frees the first load before the second
         try:
-            self._program = self._runtime.load_program(self._artifact)
+            check = self._bindings.Verification.InternalConsistency
+            self._program = self._bindings._load_program(str(self._artifact), program_verification=check)
             self._method = self._program.load_method("forward")
         except Exception as error:  # RuntimeError, and others for a file that cannot be mapped
             raise ArtifactError(f"ExecuTorch cannot load {self._artifact}: {first_line(error)}") from None
@@ -41,7 +45,7 @@ class ExecuTorch(Runner):
         if self._method is None:
             self.load()
         try:
-            (x,) = self._method.execute(tensors(z, label))
+            (x,) = self._method(tensors(z, label))
         except Exception as error:
             raise ArtifactError(f"ExecuTorch cannot run {self._artifact}: {first_line(error)}") from None
         return x.numpy().copy()  # the next run overwrites the program's memory

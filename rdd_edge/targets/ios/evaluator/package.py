@@ -11,6 +11,7 @@ import numpy as np
 
 from ....dependencies import import_or_explain, silenced
 from ....errors import ArtifactError, first_line
+from ..silence import import_coremltools
 from .operators import OPERATORS
 
 _RECORD = struct.Struct("<IIQQQ")  # sentinel, type, bytes, start, padding bits
@@ -24,9 +25,9 @@ def read_package(path: Path) -> Any:
     here.
     """
     data = path / "Data" / "com.apple.CoreML"
-    model_pb2 = import_or_explain("coremltools.proto.Model_pb2", "reading a Core ML package", "ios")
-    message = import_or_explain("google.protobuf.message", "reading a Core ML package", "ios")
-    milproto = import_or_explain("coremltools.converters.mil.frontend.milproto", "reading a Core ML package", "ios")
+    model_pb2 = import_coremltools("coremltools.proto.Model_pb2")
+    milproto = import_coremltools("coremltools.converters.mil.frontend.milproto")
+    message = import_or_explain("google.protobuf.message", "the ios target", "ios")
     model = model_pb2.Model()
     try:
         model.ParseFromString((data / "model.mlmodel").read_bytes())
