@@ -127,9 +127,10 @@ def _measured(request: Request, work: Path) -> dict[str, Any]:
     measured = {"threads": request.threads, **outcome.measured}
     if measured["latency_ms"] is None:
         return measured
+    again = request.model_copy(update={"plan": share.changed(samples=0), "profiled": False})
     for _ in range(starts - 1):
         with TemporaryDirectory(prefix="rdd-edge-") as name:
-            more = in_child(request.model_copy(update={"plan": share.changed(samples=0)}), Path(name)).measured
+            more = in_child(again, Path(name)).measured
         measured["latency_ms"] += more["latency_ms"]
         for direction, times in (measured["transfers"] or {}).items():
             times += more["transfers"][direction]

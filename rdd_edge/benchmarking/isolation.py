@@ -46,6 +46,7 @@ class Request(Frozen):
     spec: ExportSpec
     threads: int
     plan: Plan | None = None  # of a benchmark run; None: only the images of z.npy
+    profiled: bool = True  # whether a benchmark run ends with a profile of the operators
 
 
 class Outcome(Frozen):

@@ -74,7 +74,7 @@ def _work(folder: Path) -> Outcome:
     write_model(folder / "runtime.json", runner.runtime)
     if request.plan is not None:
         work = Work.from_plan(request.spec.input_shape, request.spec.classes, request.plan.model_dump())
-        measured = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report)}
+        measured = {"runtime": runner.runtime, **run_benchmark(runner, work, folder, report, profiled=request.profiled)}
         return Outcome(status="done", measured=measured)
     z = read_array(folder / "z.npy")
     label = read_array(folder / "label.npy") if (folder / "label.npy").is_file() else None

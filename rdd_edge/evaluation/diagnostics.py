@@ -81,8 +81,9 @@ def _arrangement(
     error = _mse(images, server[:count])
     if count == 0 or error < WRONG_MSE:
         return
+    unrelated = _unrelated(images, server[:count])
     best = min(_candidates(images, server), key=lambda candidate: candidate[0])
-    if best[0] > UNDONE * error and student is not None:
+    if best[0] > UNDONE * error and unrelated and student is not None:
         few = min(8, count)
         for other in (s for s in (seed - 1, seed + 1) if 0 <= s < 2**64):
             sentence = f"The noise is that of seed {other}; the plan asked for seed {seed}."
@@ -90,7 +91,7 @@ def _arrangement(
             best = min(best, candidate, key=lambda candidate: candidate[0])
     if best[0] <= UNDONE * error:
         yield Diagnosis(name=best[1], sentence=best[2])
-    elif _unrelated(images, server[:count]):
+    elif unrelated:
         yield Diagnosis(
             name="other noise",
             sentence="The samples are no closer to the server's sample of the same index than to its others: "
