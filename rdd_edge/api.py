@@ -54,6 +54,7 @@ def distill(
     losses: str | None = None,
     sfddm_steps: int | None = None,
     subsequence: str | None = None,
+    extractor_from: AnyPath | None = None,
     teacher: AnyPath | None = None,
     student: AnyPath | None = None,
     refine: bool = True,
@@ -88,6 +89,8 @@ def distill(
         losses: Terms in place of a method, e.g. "cfd,ii_p2p".
         sfddm_steps: Sampling steps of an SFDDM student.
         subsequence: The teacher's steps that an SFDDM student keeps, e.g. "1,3,5,8".
+        extractor_from: Extractor to take in place of training one: its folder, a training run, or a file with
+            torchvision's weights of a ResNet or DenseNet.
         teacher: diffusers UNet2DModel folder with its scheduler, in place of training a teacher.
         student: One-step student to refine, in place of training one.
         refine: Whether the one-step student is refined with critics that see real images, if the preset has this stage.
@@ -118,7 +121,8 @@ def distill(
     base = preset or inherited(Path(out), _path(start_from)) or (str(named) if named is not None else "digits")
     chosen = resolve(
         base, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
-        sfddm_steps=sfddm_steps, subsequence=subsequence, teacher=_path(teacher), student=_path(student), refine=refine,
+        sfddm_steps=sfddm_steps, subsequence=subsequence, extractor_from=_path(extractor_from),
+        teacher=_path(teacher), student=_path(student), refine=refine,
         student_config=_path(student_config), conditional=conditional, config=_path(config),
     )  # fmt: skip
     from .distillation.run import distill as run

@@ -109,7 +109,7 @@ def test_a_value_that_cannot_be_used_is_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     add_fake_target(monkeypatch)
-    monkeypatch.setattr("rdd_edge.quickstart.quickstart", lambda out: None)
+    monkeypatch.setattr("rdd_edge.quickstart.quickstart", lambda out, preset, minutes: None)
     monkeypatch.setattr("rdd_edge.exporting.pipeline._Build.bundle", lambda *_: None)
     (tmp_path / "file").write_text("a file")
     (tmp_path / "folder").mkdir()

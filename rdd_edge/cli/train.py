@@ -49,6 +49,13 @@ def distill(
         str | None,
         Option(help="The teacher's steps that an SFDDM student keeps, e.g. 1,3,5,8.  Default: evenly spaced."),
     ] = None,
+    extractor_from: Annotated[
+        Path | None,
+        Option(
+            help="Feature extractor in place of training one: its folder, a training run, or torchvision's weights of "
+            "a ResNet or DenseNet."
+        ),
+    ] = None,
     teacher: Annotated[
         Path | None,
         Option(
@@ -119,7 +126,8 @@ def distill(
     with ConsoleReporter(), _continued_by(f"rdd-edge distill --out {out} continues it"):
         found = run(
             out, preset=preset, data=data, method=method, losses=losses, sfddm_steps=sfddm_steps,
-            subsequence=subsequence, teacher=teacher, student=student, refine=refine, student_config=student_config,
+            subsequence=subsequence, extractor_from=extractor_from, teacher=teacher,
+            student=student, refine=refine, student_config=student_config,
             image_size=image_size, conditional=conditional, seed=seed, config=config, settings=set_ or (),
             start_from=start_from,
             minutes=minutes,

@@ -15,10 +15,11 @@ from ..diffusion.network import build_unet, denoiser
 from ..diffusion.subsequence import even_subsequence, noise_times
 from ..distributed import current
 from ..errors import DataError, UsageError, first_line
-from ..metrics.classifiers import Classifier, ExtractorConfig
+from ..metrics.classifiers import EXTRACTOR, Classifier, ExtractorConfig
 from .config import ClassifierTraining, Preset, Refining, Sfddm, Training
 from .losses.lpips import load_lpips
 from .rotations import classifier_classes
+from .run_folder import stage_names
 
 FEWEST_IMAGES = 4  # for a held-out part beside a training part, and two halves with a covariance each in evaluation
 
@@ -33,6 +34,8 @@ def check(preset: Preset, data: ImageSet) -> Checkpoint | None:
     classes = len(data.require_labels()[1]) if preset.conditional else None
     if len(data.images) < FEWEST_IMAGES:
         raise DataError(f"the data set {data.name} has {len(data.images)} images: give at least {FEWEST_IMAGES}")
+    if preset.extractor_from is not None and EXTRACTOR not in stage_names(preset):
+        raise UsageError("--extractor-from has no effect: neither this method nor another stage uses an extractor")
     if preset.sfddm:
         student_times(preset, preset.sfddm)
     if uses_lpips(preset):
@@ -89,7 +92,7 @@ def _check_networks(preset: Preset, shape: tuple[int, int, int], classes: int | 
         with _building(name, shape):
             unet = build_unet(network.unet(shape, classes), 0)
             denoiser(unet, label)(torch.zeros(1, *shape), torch.zeros(1))
-    for name in ("extractor", "judge"):
+    for name in ("judge",) if preset.extractor_from else ("extractor", "judge"):
         if (extractor := getattr(preset, name)) is not None:
             with _building(name, shape):
                 Classifier(ExtractorConfig(**extractor.model_dump(), image_shape=shape, classes=judged))

@@ -188,6 +188,7 @@ class Preset(Frozen):
     seed: int = Field(default=0, ge=0)  # of every random draw
     network: Network  # of the teacher, and of the student unless it is smaller
     extractor: Extractor
+    extractor_from: str | None = None  # an extractor's folder, or torchvision's weights, in place of training one
     extractor_training: ClassifierTraining
     judge: Extractor | None = None  # a second classifier that no loss uses, for evaluation
     judge_training: ClassifierTraining | None = None  # of the judge

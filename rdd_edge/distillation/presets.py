@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -119,8 +120,8 @@ IMAGENET64 = Preset(
     ),
 )
 
-# For one's own images of 16, 32 or 64 pixels a side on any machine: 2.5 M parameters, and steps that `--minutes`
-# replaces by what fits the time.
+# For one's own images of 16, 32 or 64 pixels a side on any machine: 2.5 M parameters, a level more or less for images
+# of twice or half the size (`_fit`), and steps that `--minutes` replaces by what fits the time.
 SMALL = Preset(
     name="small",
     data="digits",
@@ -163,6 +164,7 @@ def resolve(
     settings: Sequence[str] = (),
     sfddm_steps: int | None = None,
     subsequence: str | None = None,
+    extractor_from: Path | None = None,
     teacher: Path | None = None,
     student_config: Path | None = None,
     student: Path | None = None,
@@ -182,7 +184,10 @@ def resolve(
     if config is not None:
         table = {key: value for key, value in read_toml(config).items() if key != PRESET}
         data = data if data is not None else table.pop("data", None)
-        set_table(values, table)
+    side = image_size if image_size is not None else table.get("image_size")
+    if base == SMALL.name and isinstance(side, int):
+        _fit(values, side)
+    set_table(values, table)
     if data is not None:
         # Absolute, so that run.json is valid when it is read from another working directory.
         values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
@@ -196,6 +201,8 @@ def resolve(
         values["conditional"] = conditional
     if seed is not None:
         values["seed"] = seed
+    if extractor_from is not None:
+        values["extractor_from"] = str(extractor_from.resolve())
     if teacher is not None:
         values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
     if student is not None:
@@ -224,6 +231,16 @@ def resolve(
         return resolved
     backbone = str(Path(resolved.lpips.backbone).expanduser().resolve())
     return changed(resolved, [f"lpips.backbone={json.dumps(backbone)}"])
+
+
+def _fit(values: dict[str, Any], side: int) -> None:
+    """Give the preset `small` so many levels that the coarsest one is 6 to 11 pixels wide, if `side` can be halved."""
+    levels = max(2, min(4, round(math.log2(max(side, 1) / 8)) + 1))
+    while levels > 1 and side % 2 ** (levels - 1):
+        levels -= 1
+    widths = (*SMALL.network.channels, SMALL.network.channels[-1])[:levels]
+    values["network"]["channels"] = values["judge"]["widths"] = widths
+    values["extractor"]["widths"] = (4,) * levels
 
 
 def changed(preset: Preset, settings: Sequence[str]) -> Preset:

@@ -91,7 +91,9 @@ def distill(
         if current().is_main:
             data = data or load_images(preset.data, preset.image_size)  # rank 0 fills the cache, the others read it
             given = check(preset, data)
-            prepare_folder(out, _new_run_file(preset, data, start_from, given, torch_device, minutes), start_from)
+            prepare_folder(
+                out, _new_run_file(preset, data, start_from, given, torch_device, minutes), start_from, data.image_shape
+            )
             for folder in (out, *out.glob(".state/*")):
                 remove_leftovers(folder)
         current().barrier()

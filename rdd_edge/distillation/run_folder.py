@@ -13,6 +13,7 @@ from pydantic import Field
 from ..diffusion.checkpoint import REFINED
 from ..errors import MissingError, UsageError
 from ..files import new_folder, sha256_of, write_model
+from ..metrics.classifiers import EXTRACTOR, copy_classifier
 from ..metrics.classifiers import WEIGHTS as CLASSIFIER
 from ..reading.documents import read_model
 from ..schema import Frozen, Sha256, Text
@@ -48,16 +49,19 @@ def read_training_run(run: Path) -> RunFile:
 
 def stage_names(preset: Preset) -> tuple[str, ...]:
     """Folders of the run's stages in order."""
-    judge, refined = ("judge",) if preset.judge else (), (REFINED,) if preset.refines else ()
+    refined = (REFINED,) if preset.refines else ()
+    compared = preset.sfddm is None and preset.student_folder is None and preset.losses.uses_features
+    # For losses, critics, or where there is no judge the evaluation.
+    extractor = (EXTRACTOR,) if compared or refined or preset.judge is None else ()
+    classifiers = (*extractor, "judge") if preset.judge else extractor
     if preset.student_folder is not None:
-        return ("extractor", *judge, *refined)
-    if preset.sfddm:  # trains without an extractor; refining needs one, and evaluation if there is no judge
-        classifiers = judge if judge and not refined else ("extractor", *judge)
+        return (*classifiers, *refined)
+    if preset.sfddm:
         return (*classifiers, "teacher", f"student-{preset.sfddm.steps}", *refined)
     folds = int(math.log2(preset.first_steps))
     smaller = (f"student-{preset.first_steps}",) if preset.student else ()
     halvings = (f"student-{2**i}" for i in reversed(range(folds)))
-    return ("extractor", *judge, "teacher", *smaller, *halvings, *refined)
+    return (*classifiers, "teacher", *smaller, *halvings, *refined)
 
 
 def base_stage(preset: Preset) -> str:
@@ -75,8 +79,11 @@ def superseded_stages(preset: Preset, run: Path) -> tuple[str, ...]:
     return tuple(chain[: finished[-1]]) if finished else ()
 
 
-def prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
-    """Write run.json and copy the stages of `start_from`; or check that `out` is a run with the same settings."""
+def prepare_folder(out: Path, new: RunFile, start_from: Path | None, image_shape: tuple[int, int, int]) -> None:
+    """Write run.json and copy what is given; or check that `out` is a run with the same settings.
+
+    image_shape: (C, H, W) of the run's data.
+    """
     if (out / RUN_FILE).exists():
         existing = read_training_run(out)
         check_same(existing, new, out)
@@ -90,6 +97,8 @@ def prepare_folder(out: Path, new: RunFile, start_from: Path | None) -> None:
     if start_from is not None:
         _copy_base(start_from, out, new)
         new = new.model_copy(update={"compacted": read_training_run(start_from).compacted})
+    if new.preset.extractor_from is not None and not (out / EXTRACTOR).is_dir():
+        copy_classifier(Path(new.preset.extractor_from), out / EXTRACTOR, image_shape)
     write_model(out / RUN_FILE, new)
 
 
@@ -112,7 +121,7 @@ def with_classifiers(file: RunFile, run: Path) -> RunFile:
 def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     """Copy the stages up to the base student from a run that trained them on the same data with the same settings."""
     base_run = read_training_run(source)
-    shared: tuple[str, ...] = ("extractor", "judge", "image_size")
+    shared: tuple[str, ...] = ("extractor", "extractor_from", "judge", "image_size")
     if new.preset.student_folder is None:
         shared += ("network", "conditional", "first_steps", "base_steps", "teacher_folder")
     for field in shared:
@@ -124,7 +133,9 @@ def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     same = base_run.preset.student == new.preset.student or new.preset.student_folder is not None
     base = base_stage(new.preset) if same else "teacher"
     for name in names[: names.index(base) + 1]:
-        if name in ("extractor", "judge", "teacher", base):
+        if name == EXTRACTOR and name not in stage_names(base_run.preset):
+            continue  # it is trained in this run
+        if name in (EXTRACTOR, "judge", "teacher", base):
             if not (source / name).is_dir():
                 raise MissingError(f"{source} has no {name} yet: finish it with rdd-edge distill")
             with new_folder(out / name) as folder:

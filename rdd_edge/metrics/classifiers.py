@@ -7,40 +7,52 @@ A checkpoint is a folder: config.json (an ExtractorConfig) and model.safetensors
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..errors import CorruptError, MissingError
+from ..errors import CorruptError, MissingError, UsageError
 from ..files import new_folder, sha256_of, write_model
-from ..reading.documents import read_model
-from ..reading.tensors import read_tensors, require_fit
+from ..reading.documents import first_fault, read_model
+from ..reading.tensors import read_tensors, read_weights, require_fit
 from ..schema import Frozen, Sha256, Side
+from . import torchvision_format as torchvision
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "rdd_edge.json"
+EXTRACTOR = "extractor"  # the folder in a training run
 MOST_LAYERS = 1024
 
 
 class ExtractorConfig(Frozen):
-    """The shape of a classifier. `widths`: layers of each block of a densenet, channels of each level of a cnn."""
+    """The shape of a classifier.
+
+    `widths`: layers of each block of a densenet, channels of each level of a cnn, blocks of each level of a resnet.
+    """
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives fd_<name>
-    architecture: Literal["densenet", "cnn"]
+    architecture: Literal["densenet", "cnn", "resnet"]
     widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(min_length=1, max_length=64)
     growth: int = Field(default=12, ge=1, le=1024)  # densenet only
-    stem: int = Field(default=24, ge=1, le=8192)  # densenet only: channels of the first convolution
+    stem: int = Field(default=24, ge=1, le=8192)  # not of a cnn: channels of the first convolution
+    expansion: Literal[1, 4] = 1  # resnet only: 4 for bottleneck blocks
+    imagenet: bool = False  # stem and normalisation of torchvision's ImageNet classifiers
     image_shape: tuple[Side, Side, Side]  # (C, H, W)
     classes: int = Field(ge=2, le=65_536)
 
     @model_validator(mode="after")
     def _check(self) -> ExtractorConfig:
-        if self.architecture == "densenet" and sum(self.widths) > MOST_LAYERS:
-            raise ValueError(f"a densenet of {sum(self.widths)} layers: at most {MOST_LAYERS} are built")
+        if self.architecture != "cnn" and sum(self.widths) > MOST_LAYERS:
+            raise ValueError(f"a {self.architecture} of {sum(self.widths)} layers: at most {MOST_LAYERS} are built")
+        if self.imagenet is not (self.architecture == "resnet") and self.architecture != "densenet":
+            raise ValueError(f"imagenet = {self.imagenet} does not fit a {self.architecture}")
+        if self.imagenet and self.image_shape[0] not in (1, 3):
+            raise ValueError(f"a classifier of ImageNet takes 1 or 3 channels, not {self.image_shape[0]}")
         return self
 
 
@@ -79,9 +91,13 @@ class Features(nn.Sequential):
 
 
 def _densenet(config: ExtractorConfig) -> Features:
-    """A stem for CIFAR (3x3, stride 1, no pooling) and dense blocks; transitions between them halve width and size."""
-    layers: list[nn.Module] = [nn.Conv2d(config.image_shape[0], config.stem, 3, padding=1, bias=False)]
+    """A stem and dense blocks; transitions between them halve width and size.
+
+    The stem is that for CIFAR (3x3, stride 1, no pooling), unless the weights are those of an ImageNet classifier.
+    """
     channels = config.stem
+    small = nn.Conv2d(config.image_shape[0], channels, 3, padding=1, bias=False)
+    layers: list[nn.Module] = torchvision.stem(channels) if config.imagenet else [small]
     for block, depth in enumerate(config.widths):
         if block > 0:
             layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels // 2, 1, bias=False)]
@@ -104,8 +120,13 @@ def _cnn(config: ExtractorConfig) -> Features:
     return Features(*layers)
 
 
+def _resnet(config: ExtractorConfig) -> Features:
+    blocks = torchvision.residual_blocks(config.widths, config.stem, config.expansion)
+    return Features(*torchvision.stem(config.stem), *blocks)
+
+
 def build_features(config: ExtractorConfig) -> Features:
-    return {"densenet": _densenet, "cnn": _cnn}[config.architecture](config)
+    return {"densenet": _densenet, "cnn": _cnn, "resnet": _resnet}[config.architecture](config)
 
 
 class Classifier(nn.Module):
@@ -133,6 +154,51 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
         write_card(folder)
 
 
+def copy_classifier(source: Path, path: Path, image_shape: tuple[int, int, int]) -> None:
+    """Make the extractor folder `path` from one of ours, or from a file of torchvision's weights.
+
+    source: folder, training run (its extractor), or .pth or .safetensors of a ResNet or DenseNet.
+    image_shape: (C, H, W) of the images that it is to take.
+    Raises MissingError, CorruptError, and UsageError for another shape.
+    """
+    if not source.exists():
+        raise MissingError(f"there is no extractor {source}")
+    if source.is_dir():
+        folder = source / EXTRACTOR if (source / EXTRACTOR).is_dir() else source
+        classifier = load_classifier(folder)
+        if classifier.config.image_shape != image_shape:
+            own, data = ("x".join(map(str, shape)) for shape in (classifier.config.image_shape, image_shape))
+            raise UsageError(
+                f"the extractor {source} is for images of {own}, and the data are {data}: use --image-size"
+            )
+    else:
+        classifier = _from_torchvision(source, image_shape)
+    save_classifier(path, classifier)
+
+
+def _from_torchvision(path: Path, image_shape: tuple[int, int, int]) -> Classifier:
+    named = read_weights(path)
+    if not all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in named.items()):
+        raise CorruptError(f"{path} is not a file of tensors by name")
+    named = torchvision.current_names(named)
+    shape = torchvision.shape_of(named)
+    name = re.sub("[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "extractor"
+    try:
+        if shape is None:
+            raise ValueError("it lacks conv1.weight and fc.weight, or features.conv0.weight and classifier.weight")
+        config = ExtractorConfig(name=name, image_shape=image_shape, **shape)
+    except ValueError as error:
+        reason = first_fault(error) if isinstance(error, ValidationError) else error
+        raise CorruptError(f"{path} is no ResNet or DenseNet in torchvision's format: {reason}") from None
+    try:
+        with torch.device("meta"):
+            Classifier(config)
+    except RuntimeError:
+        side = min(image_shape[1:])
+        raise UsageError(f"{path} halves images five times, and those of {side} pixels are too small for it") from None
+    return _filled(config, torchvision.renamed(named, config.widths), path)
+
+
 def write_card(folder: Path) -> None:
     """Write the card of the extractor in `folder`."""
     config, weights = extractor_sha256(folder).values()
@@ -144,11 +210,8 @@ def extractor_sha256(folder: Path) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in (CONFIG, WEIGHTS)}
 
 
-def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
-    """Name and feature network of an extractor checkpoint, frozen and in eval mode.
-
-    Raises MissingError or CorruptError.
-    """
+def load_classifier(folder: Path) -> Classifier:
+    """The classifier of an extractor checkpoint, frozen and in eval mode. Raises MissingError or CorruptError."""
     if not os.path.isfile(folder / WEIGHTS):
         raise MissingError(f"{folder} is not an extractor: it has no {WEIGHTS}")
     config = read_model(folder / CONFIG, ExtractorConfig)
@@ -158,10 +221,25 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
             raise CorruptError(
                 f"{folder} is not the extractor that its {CARD} describes: the SHA-256 of a file differs"
             )
+    return _filled(config, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+
+
+def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
+    """Name and feature network of an extractor checkpoint, frozen and in eval mode.
+
+    Raises MissingError or CorruptError.
+    """
+    classifier = load_classifier(folder)
+    return classifier.config.name, classifier.features
+
+
+def _filled(config: ExtractorConfig, tensors: dict[str, Tensor], where: Path) -> Classifier:
+    """A classifier with these weights, in float32. Raises CorruptError where they do not fit.  where: their file."""
     with torch.device("meta"):  # the shapes alone, before memory is allocated for what the configuration asks
         classifier = Classifier(config)
-    tensors = read_tensors(folder / WEIGHTS)
-    require_fit(classifier.state_dict(), tensors, folder / WEIGHTS)
+    require_fit(classifier.state_dict(), tensors, where)
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    # Old files lack the counters of batch norm, which nothing reads.
+    full |= {name: torch.tensor(0) for name in classifier.state_dict() if name not in full}
     classifier.load_state_dict(full, assign=True)
-    return config.name, classifier.features.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)

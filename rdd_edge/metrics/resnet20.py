@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,11 +17,11 @@ from ..errors import CorruptError, MissingError
 from ..files import sha256_of
 from ..reading.tensors import load_into, read_weights
 from .extractors import FeatureExtractor
+from .torchvision_format import Normalize
 
 FILE = "resnet20-12fca82f.th"
 URL = f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/{FILE}"
 SHA256 = "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class _Block(nn.Module):
@@ -44,22 +43,17 @@ class _Block(nn.Module):
 class ResNet20(nn.Module):
     """Images (N, 3, H, W) in [-1, 1] → the last feature map (N, 64, H/4, W/4), after ReLU."""
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self) -> None:
         super().__init__()
+        self.normalize = Normalize(stored=False)
         self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
         self.layer1, self.layer2, self.layer3 = (
             nn.Sequential(_Block(before, width), _Block(width, width), _Block(width, width))
             for before, width in ((16, 16), (16, 32), (32, 64))
         )
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(DEVIATION).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        normal = ((x + 1) / 2 - self.mean) / self.deviation
-        features: Tensor = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(normal))))))
+        features: Tensor = self.layer3(self.layer2(self.layer1(F.relu(self.bn1(self.conv1(self.normalize(x)))))))
         return features
 
 

@@ -80,6 +80,19 @@ def test_every_preset_fits_its_data_and_a_check_changes_no_draw(name, side, clas
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.parametrize(("side", "levels"), [(8, 2), (16, 2), (28, 3), (30, 2), (32, 3), (48, 4), (64, 4), (128, 4)])
+def test_the_small_preset_has_levels_for_the_image_size(side, levels):
+    chosen = resolve("small", image_size=side)
+    assert len(chosen.network.channels) == len(chosen.extractor.widths) == len(chosen.judge.widths) == levels
+    check(chosen, blank_images(10, side))
+
+
+def test_a_network_that_the_user_gives_is_kept(tmp_path):
+    (tmp_path / "my.toml").write_text("image_size = 64\n[network]\nchannels = [8, 16]\n")
+    assert resolve("small", config=tmp_path / "my.toml").network.channels == (8, 16)
+    assert resolve("small", image_size=64, settings=["network.channels=8,8"]).network.channels == (8, 8)
+
+
 def test_an_extractor_for_another_image_size_is_refused(tmp_path):
     shape = ExtractorConfig(name="other", architecture="cnn", widths=(4,), image_shape=(1, 16, 16), classes=10)
     save_classifier(tmp_path / "other", Classifier(shape))

@@ -27,6 +27,7 @@ from records import REAL, Means, write_run, write_scores
 from safetensors.torch import save_file
 from tiny import tiny
 from torch import nn
+from torchvision_weights import densenet, resnet
 
 from rdd_edge.benchmarking.returned import unpack
 from rdd_edge.benchmarking.run import read_bench_run
@@ -41,7 +42,13 @@ from rdd_edge.distillation.run_folder import RunFile, read_training_run
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.evaluation.scores import read_scores
 from rdd_edge.files import sha256_of, write_model
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.metrics.classifiers import (
+    Classifier,
+    ExtractorConfig,
+    copy_classifier,
+    load_feature_network,
+    save_classifier,
+)
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.metrics.inception import find_weights
 from rdd_edge.metrics.reference import real_reference
@@ -126,6 +133,19 @@ def _read_extractor(folder: Path) -> Found:
     found = [load_extractor(folder / name) for name in ("dense", "plain")]
     features = [np.concatenate(list(one.batches(REAL.images[:2]))).tobytes() for one in found]
     return [one.sha256 for one in found], features
+
+
+def _write_torchvision(folder: Path) -> None:
+    torch.save(resnet((1, 1, 1, 1), 1, width=2), folder / "net.pth")
+    save_file(densenet((1, 1), growth=2, width=4), folder / "dense.safetensors")
+
+
+def _read_torchvision(folder: Path) -> Found:
+    names, features = ("net.pth", "dense.safetensors"), []
+    for name in names:
+        copy_classifier(folder / name, folder / f"made-{name}", (1, 32, 32))
+        features.append(load_feature_network(folder / f"made-{name}")[1](torch.zeros(1, 1, 32, 32)).numpy().tobytes())
+    return [sha256_of(folder / name) for name in names], features
 
 
 def _write_state(folder: Path) -> None:
@@ -364,6 +384,7 @@ READERS = {
     "foreign checkpoint": Reader(_write_foreign, _read_checkpoint, weight=0.5),
     "scheduler": Reader(_write_schedule, _read_schedule),
     "extractor": Reader(_write_extractor, _read_extractor, True, ("rdd_edge.json",)),
+    "torchvision": Reader(_write_torchvision, _read_torchvision, weight=0.5),
     "state": Reader(_write_state, _read_state, heals=True),
     "logs": Reader(_write_logs, _read_logs, heals=True),
     "cache": Reader(_write_cached, _images, True, ("0.png", "1.jpeg", "2.bmp"), weight=0.5, heals=True),
