@@ -202,7 +202,7 @@ def resolve(
     if seed is not None:
         values["seed"] = seed
     if extractor_from is not None:
-        values["extractor_from"] = str(extractor_from.resolve())
+        values["extractor_from"] = str(extractor_from.resolve() if os.path.exists(extractor_from) else extractor_from)
     if teacher is not None:
         values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
     if student is not None:

@@ -161,7 +161,7 @@ def copy_classifier(source: Path, path: Path, image_shape: tuple[int, int, int])
     image_shape: (C, H, W) of the images that it is to take.
     Raises MissingError, CorruptError, and UsageError for another shape.
     """
-    if not source.exists():
+    if not os.path.exists(source):
         raise MissingError(f"there is no extractor {source}")
     if source.is_dir():
         folder = source / EXTRACTOR if (source / EXTRACTOR).is_dir() else source
