@@ -221,7 +221,7 @@ def test_an_interrupt_stops_the_app(tmp_path: Path, phone: AdbDevice) -> None:
         wait_for(lambda: "time 1" in (phone.folder / "log/main").read_text())
         assert phone.app_pid()
         process.send_signal(signal.SIGINT)
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
     finally:
         process.kill()
     assert (process.returncode, "Traceback" in stderr) == (130, False)
