@@ -58,21 +58,15 @@ class AdbServer:
             time.sleep(0.05)
         raise AssertionError(f"adb's server did not start: {(self.home / 'server.log').read_text()}")
 
-    def call(self, *arguments: str, timeout: float = 60) -> str:
-        done = subprocess.run(
-            ["adb", *arguments],
-            env={**os.environ, **self.environment},
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
-        return done.stdout + done.stderr
-
     def connect(self, serial: str) -> None:
         """Connect a device to the server. A server of adb 29 has been seen to hang from its start."""
+        environment = {**os.environ, **self.environment}
         for _ in range(3):
             with contextlib.suppress(subprocess.TimeoutExpired):
-                said = self.call("connect", serial, timeout=20)
+                done = subprocess.run(
+                    ["adb", "connect", serial], env=environment, capture_output=True, text=True, timeout=20
+                )
+                said = done.stdout + done.stderr
                 assert "connected" in said or "authenticate" in said, said
                 return
             self.close()

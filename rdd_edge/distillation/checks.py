@@ -15,7 +15,7 @@ from ..diffusion.network import build_unet, denoiser
 from ..diffusion.subsequence import even_subsequence, noise_times
 from ..distributed import current
 from ..errors import DataError, UsageError, first_line
-from ..metrics.classifiers import EXTRACTOR, Classifier, ExtractorConfig
+from ..metrics.classifiers import Classifier, ExtractorConfig
 from .config import ClassifierTraining, Preset, Refining, Sfddm, Training
 from .losses.lpips import load_lpips
 from .rotations import classifier_classes
@@ -34,7 +34,7 @@ def check(preset: Preset, data: ImageSet) -> Checkpoint | None:
     classes = len(data.require_labels()[1]) if preset.conditional else None
     if len(data.images) < FEWEST_IMAGES:
         raise DataError(f"the data set {data.name} has {len(data.images)} images: give at least {FEWEST_IMAGES}")
-    if preset.extractor_from is not None and EXTRACTOR not in stage_names(preset):
+    if preset.extractor_from is not None and "extractor" not in stage_names(preset):
         raise UsageError("--extractor-from has no effect: neither this method nor another stage uses an extractor")
     if preset.sfddm:
         student_times(preset, preset.sfddm)

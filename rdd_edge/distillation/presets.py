@@ -189,8 +189,7 @@ def resolve(
         _fit(values, side)
     set_table(values, table)
     if data is not None:
-        # Absolute, so that run.json is valid when it is read from another working directory.
-        values["data"] = str(Path(data).resolve()) if os.path.exists(data) else data
+        values["data"] = _absolute(data)
     # Figures of other data must not look comparable.
     if data is not None and values["name"] == SMALL.name and not table.keys() & {"extractor", "judge"}:
         words = "_".join(re.findall("[a-z0-9]+", Path(data).name.lower())) or "data"
@@ -202,12 +201,12 @@ def resolve(
     if seed is not None:
         values["seed"] = seed
     if extractor_from is not None:
-        values["extractor_from"] = str(extractor_from.resolve() if os.path.exists(extractor_from) else extractor_from)
+        values["extractor_from"] = _absolute(extractor_from)
     if teacher is not None:
-        values["teacher_folder"] = str(teacher.resolve() if os.path.exists(teacher) else teacher)  # else a Hub id
+        values["teacher_folder"] = _absolute(teacher)
     if student is not None:
         values["teacher_folder"] = values["teacher_folder"] if teacher else None  # of an inherited preset
-        values["student_folder"] = str(student.resolve() if os.path.exists(student) else student)
+        values["student_folder"] = _absolute(student)
     if not refine:
         values["refining"] = None
     if student_config is not None:
@@ -231,6 +230,11 @@ def resolve(
         return resolved
     backbone = str(Path(resolved.lpips.backbone).expanduser().resolve())
     return changed(resolved, [f"lpips.backbone={json.dumps(backbone)}"])
+
+
+def _absolute(given: str | Path) -> str:
+    """A path that exists made absolute, so that run.json is valid in another working directory; or a name or Hub id."""
+    return str(Path(given).resolve() if os.path.exists(given) else given)
 
 
 def _fit(values: dict[str, Any], side: int) -> None:

@@ -13,8 +13,8 @@ from pydantic import Field
 from ..diffusion.checkpoint import REFINED
 from ..errors import MissingError, UsageError
 from ..files import new_folder, sha256_of, write_model
-from ..metrics.classifiers import EXTRACTOR, copy_classifier
 from ..metrics.classifiers import WEIGHTS as CLASSIFIER
+from ..metrics.classifiers import copy_classifier
 from ..reading.documents import read_model
 from ..schema import Frozen, Sha256, Text
 from .config import Preset
@@ -52,7 +52,7 @@ def stage_names(preset: Preset) -> tuple[str, ...]:
     refined = (REFINED,) if preset.refines else ()
     compared = preset.sfddm is None and preset.student_folder is None and preset.losses.uses_features
     # For losses, critics, or where there is no judge the evaluation.
-    extractor = (EXTRACTOR,) if compared or refined or preset.judge is None else ()
+    extractor = ("extractor",) if compared or refined or preset.judge is None else ()
     classifiers = (*extractor, "judge") if preset.judge else extractor
     if preset.student_folder is not None:
         return (*classifiers, *refined)
@@ -97,8 +97,10 @@ def prepare_folder(out: Path, new: RunFile, start_from: Path | None, image_shape
     if start_from is not None:
         _copy_base(start_from, out, new)
         new = new.model_copy(update={"compacted": read_training_run(start_from).compacted})
-    if new.preset.extractor_from is not None and not (out / EXTRACTOR).is_dir():
-        copy_classifier(Path(new.preset.extractor_from), out / EXTRACTOR, image_shape)
+    if new.preset.extractor_from is not None and not (out / "extractor").is_dir():
+        given = Path(new.preset.extractor_from)
+        in_run = given / "extractor"
+        copy_classifier(in_run if in_run.is_dir() else given, out / "extractor", image_shape)
     write_model(out / RUN_FILE, new)
 
 
@@ -133,9 +135,9 @@ def _copy_base(source: Path, out: Path, new: RunFile) -> None:
     same = base_run.preset.student == new.preset.student or new.preset.student_folder is not None
     base = base_stage(new.preset) if same else "teacher"
     for name in names[: names.index(base) + 1]:
-        if name == EXTRACTOR and name not in stage_names(base_run.preset):
+        if name == "extractor" and name not in stage_names(base_run.preset):
             continue  # it is trained in this run
-        if name in (EXTRACTOR, "judge", "teacher", base):
+        if name in ("extractor", "judge", "teacher", base):
             if not (source / name).is_dir():
                 raise MissingError(f"{source} has no {name} yet: finish it with rdd-edge distill")
             with new_folder(out / name) as folder:

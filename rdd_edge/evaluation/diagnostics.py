@@ -38,7 +38,8 @@ def diagnose(
     """What is wrong with an artifact's samples, compared with the server's from what should be the same noise.
 
     floats: the artifact's first samples before rounding, (N', H, W, C), N' possibly 0.
-    student(seed, n): the server's first n images from another seed, called only if nothing else explains the samples.
+    student(seed, n): the server's first n images from another seed, called only if they are unrelated to
+    the server's and nothing else explains them.
     """
     return (*_rounding(artifact, floats, server), *_arrangement(artifact, server, student, seed))
 

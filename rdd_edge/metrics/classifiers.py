@@ -22,10 +22,9 @@ from ..files import new_folder, sha256_of, write_model
 from ..reading.documents import first_fault, read_model
 from ..reading.tensors import read_tensors, read_weights, require_fit
 from ..schema import Frozen, Sha256, Side
-from . import torchvision_format as torchvision
+from . import torchvision_format
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "rdd_edge.json"
-EXTRACTOR = "extractor"  # the folder in a training run
 MOST_LAYERS = 1024
 
 
@@ -97,7 +96,7 @@ def _densenet(config: ExtractorConfig) -> Features:
     """
     channels = config.stem
     small = nn.Conv2d(config.image_shape[0], channels, 3, padding=1, bias=False)
-    layers: list[nn.Module] = torchvision.stem(channels) if config.imagenet else [small]
+    layers: list[nn.Module] = torchvision_format.stem(channels) if config.imagenet else [small]
     for block, depth in enumerate(config.widths):
         if block > 0:
             layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels // 2, 1, bias=False)]
@@ -121,8 +120,8 @@ def _cnn(config: ExtractorConfig) -> Features:
 
 
 def _resnet(config: ExtractorConfig) -> Features:
-    blocks = torchvision.residual_blocks(config.widths, config.stem, config.expansion)
-    return Features(*torchvision.stem(config.stem), *blocks)
+    blocks = torchvision_format.residual_blocks(config.widths, config.stem, config.expansion)
+    return Features(*torchvision_format.stem(config.stem), *blocks)
 
 
 def build_features(config: ExtractorConfig) -> Features:
@@ -157,15 +156,14 @@ def save_classifier(path: Path, classifier: Classifier) -> None:
 def copy_classifier(source: Path, path: Path, image_shape: tuple[int, int, int]) -> None:
     """Make the extractor folder `path` from one of ours, or from a file of torchvision's weights.
 
-    source: folder, training run (its extractor), or .pth or .safetensors of a ResNet or DenseNet.
+    source: folder, or .pth or .safetensors file of a ResNet or DenseNet.
     image_shape: (C, H, W) of the images that it is to take.
     Raises MissingError, CorruptError, and UsageError for another shape.
     """
     if not os.path.exists(source):
         raise MissingError(f"there is no extractor {source}")
     if source.is_dir():
-        folder = source / EXTRACTOR if (source / EXTRACTOR).is_dir() else source
-        classifier = load_classifier(folder)
+        classifier = load_classifier(source)
         if classifier.config.image_shape != image_shape:
             own, data = ("x".join(map(str, shape)) for shape in (classifier.config.image_shape, image_shape))
             raise UsageError(
@@ -180,8 +178,8 @@ def _from_torchvision(path: Path, image_shape: tuple[int, int, int]) -> Classifi
     named = read_weights(path)
     if not all(isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in named.items()):
         raise CorruptError(f"{path} is not a file of tensors by name")
-    named = torchvision.current_names(named)
-    shape = torchvision.shape_of(named)
+    named = torchvision_format.current_names(named)
+    shape = torchvision_format.shape_of(named)
     name = re.sub("[^a-z0-9]+", "_", path.stem.lower()).strip("_") or "extractor"
     try:
         if shape is None:
@@ -191,12 +189,11 @@ def _from_torchvision(path: Path, image_shape: tuple[int, int, int]) -> Classifi
         reason = first_fault(error) if isinstance(error, ValidationError) else error
         raise CorruptError(f"{path} is no ResNet or DenseNet in torchvision's format: {reason}") from None
     try:
-        with torch.device("meta"):
-            Classifier(config)
+        classifier = _empty(config)
     except RuntimeError:
         side = min(image_shape[1:])
         raise UsageError(f"{path} halves images five times, and those of {side} pixels are too small for it") from None
-    return _filled(config, torchvision.renamed(named, config.widths), path)
+    return _filled(classifier, torchvision_format.renamed(named, config.widths), path)
 
 
 def write_card(folder: Path) -> None:
@@ -221,7 +218,7 @@ def load_classifier(folder: Path) -> Classifier:
             raise CorruptError(
                 f"{folder} is not the extractor that its {CARD} describes: the SHA-256 of a file differs"
             )
-    return _filled(config, read_tensors(folder / WEIGHTS), folder / WEIGHTS)
+    return _filled(_empty(config), read_tensors(folder / WEIGHTS), folder / WEIGHTS)
 
 
 def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
@@ -233,10 +230,17 @@ def load_feature_network(folder: Path) -> tuple[str, nn.Module]:
     return classifier.config.name, classifier.features
 
 
-def _filled(config: ExtractorConfig, tensors: dict[str, Tensor], where: Path) -> Classifier:
-    """A classifier with these weights, in float32. Raises CorruptError where they do not fit.  where: their file."""
-    with torch.device("meta"):  # the shapes alone, before memory is allocated for what the configuration asks
-        classifier = Classifier(config)
+def _empty(config: ExtractorConfig) -> Classifier:
+    """The shapes alone, before memory is allocated for what the configuration asks. RuntimeError for small images."""
+    with torch.device("meta"):
+        return Classifier(config)
+
+
+def _filled(classifier: Classifier, tensors: dict[str, Tensor], where: Path) -> Classifier:
+    """An empty classifier with these weights, in float32.  where: their file.
+
+    Raises CorruptError where they do not fit.
+    """
     require_fit(classifier.state_dict(), tensors, where)
     full = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
     # Old files lack the counters of batch norm, which nothing reads.

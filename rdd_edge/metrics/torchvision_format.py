@@ -43,6 +43,7 @@ def stem(width: int) -> list[nn.Module]:
 
 STEM = {"conv1": 1, "bn1": 2, "features.conv0": 1, "features.norm0": 2}  # torchvision's names, by index of the layer
 STEM_LAYERS = 5
+TRANSITION_LAYERS = 4  # between a DenseNet's blocks: norm, ReLU, convolution, pooling
 
 
 class ResidualBlock(nn.Module):
@@ -128,14 +129,17 @@ def _renamed(name: str, depths: tuple[int, ...]) -> str:
         return f"features.{STEM[owner]}.{kind}"
     if match := re.fullmatch(r"layer(\d{1,4})\.(\d{1,4})\.(.+)", name):
         return f"features.{STEM_LAYERS + sum(depths[: int(match[1]) - 1]) + int(match[2])}.{match[3]}"
-    # A DenseNet's blocks have four layers between them: norm, ReLU, convolution, pooling.
     if match := re.fullmatch(r"features\.denseblock(\d{1,4})\.denselayer(\d{1,4})\.(.+)", name):
-        block = int(match[1]) - 1
-        return f"features.{STEM_LAYERS + sum(depths[:block]) + 4 * block + int(match[2]) - 1}.{match[3]}"
+        return f"features.{_dense_block(depths, int(match[1])) + int(match[2]) - 1}.{match[3]}"
+    # What lies between two dense blocks, or follows the last one, begins where its block ends.
     if match := re.fullmatch(r"features\.transition(\d{1,4})\.(norm|conv)\.(.+)", name):
-        block = int(match[1])
-        start = STEM_LAYERS + sum(depths[:block]) + 4 * (block - 1)
-        return f"features.{start + (0 if match[2] == 'norm' else 2)}.{match[3]}"
+        end = _dense_block(depths, int(match[1]) + 1) - TRANSITION_LAYERS
+        return f"features.{end + (0 if match[2] == 'norm' else 2)}.{match[3]}"
     if owner == "features.norm5":
-        return f"features.{STEM_LAYERS + sum(depths) + 4 * (len(depths) - 1)}.{kind}"
+        return f"features.{_dense_block(depths, len(depths) + 1) - TRANSITION_LAYERS}.{kind}"
     return name
+
+
+def _dense_block(depths: tuple[int, ...], number: int) -> int:
+    """The first layer of a DenseNet's block, counted from 1; or where the next one would begin."""
+    return STEM_LAYERS + sum(depths[: number - 1]) + TRANSITION_LAYERS * (number - 1)

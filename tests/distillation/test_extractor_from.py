@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from commands import run
 from tiny import TINY, Recorder, tiny, train
 from torch import Tensor
-from torchvision_weights import densenet, resnet
+from torchvision_weights import Tensors, densenet, resnet
 
-from rdd_edge.distillation.presets import changed, resolve
+from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run_folder import stage_names
 from rdd_edge.errors import CorruptError, MissingError, UsageError
 from rdd_edge.metrics.classifiers import copy_classifier, load_feature_network
@@ -22,7 +22,6 @@ SHORT = [*TINY, "first_steps=2", "base_steps=2"]
 UNREFINED = [setting for setting in SHORT if not setting.startswith("refining")]
 SHAPE = (3, 64, 64)
 RESNET = resnet((1, 1, 1, 1), 1)
-Tensors = dict[str, Tensor]
 
 
 def normed(x: Tensor, t: Tensors, name: str) -> Tensor:
@@ -103,8 +102,7 @@ def test_a_runs_extractor_trains_another_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """From the command line, which then continues it without the option."""
-    base = changed(tiny("first_steps=2", "base_steps=2"), [])
-    train(base, tmp_path / "base", Recorder(), until="extractor")
+    train(tiny("first_steps=2", "base_steps=2"), tmp_path / "base", Recorder(), until="extractor")
     words = [word for setting in SHORT for word in ("--set", setting)]
     command = ("distill", *words, "--seed", 5, "--extractor-from", tmp_path / "base", "--out", tmp_path / "run")
     code, out, err = run(monkeypatch, capsys, *command)

@@ -17,9 +17,9 @@ class ExecuTorchRunner(ExecuTorch):
     """A program in ExecuTorch, and the time of each of its kernels."""
 
     def __init__(self, artifact: Path, threads: int) -> None:
-        for module in ("torch", BINDINGS):  # in this order: the bindings need torch's libraries
-            bindings = import_or_explain(module, "running a .pte file", "android")
-        super().__init__(bindings, artifact, threads)
+        needed_by = "running a .pte file"
+        import_or_explain("torch", needed_by, "android")  # first: the bindings need its libraries
+        super().__init__(import_or_explain(BINDINGS, needed_by, "android"), artifact, threads)
         self.runtime = Runtime(**vars(self.runtime))
 
     def profile(self, z: NDArray[np.float32], label: NDArray[np.int64] | None, runs: int) -> list[Operator] | str:

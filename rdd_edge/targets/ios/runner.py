@@ -71,16 +71,17 @@ class EvaluatorRunner(Runner):
     @property
     def function(self) -> Any:
         """The package's program, which is loaded on first use."""
-        if self._evaluator is None:
-            self.load()
-        assert self._evaluator is not None
-        return self._evaluator.function
+        return self._loaded().function
 
     def load(self) -> None:
         """Read the package, unless it has been read: its times say nothing, so that a second load has no purpose."""
+        self._loaded()
+
+    def _loaded(self) -> Evaluator:
         from .evaluator import Evaluator
 
         self._evaluator = self._evaluator or Evaluator(self._artifact)
+        return self._evaluator
 
     def run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> NDArray[np.float32]:
         """Raises ArtifactError where a tensor overflows float16, since a phone would show a black image."""
@@ -93,12 +94,10 @@ class EvaluatorRunner(Runner):
     def _run(self, z: NDArray[np.float32], label: NDArray[np.int64] | None) -> Run:
         import torch
 
-        if self._evaluator is None:
-            self.load()
-        assert self._evaluator is not None
+        evaluator = self._loaded()
         inputs: dict[str, NDArray[Any]] = {"z": z} if label is None else {"z": z, "label": label}
-        batch = self.function.inputs["z"].shape[0]
+        batch = evaluator.function.inputs["z"].shape[0]
         runs = {name: torch.from_numpy(v.reshape(-1, batch, *v.shape[1:])) for name, v in inputs.items()}
-        result = self._evaluator.run_many(runs)
+        result = evaluator.run_many(runs)
         refuse_overflow(self._artifact, result.largest)
         return result
