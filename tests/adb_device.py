@@ -292,11 +292,14 @@ class AdbDevice:
             process.wait()
 
     def _end_with(self, stream: Stream, process: subprocess.Popen[bytes]) -> None:
-        """A command ends with its stream, as a `logcat` that nobody reads."""
-        while not stream.closed and process.poll() is None:
+        """A command ends with its stream, as a `logcat` that nobody reads. One that has ended is let alone: an app that
+        `am start` leaves behind is in its group until `setsid` has run."""
+        while process.poll() is None:
+            if stream.closed:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                return
             time.sleep(0.05)
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
 
     def app_pid(self) -> int | None:
         """Process of the running app."""
