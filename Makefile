@@ -60,6 +60,7 @@ test-android: install tools
 	@if ! command -v mvn >/dev/null || ! java -version 2>&1 | grep -q 'version "17'; then \
 	    echo "the Android harness was not tested: it needs JDK 17 and Maven, as in Debian's openjdk-17-jdk-headless, maven"; \
 	else \
+	    $(BIN)/python $(ANDROID)/snippets.py $(ANDROID)/app/target/snippets && \
 	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
 	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py tests/benchmarking/test_adb.py; \
 	fi

@@ -37,6 +37,10 @@ class Module private constructor(val threads: Int) {
         var open = 0
         var lastThreads = 0
 
+        /** Without a mode the real one loads the method when it is first called. */
+        @JvmStatic
+        fun load(modelPath: String?) = load(modelPath, LOAD_MODE_MMAP, 0).apply { loadMethod("forward") }
+
         @JvmStatic
         fun load(modelPath: String?, loadMode: Int, numThreads: Int): Module {
             require(File(modelPath!!).isFile && loadMode == LOAD_MODE_MMAP)
