@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import export_paths
@@ -32,14 +33,9 @@ from torch import nn
 
 from rdd_edge.dependencies import silenced
 from rdd_edge.diffusion.checkpoint import read_checkpoint
-from rdd_edge.exporting.parity import calibration_set
-from rdd_edge.exporting.program import export_program
-from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.portable.noise import normals
-from rdd_edge.targets import load_target
 from rdd_edge.targets.android.arm64.build import arm64_program
 from rdd_edge.targets.android.arm64.toolchain import SYSROOT
-from rdd_edge.targets.base import ExportSpec
 
 PRECISIONS = ("fp32", "int8")
 CHANNELS, SIDE = 64, 16  # of the layers of known order
@@ -106,46 +102,11 @@ def show(counts: dict[str, list[int]], cpus: list[str]) -> None:
 def ways(checkpoint: Path) -> dict[str, Build]:
     """The ways by name: "recipe fp32", "ours fp32", "ours fp32 without winograd", …"""
     builders: dict[str, Build] = {}
-    target = load_target("android")
     for precision in PRECISIONS:
-        rewrites = target.precision(precision).rewrites
-        builders[f"recipe {precision}"] = recipe(checkpoint, precision)
-        builders[f"ours {precision}"] = ours(checkpoint, precision, rewrites)
-        for left_out in rewrites:
-            kept = tuple(name for name in rewrites if name != left_out)
-            builders[f"ours {precision} without {left_out}"] = ours(checkpoint, precision, kept)
+        builders[f"recipe {precision}"] = partial(export_paths.BUILDERS[f"naive-{precision}"], checkpoint)
+        for name, build in export_paths.ours(precision).items():
+            builders[name.replace("-", " ", 3)] = partial(build, checkpoint)
     return builders
-
-
-def recipe(checkpoint: Path, precision: str) -> Build:
-    def build(path: Path) -> None:
-        export_paths.BUILDERS[f"naive-{precision}"](checkpoint, path)
-
-    return build
-
-
-def ours(checkpoint: Path, precision: str, rewrites: tuple[str, ...]) -> Build:
-    def build(path: Path) -> None:
-        found = read_checkpoint(checkpoint)
-        program = export_program(found.load(), (1, *found.image_shape), None)
-        lower_with(program, found.image_shape, precision, rewrites, path)
-
-    return build
-
-
-def lower_with(
-    program: torch.export.ExportedProgram, image_shape: tuple[int, int, int], precision: str, rewrites: tuple[str, ...],
-    path: Path,
-) -> None:  # fmt: skip
-    """What the exporter does for the Android target, with these rewrites."""
-    target, spec = load_target("android"), ExportSpec(precision, (1, *image_shape), None)
-    rewritten = apply_rewrites(program, rewrites)
-    if target.precision(precision).quantized:
-        calibration = calibration_set(image_shape, None)
-        rewritten = target.quantize(rewritten, spec, calibration, ())
-    with tempfile.TemporaryDirectory() as name:
-        artifact = target.lower(rewritten, spec, Path(name))
-        path.write_bytes(artifact.path.read_bytes())
 
 
 class DoesNotRun(Exception):
@@ -199,7 +160,7 @@ def check_pairs(counter: Counter, work: Path) -> None:
                 example = (torch.zeros(1, CHANNELS, SIDE, SIDE),)
                 with silenced():
                     program = torch.export.export(layers[layer].eval(), example)
-                    lower_with(program, (CHANNELS, SIDE, SIDE), precision, (), path)
+                    export_paths.lower_with(program, (CHANNELS, SIDE, SIDE), precision, (), path)
                 counts[layer, precision, cpu] = counter.count(path, (1, CHANNELS, SIDE, SIDE), cpu, images=4)
         ratio = counts[more] / counts[fewer]
         print(f"| {', '.join(fewer)} | {', '.join(more)} | {ratio:.2f} | {reason} |")

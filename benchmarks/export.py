@@ -52,6 +52,7 @@ def main() -> None:
     source.add_argument("--checkpoint", type=Path, help="a training run or a diffusers UNet2DModel folder")
     parser.add_argument("--mixed", type=float, help="also build mixed precision with this minimum PSNR, in dB")
     parser.add_argument("--only", help="comma-separated variants; default: all")
+    parser.add_argument("--without", action="store_true", help="also build ours without each of its rewrites")
     parser.add_argument("--starts", type=int, default=4, help="starts of each process; 0 only builds, for --work")
     parser.add_argument("--rounds", type=int, default=3, help="rounds after each start")
     parser.add_argument("--runs", type=int, default=5, help="runs of each variant in a round")
@@ -74,6 +75,8 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
         raise SystemExit(f"{checkpoint} is conditional: this benchmark compares unconditional models only")
     macs = total_macs(export_program(student.load(), (1, *student.image_shape), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
+    if arguments.without:
+        names += list(export_paths.WITHOUT)
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
             start = time.monotonic()
@@ -91,13 +94,27 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
         old.unlink()
     times: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(arguments.starts):
-        workers = {name: Worker(name, work, checkpoint, arguments.threads) for name in names}
+        workers = start_workers(names, work, checkpoint, arguments.threads)
         for _ in range(arguments.rounds):
             for name, worker in workers.items():
                 times[name] += worker.times(arguments.runs)
         for worker in workers.values():
             worker.close()
     show(work, names, times, macs, arguments.threads)
+
+
+def start_workers(names: list[str], work: Path, checkpoint: Path, threads: int) -> dict[str, Worker]:
+    """A process for each variant. ExecuTorch refuses to run some that it has lowered without one of our rewrites."""
+    workers = {}
+    for name in list(names):
+        try:
+            workers[name] = Worker(name, work, checkpoint, threads)
+        except DoesNotRun as error:
+            if name not in export_paths.WITHOUT:
+                raise SystemExit(str(error)) from None
+            print(f"{name} does not run", file=sys.stderr)
+            names.remove(name)
+    return workers
 
 
 def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int, threads: int) -> None:
@@ -115,7 +132,8 @@ def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int,
             psnr = f"{np.median(psnr_per_image(x, student, 2.0)):.1f}"
         print(f"| {name} | {medians[name]:.2f} | {achieved:.0f}, {achieved / rate:.2f} | {size} | {psnr} |")
     print("\n| ratio of medians | |\n|---|---:|")
-    for ours, other in RATIOS:
+    without = [(name, name.partition("-without-")[0]) for name in export_paths.WITHOUT]
+    for ours, other in (*RATIOS, *without):
         if ours in medians and other in medians:
             print(f"| {ours} / {other} | {medians[ours] / medians[other]:.3f} |")
 
@@ -140,6 +158,10 @@ def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
     (work / "ours-mixed.pte").write_bytes(bundle.artifact.read_bytes())
 
 
+class DoesNotRun(Exception):
+    """A variant's process has ended."""
+
+
 class Worker:
     """A variant in its own process, which runs it on request."""
 
@@ -161,7 +183,7 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self._name} ended its process (exit code {self._process.wait()})")
+            raise DoesNotRun(f"{self._name} ended its process (exit code {self._process.wait()})")
         return list(json.loads(line))
 
     def close(self) -> None:

@@ -20,14 +20,17 @@ from numpy.typing import NDArray
 
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.exporting.parity import calibration_set
-from rdd_edge.exporting.pipeline import export_bundles
-from rdd_edge.exporting.program import OneStep
+from rdd_edge.exporting.program import OneStep, export_program
+from rdd_edge.exporting.rewrites import apply_rewrites
 from rdd_edge.portable.noise import normals
+from rdd_edge.targets import load_target
+from rdd_edge.targets.base import ExportSpec
 
-__all__ = ["BUILDERS", "build", "inputs", "open_runner"]
+__all__ = ["BUILDERS", "WITHOUT", "build", "inputs", "lower_with", "open_runner", "ours"]
 
 OPSET = 20
 NAIVE_CALIBRATION = 8
+Build = Callable[[Path, Path], None]  # from a checkpoint; writes a file under this name, with its own suffix
 Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -38,7 +41,7 @@ def inputs(checkpoint: Path, samples: int, seed: int = 0) -> NDArray[np.float32]
 
 def build(name: str, checkpoint: Path, folder: Path) -> None:
     """Write folder/name.* for `open_runner`."""
-    BUILDERS[name](checkpoint, folder / name)
+    {**BUILDERS, **WITHOUT}[name](checkpoint, folder / name)
 
 
 def _function(checkpoint: Path) -> OneStep:
@@ -49,13 +52,35 @@ def _example(checkpoint: Path) -> tuple[torch.Tensor]:
     return (torch.zeros(1, *read_checkpoint(checkpoint).image_shape),)
 
 
-def _ours(precision: str) -> Callable[[Path, Path], None]:
-    def builder(checkpoint: Path, out: Path) -> None:
-        with tempfile.TemporaryDirectory() as name:
-            (bundle,) = export_bundles(checkpoint, ("android",), precision, Path(name))
-            out.with_suffix(".pte").write_bytes(bundle.artifact.read_bytes())
+def ours(precision: str) -> dict[str, Build]:
+    """rdd-edge's export for Android, "ours-fp32", and without each of its rewrites, "ours-fp32-without-winograd"."""
+    rewrites = load_target("android").precision(precision).rewrites
 
-    return builder
+    def builder(kept: tuple[str, ...]) -> Build:
+        def build(checkpoint: Path, out: Path) -> None:
+            student = read_checkpoint(checkpoint)
+            program = export_program(student.load(), (1, *student.image_shape), None)
+            lower_with(program, student.image_shape, precision, kept, out.with_suffix(".pte"))
+
+        return build
+
+    without = {
+        f"ours-{precision}-without-{name}": tuple(kept for kept in rewrites if kept != name) for name in rewrites
+    }
+    return {name: builder(kept) for name, kept in {f"ours-{precision}": rewrites, **without}.items()}
+
+
+def lower_with(
+    program: torch.export.ExportedProgram, image_shape: tuple[int, int, int], precision: str, rewrites: tuple[str, ...],
+    path: Path,
+) -> None:  # fmt: skip
+    """Write the .pte file that the exporter makes for Android with these rewrites."""
+    target, spec = load_target("android"), ExportSpec(precision, (1, *image_shape), None)
+    rewritten = apply_rewrites(program, rewrites)
+    if target.precision(precision).quantized:
+        rewritten = target.quantize(rewritten, spec, calibration_set(image_shape, None), ())
+    with tempfile.TemporaryDirectory() as name:
+        path.write_bytes(target.lower(rewritten, spec, Path(name)).path.read_bytes())
 
 
 def _naive_fp32(checkpoint: Path, out: Path) -> None:
@@ -134,15 +159,20 @@ def _eager(checkpoint: Path, out: Path) -> None:
     out.with_suffix(".json").write_text(json.dumps(str(checkpoint.resolve())))
 
 
-BUILDERS: dict[str, Callable[[Path, Path], None]] = {
+BUILDERS: dict[str, Build] = {
     "eager-fp32": _eager,
     "ort-fp32": _ort_fp32,
     "naive-fp32": _naive_fp32,
-    "ours-fp32": _ours("fp32"),
+    "ours-fp32": ours("fp32")["ours-fp32"],
     "ort-int8": _ort_int8(products=False),
     "ort-int8-products": _ort_int8(products=True),
     "naive-int8": _naive_int8,
-    "ours-int8": _ours("int8"),
+    "ours-int8": ours("int8")["ours-int8"],
+}
+
+
+WITHOUT = {
+    name: build for precision in ("fp32", "int8") for name, build in ours(precision).items() if name not in BUILDERS
 }
 
 

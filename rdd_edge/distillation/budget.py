@@ -32,6 +32,7 @@ SHARES = {
     "refining.training.steps": 0.2,
 }
 WARM_UP = 3  # steps in which networks are compiled and cuDNN chooses its kernels
+FEW_STEPS = 20  # fewer leave a student where it began
 MOST_STEPS, MOST_SHARE = 20, 0.01  # of the measurement after them, in steps and in the whole time
 
 
@@ -65,7 +66,9 @@ def plan(preset: Preset, ahead: Sequence[str], seconds: float, unit_seconds: flo
     count = max(1, int(part / (units * unit_seconds)))
     if isinstance(training := _training(preset, keys[0]), ClassifierTraining):
         count = min(count, training.epochs)  # as many as it needs; the teacher can use the time
-    reporter().note(f"{keys[0]}={count} for {max(part, 0.0) / 60:.1f} minutes")
+    few = count < FEW_STEPS and not isinstance(training, ClassifierTraining)
+    more = "; too few to train on this machine: give more --minutes" if few else ""
+    reporter().note(f"{keys[0]}={count} for {max(part, 0.0) / 60:.1f} minutes{more}")
     return changed(preset, [f"{keys[0]}={json.dumps(count)}"])
 
 

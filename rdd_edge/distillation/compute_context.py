@@ -13,7 +13,8 @@ import hashlib
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import TypeVar
+from functools import wraps
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,28 @@ def generator(seed: int, stage: str, step: int) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(int.from_bytes(digest[:8], "little") >> 1)
 
 
+def _mend_inductor() -> None:
+    """Keep Inductor's order of kernels on a CPU; remove it once torch 2.14 is the least.
+
+    Where torch 2.13 fuses loops of C++, it forgets that another kernel writes into a buffer in place, and reads the
+    buffer before (pytorch/pytorch, pull request 185873). So the gradient of a nearest upsampling, a scatter into zeros,
+    was read as zeros, and every layer before it got a gradient of zero. CUDA's kernels do not come this way.
+    """
+    from torch._inductor.scheduler import SchedulerNode
+
+    if hasattr(SchedulerNode.recompute_size_and_body, "mended"):
+        return
+    recompute = SchedulerNode.recompute_size_and_body
+
+    @wraps(recompute)
+    def mended(self: SchedulerNode, *args: Any, **options: Any) -> None:
+        recompute(self, *args, **options)
+        self.set_read_writes(self.read_writes.rename(self.mutation_renames))
+
+    mended.mended = True  # type: ignore[attr-defined]
+    SchedulerNode.recompute_size_and_body = mended  # type: ignore[method-assign]
+
+
 @dataclass(frozen=True)
 class ComputeContext:
     """The device of this rank and the run's `Compute`; options that are None are on if the device is CUDA."""
@@ -44,11 +67,7 @@ class ComputeContext:
 
     @property
     def compiles(self) -> bool:
-        """Whether networks are compiled in their first step: only if it is asked for.
-
-        On a CPU, Inductor of torch 2.13 gives every layer below a U-Net's first upsampling a gradient of zero
-        (tests/distillation/test_compile.py, slow); whether it does on CUDA has not been seen.
-        """
+        """Whether networks are compiled in their first step: only if asked for, as it has not been tried on CUDA."""
         return bool(self.compute.compile)
 
     def autocast(self) -> AbstractContextManager[object]:
@@ -68,6 +87,7 @@ class ComputeContext:
             # than once. A graph that an unlogged step compiled, or that the cache on disk holds, has to allow that: it
             # must not reuse the memory of what it saved.
             functorch_config.donated_buffer = False
+            _mend_inductor()
             # diffusers looks up torch's version through a cache; the warning about it is of no use to the user.
             warnings.filterwarnings("ignore", message="Dynamo detected a call to a `functools.lru_cache`")
             network.compile(backend=self.backend, dynamic=False)  # static shapes run faster

@@ -1,8 +1,9 @@
 """How the minutes of a training are shared among its stages; a whole run with minutes is in test_run.py."""
 
 import pytest
-from tiny import tiny
+from tiny import Recorder, tiny
 
+from rdd_edge.console import reporting_to
 from rdd_edge.distillation.budget import SHARES, plan, planned_key
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
@@ -23,6 +24,17 @@ def test_each_stage_gets_its_share_of_the_time_that_is_left():
     part = SHARES["distillation.steps"] / (SHARES["distillation.steps"] + SHARES["refining.training.steps"])
     assert last.distillation.steps == int(100 * part / 0.5 / 3)
     assert plan(preset, ahead[2:], -5.0, 0.5).distillation.steps == 1  # the time is over
+
+
+def test_too_few_steps_are_said():
+    preset, recorder = tiny(), Recorder()
+    with reporting_to(recorder):
+        for seconds in (100.0, 0.0):
+            plan(preset, ("student-1",), seconds, 0.5)
+    assert recorder.notes == [
+        "distillation.steps=200 for 1.7 minutes",
+        "distillation.steps=1 for 0.0 minutes; too few to train on this machine: give more --minutes",
+    ]
 
 
 def test_a_classifier_is_not_trained_for_longer_than_the_preset_says():
