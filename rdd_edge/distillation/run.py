@@ -114,6 +114,7 @@ def _new_run_file(
         classes=data.class_names,
         started_from=None if start_from is None else str(start_from),
         teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
+        teacher_scheduler_sha256=sha256_of(given.scheduler) if given and preset.teacher_folder else None,
         student_sha256=given.sha256 if given and preset.student_folder else None,
         lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
         minutes=minutes,

@@ -33,6 +33,7 @@ class RunFile(Frozen):
     classes: tuple[Text, ...] | None = None  # names by label
     started_from: str | None  # the run whose extractor, judge, teacher and base student were copied
     teacher_sha256: Sha256 | None = None  # weights of the foreign teacher
+    teacher_scheduler_sha256: Sha256 | None = None  # its schedule; None also for a run older than this
     student_sha256: Sha256 | None = None  # weights of the one-step student that was given
     lpips_sha256: Sha256 | None = None  # file of the LPIPS backbone
     classifiers_sha256: dict[str, Sha256] = Field(default={})  # weights of the finished extractor and judge
@@ -152,7 +153,9 @@ def check_same(existing: RunFile, new: RunFile, out: Path) -> None:
     before, now = (_settings(file, existing.planned) for file in (existing, new))
     for key in before | now:
         old, given = before.get(key, "null"), now.get(key, "null")
-        if old != given and not (key in ("minutes", "started_from") and given == "null"):
+        left_out = key in ("minutes", "started_from") and given == "null"
+        unknown = key == "teacher_scheduler_sha256" and old == "null"
+        if old != given and not left_out and not unknown:
             raise UsageError(
                 f"{out} was started with {key}={old[:60]}, and this command asks for {given[:60]}: leave the setting "
                 "out to continue the run, or give a different --out"

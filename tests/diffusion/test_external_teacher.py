@@ -13,6 +13,7 @@ from rdd_edge.diffusion.external_teacher import foreign_denoiser, read_foreign
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.diffusion.schedule import scheduler_config
 from rdd_edge.distillation.run import distill
+from rdd_edge.distillation.trainer import OutOfTime
 from rdd_edge.errors import CorruptError, MissingError, UsageError
 
 OURS = {key: scheduler_config()[key] for key in ("trained_betas", "num_train_timesteps")}
@@ -95,6 +96,26 @@ def test_a_run_turns_it_into_a_teacher_of_ours_and_halves_it(tmp_path, schedule,
     assert set(lines[-1]) == {"step", "loss", "grad_norm"}
     assert read_checkpoint(tmp_path / "run/teacher").card.method == "conversion"
     assert read_checkpoint(tmp_path / "run").config["block_out_channels"] == [32, 64]
+
+
+def test_a_run_goes_on_only_with_the_schedule_it_began_with(tmp_path):
+    theirs = folder_of(tmp_path / "theirs", "linear", "epsilon")
+    chosen = tiny("first_steps=2", "base_steps=2", method="pd").model_copy(update={"teacher_folder": str(theirs)})
+
+    def stopped_at_once():
+        with pytest.raises(OutOfTime):
+            distill(chosen, tmp_path / "run", device="cpu", deadline=0.0)
+
+    stopped_at_once()
+    stopped_at_once()
+    file = theirs / "scheduler_config.json"
+    file.write_text(file.read_text().replace("linear", "scaled_linear"))
+    with pytest.raises(UsageError, match="was started with teacher_scheduler_sha256="):
+        distill(chosen, tmp_path / "run", device="cpu", deadline=0.0)
+    older = json.loads((tmp_path / "run/run.json").read_text())
+    del older["teacher_scheduler_sha256"]
+    (tmp_path / "run/run.json").write_text(json.dumps(older))
+    stopped_at_once()
 
 
 def test_a_foreign_folder_is_sampled_on_its_own_schedule(tmp_path):
