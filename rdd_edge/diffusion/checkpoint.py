@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -154,6 +155,7 @@ class Checkpoint:
 
         Raises CorruptError where config and weights do not fit.
         """
+        self._check_keys()
         self._check_size()
         model, info = self._from_diffusers(
             lambda unet: unet.from_pretrained(
@@ -171,6 +173,14 @@ class Checkpoint:
         from .foreign_student import ForeignStudent
 
         return ForeignStudent(result, self.conversion).eval()
+
+    def _check_keys(self) -> None:
+        """Raise CorruptError for a key of the configuration that diffusers would ignore, as it does a misspelt one."""
+        from ..dependencies import import_diffusers
+
+        known = signature(import_diffusers().UNet2DModel.__init__).parameters
+        if name := next((key for key in self.config if key not in known and not key.startswith("_")), None):
+            raise CorruptError(f"{self.folder / 'config.json'} has a key that no UNet2DModel has: {name}")
 
     def _check_size(self) -> None:
         """Raise CorruptError unless the weights are the floats that the configuration asks for, built nowhere yet."""

@@ -215,6 +215,14 @@ def test_a_configuration_of_a_larger_network_is_refused_before_it_is_built(check
         read_checkpoint(checkpoint).load()
 
 
+def test_a_misspelt_key_of_a_configuration_is_refused(checkpoint: Path) -> None:
+    (checkpoint / "rdd_edge.json").unlink()
+    path = checkpoint / "config.json"
+    path.write_text(path.read_text().replace('"norm_num_groups"', '"norm_num_group"'))
+    with pytest.raises(CorruptError, match=r"config\.json has a key that no UNet2DModel has: norm_num_group"):
+        read_checkpoint(checkpoint).load()
+
+
 def without(tensors: dict[str, torch.Tensor]) -> None:
     del tensors["conv_out.weight"]
     tensors["other"] = torch.zeros(1, 32, 3, 3)  # as many values
