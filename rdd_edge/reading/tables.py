@@ -24,7 +24,7 @@ def table_columns(path: Path) -> tuple[list[str], dict[bytes, bytes]]:
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The values of these columns, row by row, as Python's. Raises CorruptError, DependencyError."""
     with _opened(path) as table:
-        count = max(1, min(ROWS, BATCH_BYTES // max(1, *(unpacked for unpacked, _ in _sizes(table)))))
+        count = max(1, min(ROWS, BATCH_BYTES // max([1, *(unpacked for unpacked, _ in _sizes(table))])))
         batches = table.iter_batches(count, columns=list(columns), use_threads=False)
         while (rows := _next(batches, columns, path)) is not None:
             yield from rows

@@ -10,6 +10,8 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -66,9 +68,6 @@ def write_cifar(folder: Path, images: NDArray[np.uint8], labels: list[int]) -> P
 
 
 def write_parquet(path: Path, cells: list[dict[str, object]], metadata: bool = True) -> Path:
-    import pyarrow
-    import pyarrow.parquet
-
     table = pyarrow.Table.from_pylist(cells)
     if metadata:
         features = {"label": {"names": list(CLASSES), "_type": "ClassLabel"}}
@@ -235,6 +234,9 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
     assert "has the label 3, outside 0 … 2" in str(refusal(tmp_path / "high.parquet"))
     write_parquet(tmp_path / "bad.parquet", [{"img": {"bytes": b"no png"}, "label": 0}])
     assert "bad.parquet, row 0 is not a readable image" in str(refusal(tmp_path / "bad.parquet"))
+    schema = pyarrow.parquet.read_schema(tmp_path / "high.parquet")
+    pyarrow.parquet.ParquetWriter(tmp_path / "none.parquet", schema).close()
+    assert "none.parquet holds no images" in str(refusal(tmp_path / "none.parquet"))
 
 
 def test_npz_that_cannot_be_used(tmp_path: Path) -> None:
