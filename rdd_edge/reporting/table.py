@@ -12,6 +12,7 @@ from ..portable.psnr import IDENTICAL_DB
 from .entries import Entry
 
 DASH = "–"
+REFERENCE = "The reference, with whose images those of the artifacts are compared"
 NOT_SCORED = "Not evaluated: use rdd-edge evaluate BENCH --reference SERVER_BENCH --out BENCH/scores.json"
 
 
@@ -132,7 +133,9 @@ def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]
 def _quality(entry: Entry, notes: Notes) -> dict[str, Cell]:
     scores, d = entry.scores, entry.distance
     if scores is None:
-        why = NOT_SCORED if entry.run.record.samples else entry.run.record.missing["samples"]
+        why = REFERENCE if entry.run.is_server else NOT_SCORED
+        if not entry.run.record.samples:
+            why = entry.run.record.missing["samples"]
         return {name: notes.dash(why) for name in ("psnr", "worst", "distance", "rise")}
     psnr = scores.psnr_float or scores.psnr_uint8
     if psnr is None:

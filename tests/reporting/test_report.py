@@ -304,6 +304,14 @@ def test_no_width_makes_the_page_scroll_sideways(tmp_path: Path, runs: list[Path
     assert shot.stat().st_size > 5000
 
 
+def test_the_server_without_scores_is_the_reference(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, name, median_ms=1.0) for name in ("server", "android")]
+    report(runs, tmp_path / "report.md", baseline=runs[0])
+    page = (tmp_path / "report.md").read_text()
+    notes = [line for line in page.splitlines() if "The reference" in line or "Not evaluated" in line]
+    assert len(notes) == 2
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
 def test_the_table_fits_a_window_1100_wide(tmp_path: Path) -> None:
     """With the longest names and the widest values."""
