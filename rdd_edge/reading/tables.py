@@ -10,7 +10,7 @@ from ..dependencies import import_or_explain
 from ..errors import CorruptError, first_line
 from .archives import FREE_BYTES, MOST_RATIO
 
-ROWS = 64  # at a time, or fewer of columns of over BATCH_BYTES: a page may refer to one value many times
+ROWS = 64  # at a time, or fewer where a group has over BATCH_BYTES: a page may refer to one value many times
 BATCH_BYTES = 1 << 26
 BUFFER_BYTES = 1 << 20  # of a column, which is otherwise read as a whole
 
@@ -24,7 +24,7 @@ def table_columns(path: Path) -> tuple[list[str], dict[bytes, bytes]]:
 def table_rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """The values of these columns, row by row, as Python's. Raises CorruptError, DependencyError."""
     with _opened(path) as table:
-        count = max(1, min(ROWS, BATCH_BYTES // max([1, *(unpacked for unpacked, _ in _sizes(table))])))
+        count = max(1, min(ROWS, BATCH_BYTES // max([1, *_sizes(table)])))
         batches = table.iter_batches(count, columns=list(columns), use_threads=False)
         while (rows := _next(batches, columns, path)) is not None:
             yield from rows
@@ -39,16 +39,17 @@ def _opened(path: Path) -> Any:
         raise CorruptError(f"{path} is not a readable parquet file: {first_line(error)}") from None
     if len(names) != len(set(names)):
         raise CorruptError(f"{path} has two columns of one name")
-    if any(unpacked > FREE_BYTES and unpacked > MOST_RATIO * packed for unpacked, packed in sizes):
+    if (unpacked := sum(sizes)) > FREE_BYTES and unpacked > MOST_RATIO * path.stat().st_size:
         raise CorruptError(f"{path} unpacks to more than {MOST_RATIO} times its size, which no images do")
     return table
 
 
-def _sizes(table: Any) -> list[tuple[int, int]]:
-    """Unpacked and packed bytes of each column in each group of rows, as the file declares them."""
-    groups = [table.metadata.row_group(i) for i in range(table.metadata.num_row_groups)]
-    columns = [group.column(i) for group in groups for i in range(group.num_columns)]
-    return [(column.total_uncompressed_size, column.total_compressed_size) for column in columns]
+def _sizes(table: Any) -> list[int]:
+    """Unpacked bytes of each group of rows, as the file declares them.
+
+    Those of each column cannot be asked for: pyarrow ends the process where the footer says what no column can have.
+    """
+    return [table.metadata.row_group(i).total_byte_size for i in range(table.metadata.num_row_groups)]
 
 
 def _next(batches: Iterator[Any], columns: Sequence[str], path: Path) -> list[tuple[Any, ...]] | None:

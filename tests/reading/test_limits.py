@@ -184,6 +184,17 @@ def test_a_table_that_names_one_value_many_times(tmp_path: Path) -> None:
         next(table_rows(path, ["img"]))
 
 
+def test_a_footer_for_which_pyarrow_aborts(tmp_path: Path) -> None:
+    """One byte makes BYTE_ARRAY a BOOLEAN, which cannot have the statistics that follow: asked for them, Python ends."""
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"img": [b"a"], "label": [0]}), path)
+    content = path.read_bytes()
+    assert content.count(b"\x15\x0c\x25") == 1
+    path.write_bytes(content.replace(b"\x15\x0c\x25", b"\x15\x00\x25"))
+    with pytest.raises(CorruptError, match="is not a readable parquet file"):
+        load_images(str(path))
+
+
 def test_compressed_weights_are_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(1000)}, tmp_path / "sound.pth")
     with zipfile.ZipFile(tmp_path / "sound.pth") as source, zipfile.ZipFile(tmp_path / "a.pth", "w", 8) as archive:
