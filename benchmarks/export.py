@@ -76,7 +76,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     macs = total_macs(export_program(student.load(), (1, *student.image_shape), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
     if arguments.without:
-        names += list(export_paths.WITHOUT)
+        names += [name for name in export_paths.WITHOUT if name.partition("-without-")[0] in names]
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
             start = time.monotonic()

@@ -185,7 +185,7 @@ def test_a_table_that_names_one_value_many_times(tmp_path: Path) -> None:
 
 
 def test_a_footer_for_which_pyarrow_aborts(tmp_path: Path) -> None:
-    """One byte makes BYTE_ARRAY a BOOLEAN, which cannot have the statistics that follow: asked for them, Python ends."""
+    """One byte makes BYTE_ARRAY a BOOLEAN, which cannot have the statistics that follow: asked for them, it aborts."""
     path = tmp_path / "a.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"img": [b"a"], "label": [0]}), path)
     content = path.read_bytes()
