@@ -67,7 +67,8 @@ def list_adb_devices() -> list[AdbDevice]:
 
 def _adb(*arguments: str, most: int = MOST_OUTPUT_BYTES, wait: float = ANSWER_SECONDS) -> bytes:
     """The output of the adb program. Raises DeviceError with its error where it fails."""
-    stalled = DeviceError(f"adb {arguments[0]} did not answer for {wait:g} s")
+    name = arguments[2] if arguments[0] == "-s" else arguments[0]
+    stalled = DeviceError(f"adb {name} did not answer for {wait:g} s: run `adb kill-server`, and try again")
     return bounded(output_of(["adb", *arguments], _failed, MISSING, wait, stalled), most, "the device")
 
 

@@ -19,7 +19,7 @@ from bundles import write_fake_bundle
 from records import REAL, Means
 from tiny import Recorder
 
-from rdd_edge.benchmarking import android
+from rdd_edge.benchmarking import adb, android
 from rdd_edge.benchmarking.adb import Android, list_adb_devices, serial_of
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.devices import list_devices
@@ -403,6 +403,19 @@ def test_devices_are_listed_with_what_to_do(tmp_path: Path, monkeypatch: pytest.
         list_devices(["ssh://-oProxyCommand=x"])
     (tmp_path / "adb").unlink()
     assert "apt-get install adb" in dict(list_devices())["adb://"]
+
+
+def test_an_adb_server_that_hangs_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From its list of devices, and from a command on one of them, whose state is asked for after it."""
+    monkeypatch.setitem(adb._adb.__kwdefaults__, "wait", 0.2)
+    listed = "List of devices attached\nR5 device model:Pixel\n"
+    for hangs, says in (("devices", "adb devices did not"), ("-s", "R5: adb exec-out did not")):
+        script = f"#!/bin/sh\nPATH=/usr/bin:/bin; [ $1 = {hangs} ] && exec sleep 60; printf '{listed}'\n"
+        (tmp_path / "adb").write_text(script)
+        (tmp_path / "adb").chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        with pytest.raises(DeviceError, match=f"{says} answer for 0.2 s: run `adb kill-server`, and try again"):
+            bench(write_bundle(tmp_path, name=hangs), "adb://", tmp_path / "run")
 
 
 def test_a_bundle_for_another_platform_or_backend_is_refused(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
