@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,9 +37,8 @@ def test_the_rehearsal_ends_with_a_model_and_every_figure(tmp_path: Path) -> Non
     options = ("--rehearse", "--budget", 1, "--data", data, "--judge", tmp_path / "judge", "--work", work)
     done = call(tmp_path, *options, "--max-minutes", 0)
     assert (done.returncode, done.stdout) == (0, "run: stopped before stage extractor: the same command continues\n")
-    assert interrupted(tmp_path, work / "run" / "logs" / "teacher.jsonl", *options).startswith(
-        "stopped in stage teacher"
-    )
+    said = interrupted(tmp_path, work / "run" / "logs" / "teacher.jsonl", *options)
+    assert re.match("stopped (in stage teacher|before stage student-8)", said)  # its last step may have been the next
     done = call(tmp_path, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "finished: " in done.stdout
