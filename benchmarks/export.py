@@ -38,6 +38,7 @@ from rdd_edge.portable.psnr import psnr_per_image
 
 PEAK, STUDENT = "matrix-peak", "eager-fp32"
 PEAK_SIDE = 2048
+TURN_SECONDS = 0.1  # at least: the threads of the process before spin for a while, and slow what begins
 SAMPLES = 32  # on which PSNR is measured
 RATIOS = (
     ("ours-fp32", "naive-fp32"), ("ours-fp32", "ort-fp32"), ("ours-int8", "naive-int8"), ("ours-int8", "eager-fp32"),
@@ -55,7 +56,7 @@ def main() -> None:
     parser.add_argument("--without", action="store_true", help="also build ours without each of its rewrites")
     parser.add_argument("--starts", type=int, default=4, help="starts of each process; 0 only builds, for --work")
     parser.add_argument("--rounds", type=int, default=3, help="rounds after each start")
-    parser.add_argument("--runs", type=int, default=5, help="runs of each variant in a round")
+    parser.add_argument("--runs", type=int, default=5, help="least runs of each variant in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--work", type=Path, help="folder that keeps the built variants, for reuse")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
@@ -112,13 +113,13 @@ def start_workers(names: list[str], work: Path, checkpoint: Path, threads: int) 
         except DoesNotRun as error:
             if name not in export_paths.WITHOUT:
                 raise SystemExit(str(error)) from None
-            print(f"{name} does not run", file=sys.stderr)
+            print(error, file=sys.stderr)
             names.remove(name)
     return workers
 
 
 def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int, threads: int) -> None:
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    medians = {name: statistics.median(values) for name, values in times.items() if values}
     rate = 2 * PEAK_SIDE**3 / medians[PEAK] / 1e6  # GFLOP/s, of milliseconds
     print(f"\n{2 * macs / 1e9:.2f} GFLOP an image, {threads} threads; matrix peak {rate:.0f} GFLOP/s\n")
     print("| variant | ms, median | GFLOP/s, fraction of the peak | MB | PSNR, dB |\n|---|---:|---:|---:|---:|")
@@ -168,9 +169,11 @@ class Worker:
     def __init__(self, name: str, work: Path, checkpoint: Path, threads: int) -> None:
         command = [sys.executable, __file__, "--serve", name, "--work", str(work), "--checkpoint", str(checkpoint)]
         self._name = name
+        self._messages = tempfile.TemporaryFile("w+")  # noqa: SIM115 - runtimes print many; kept for the error
         self._process = subprocess.Popen(
-            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+            [*command, "--threads", str(threads)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=self._messages, text=True,
+        )  # fmt: skip
         self._answer()  # once it has loaded the variant and written its images
 
     def times(self, runs: int) -> list[float]:
@@ -183,7 +186,9 @@ class Worker:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise DoesNotRun(f"{self._name} ended its process (exit code {self._process.wait()})")
+            code = self._process.wait()
+            self._messages.seek(0)
+            raise DoesNotRun(f"{self._name} ended its process (exit code {code}): {self._messages.readlines()[-1:]}")
         return list(json.loads(line))
 
     def close(self) -> None:
@@ -215,7 +220,8 @@ def serve(work: Path, name: str, checkpoint: Path, threads: int) -> None:
     for line in sys.stdin:
         once()
         times = []
-        for _ in range(int(line)):
+        began = time.monotonic()
+        while len(times) < int(line) or time.monotonic() - began < TURN_SECONDS:
             start = time.perf_counter_ns()
             once()
             times.append((time.perf_counter_ns() - start) / 1e6)
