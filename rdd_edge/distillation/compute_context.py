@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 from torch._functorch import config as functorch_config
+from torch.compiler import config as compiler_config
 
 from ..distributed import current
 from .config import Compute
@@ -52,6 +53,7 @@ def _mend_inductor() -> None:
 
     mended.mended = True  # type: ignore[attr-defined]
     SchedulerNode.recompute_size_and_body = mended  # type: ignore[method-assign]
+    compiler_config.cache_key_tag += "mended"  # the cache on disk may hold kernels in the wrong order
 
 
 @dataclass(frozen=True)
