@@ -28,7 +28,7 @@ from pathlib import Path
 import export_paths
 import numpy as np
 import torch
-from export import random_student
+from export import DoesNotRun, random_student
 from torch import nn
 
 from rdd_edge.dependencies import silenced
@@ -107,10 +107,6 @@ def ways(checkpoint: Path) -> dict[str, Build]:
         for name, build in export_paths.ours(precision).items():
             builders[name.replace("-", " ", 3)] = partial(build, checkpoint)
     return builders
-
-
-class DoesNotRun(Exception):
-    """ExecuTorch refuses an artifact that it has itself lowered, as it may without our rewrites."""
 
 
 class Counter:

@@ -44,6 +44,7 @@ RATIOS = (
     ("ours-fp32", "naive-fp32"), ("ours-fp32", "ort-fp32"), ("ours-int8", "naive-int8"), ("ours-int8", "eager-fp32"),
     ("ours-int8", "ort-int8"), ("ours-int8", "ort-int8-products"), ("ours-mixed", "naive-int8"),
 )  # fmt: skip
+WITHOUT = [(name, name.partition("-without-")[0]) for name in export_paths.WITHOUT]  # and the whole way
 
 
 def main() -> None:
@@ -77,7 +78,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
     macs = total_macs(export_program(student.load(), (1, *student.image_shape), None).module())
     names = arguments.only.split(",") if arguments.only else list(export_paths.BUILDERS)
     if arguments.without:
-        names += [name for name in export_paths.WITHOUT if name.partition("-without-")[0] in names]
+        names += [name for name, whole in WITHOUT if whole in names]
     for name in names:
         if not any((work / f"{name}{ending}").is_file() for ending in (".pte", ".onnx", ".json")):
             start = time.monotonic()
@@ -105,7 +106,7 @@ def measure(arguments: argparse.Namespace, work: Path) -> None:
 
 
 def start_workers(names: list[str], work: Path, checkpoint: Path, threads: int) -> dict[str, Worker]:
-    """A process for each variant. ExecuTorch refuses to run some that it has lowered without one of our rewrites."""
+    """A process for each variant; those without a rewrite that do not run are taken from `names`."""
     workers = {}
     for name in list(names):
         try:
@@ -119,7 +120,7 @@ def start_workers(names: list[str], work: Path, checkpoint: Path, threads: int) 
 
 
 def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int, threads: int) -> None:
-    medians = {name: statistics.median(values) for name, values in times.items() if values}
+    medians = {name: statistics.median(times[name]) for name in names}
     rate = 2 * PEAK_SIDE**3 / medians[PEAK] / 1e6  # GFLOP/s, of milliseconds
     print(f"\n{2 * macs / 1e9:.2f} GFLOP an image, {threads} threads; matrix peak {rate:.0f} GFLOP/s\n")
     print("| variant | ms, median | GFLOP/s, fraction of the peak | MB | PSNR, dB |\n|---|---:|---:|---:|---:|")
@@ -133,8 +134,7 @@ def show(work: Path, names: list[str], times: dict[str, list[float]], macs: int,
             psnr = f"{np.median(psnr_per_image(x, student, 2.0)):.1f}"
         print(f"| {name} | {medians[name]:.2f} | {achieved:.0f}, {achieved / rate:.2f} | {size} | {psnr} |")
     print("\n| ratio of medians | |\n|---|---:|")
-    without = [(name, name.partition("-without-")[0]) for name in export_paths.WITHOUT]
-    for ours, other in (*RATIOS, *without):
+    for ours, other in (*RATIOS, *WITHOUT):
         if ours in medians and other in medians:
             print(f"| {ours} / {other} | {medians[ours] / medians[other]:.3f} |")
 
@@ -160,7 +160,7 @@ def build_mixed(checkpoint: Path, least_db: float, work: Path) -> None:
 
 
 class DoesNotRun(Exception):
-    """A variant's process has ended."""
+    """A variant cannot be run: ExecuTorch refuses some that it has itself lowered, without our rewrites."""
 
 
 class Worker:

@@ -159,21 +159,18 @@ def _eager(checkpoint: Path, out: Path) -> None:
     out.with_suffix(".json").write_text(json.dumps(str(checkpoint.resolve())))
 
 
+OURS = {**ours("fp32"), **ours("int8")}
 BUILDERS: dict[str, Build] = {
     "eager-fp32": _eager,
     "ort-fp32": _ort_fp32,
     "naive-fp32": _naive_fp32,
-    "ours-fp32": ours("fp32")["ours-fp32"],
+    "ours-fp32": OURS["ours-fp32"],
     "ort-int8": _ort_int8(products=False),
     "ort-int8-products": _ort_int8(products=True),
     "naive-int8": _naive_int8,
-    "ours-int8": ours("int8")["ours-int8"],
+    "ours-int8": OURS["ours-int8"],
 }
-
-
-WITHOUT = {
-    name: build for precision in ("fp32", "int8") for name, build in ours(precision).items() if name not in BUILDERS
-}
+WITHOUT = {name: build for name, build in OURS.items() if name not in BUILDERS}
 
 
 def open_runner(folder: Path, name: str, threads: int) -> Run:

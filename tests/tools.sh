@@ -1,17 +1,17 @@
 #!/bin/sh
-# Programs that some tests drive: an OpenSSH server on the loopback address, adb, and a browser for the page; with the
-# argument arm64, the cross compiler and the emulator of `make test-arm64` in their place.
+# Programs that some tests drive: a C++ compiler, an OpenSSH server on the loopback address, adb, and a browser for the
+# page; with the argument arm64, the cross compiler and the emulator of `make test-arm64` in place of the last three.
 set -u
 PATH="$PATH:/usr/sbin"
 packages=""
 need() { # program package
     command -v "$1" >/dev/null || packages="$packages $2"
 }
+need g++ g++
 if [ "${1:-}" = arm64 ]; then
     need aarch64-linux-gnu-g++ "g++-aarch64-linux-gnu"
     need qemu-aarch64-static qemu-user-static
     need qemu-aarch64 qemu-user
-    need g++ g++
 else
     need sshd openssh-server
     need ssh openssh-client

@@ -64,10 +64,11 @@ def plan(preset: Preset, ahead: Sequence[str], seconds: float, unit_seconds: flo
     part = seconds * SHARES[keys[0]] / sum(SHARES[key] for key in set(keys))
     units = sum(_units(preset, name, keys[0]) for name, key in zip(ahead, keys, strict=True) if key == keys[0])
     count = max(1, int(part / (units * unit_seconds)))
+    more = ""
     if isinstance(training := _training(preset, keys[0]), ClassifierTraining):
         count = min(count, training.epochs)  # as many as it needs; the teacher can use the time
-    few = count < FEW_STEPS and not isinstance(training, ClassifierTraining)
-    more = "; too few to train on this machine: give more --minutes" if few else ""
+    elif count < FEW_STEPS:
+        more = "; too few to train on this machine: give more --minutes"
     reporter().note(f"{keys[0]}={count} for {max(part, 0.0) / 60:.1f} minutes{more}")
     return changed(preset, [f"{keys[0]}={json.dumps(count)}"])
 

@@ -106,6 +106,7 @@ def _new_run_file(
     minutes: float | None,
 ) -> RunFile:  # fmt: skip
     backbone = preset.lpips.backbone if uses_lpips(preset) else None
+    teacher = given if preset.teacher_folder else None
     return RunFile(
         preset=preset,
         data=preset.data,
@@ -113,8 +114,8 @@ def _new_run_file(
         data_count=len(data.images),
         classes=data.class_names,
         started_from=None if start_from is None else str(start_from),
-        teacher_sha256=given.sha256 if given and preset.teacher_folder else None,
-        teacher_scheduler_sha256=sha256_of(given.scheduler) if given and preset.teacher_folder else None,
+        teacher_sha256=teacher.sha256 if teacher else None,
+        teacher_scheduler_sha256=sha256_of(teacher.scheduler) if teacher else None,
         student_sha256=given.sha256 if given and preset.student_folder else None,
         lpips_sha256=sha256_of(Path(backbone)) if backbone else None,
         minutes=minutes,

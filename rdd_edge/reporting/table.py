@@ -133,9 +133,8 @@ def cells(entry: Entry, baseline: Entry | None, notes: Notes) -> dict[str, Cell]
 def _quality(entry: Entry, notes: Notes) -> dict[str, Cell]:
     scores, d = entry.scores, entry.distance
     if scores is None:
-        why = REFERENCE if entry.run.is_server else NOT_SCORED
-        if not entry.run.record.samples:
-            why = entry.run.record.missing["samples"]
+        unscored = REFERENCE if entry.run.is_server else NOT_SCORED
+        why = unscored if entry.run.record.samples else entry.run.record.missing["samples"]
         return {name: notes.dash(why) for name in ("psnr", "worst", "distance", "rise")}
     psnr = scores.psnr_float or scores.psnr_uint8
     if psnr is None:

@@ -377,10 +377,15 @@ X\x1b[2J               device model:\x1b[2J
 """
 
 
+def write_adb(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    """A program of this name on the PATH, in place of the real one."""
+    (folder / "adb").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin; {script}\n")
+    (folder / "adb").chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder))
+
+
 def test_the_list_of_devices_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "adb").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin; cat <<'EOF'\n{LISTED}EOF\n")
-    (tmp_path / "adb").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    write_adb(tmp_path, monkeypatch, f"cat <<'EOF'\n{LISTED}EOF")
     found = [(device.serial, device.state, device.model) for device in list_adb_devices()]
     assert found == [
         ("28161FDF6006PQ", "device", "Pixel 8"),
@@ -392,9 +397,7 @@ def test_the_list_of_devices_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_devices_are_listed_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "adb").write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin; cat <<'EOF'\n{LISTED}EOF\n")
-    (tmp_path / "adb").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
+    write_adb(tmp_path, monkeypatch, f"cat <<'EOF'\n{LISTED}EOF")
     rows = dict(list_devices())
     assert {"host", "server", "adb://28161FDF6006PQ", "adb://R58M123"} <= set(rows)
     assert rows["adb://28161FDF6006PQ"] == "Pixel 8"
@@ -410,10 +413,7 @@ def test_an_adb_server_that_hangs_is_a_sentence(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setitem(adb._adb.__kwdefaults__, "wait", 0.2)
     listed = "List of devices attached\nR5 device model:Pixel\n"
     for hangs, says in (("devices", "adb devices did not"), ("-s", "R5: adb exec-out did not")):
-        script = f"#!/bin/sh\nPATH=/usr/bin:/bin; [ $1 = {hangs} ] && exec sleep 60; printf '{listed}'\n"
-        (tmp_path / "adb").write_text(script)
-        (tmp_path / "adb").chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path))
+        write_adb(tmp_path, monkeypatch, f"[ $1 = {hangs} ] && exec sleep 60; printf '{listed}'")
         with pytest.raises(DeviceError, match=f"{says} answer for 0.2 s: run `adb kill-server`, and try again"):
             bench(write_bundle(tmp_path, name=hangs), "adb://", tmp_path / "run")
 
