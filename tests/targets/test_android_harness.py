@@ -5,10 +5,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
+import runpy
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +46,34 @@ def test_gradle_and_maven_name_the_same_versions() -> None:
     shared = set(catalog) & set(maven)
     assert shared >= {"kotlin", "serialization"}
     assert {name: catalog[name] for name in shared} == {name: maven[name] for name in shared}
+
+
+def test_executorchs_classes_are_fetched_and_verified(tmp_path: Path) -> None:
+    script = runpy.run_path(str(ROOT / "tests" / "android" / "executorch.py"))
+    write_classes, member = script["write_classes"], script["MEMBER"]
+    package, jar = tmp_path / "package.tgz", tmp_path / "folder" / "executorch.jar"
+    url, sha256 = package.as_uri(), hashlib.sha256(b"classes").hexdigest()
+    with pytest.raises(SystemExit, match=r"cannot be had from file:"):
+        write_classes(jar, url, sha256)
+    for name, content, refusal in (
+        ("package/other", b"classes", "cannot be had from"),
+        (member, b"classes", None),
+        (member, b"others", "is not ExecuTorch's classes for Android"),
+    ):
+        with tarfile.open(package, "w:gz") as archive:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        if refusal is None:
+            write_classes(jar, url, sha256)
+            assert jar.read_bytes() == b"classes"
+            jar.unlink()
+        else:
+            with pytest.raises(SystemExit, match=refusal):
+                write_classes(jar, url, sha256)
+            assert not jar.exists()
+    jar.write_bytes(b"classes")
+    write_classes(jar, "file:///nowhere", sha256)
 
 
 def test_the_app_takes_what_a_manifest_promises() -> None:
