@@ -61,7 +61,7 @@ test-android: install tools
 	    echo "the Android harness was not tested: it needs JDK 17 and Maven, as in Debian's openjdk-17-jdk-headless, maven"; \
 	else \
 	    $(BIN)/python $(ANDROID)/snippets.py $(ANDROID)/app/target/snippets && \
-	    $(BIN)/python $(ANDROID)/executorch.py $(ANDROID)/app/target/executorch.jar && \
+	    $(BIN)/python $(ANDROID)/fetch_classes.py $(ANDROID)/app/target/executorch.jar && \
 	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
 	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py tests/benchmarking/test_adb.py; \
 	fi

@@ -29,6 +29,7 @@ CONDITION = Condition(
     power_w=5.0,
     throttled=False,
     thermal_state="none",
+    thermal_headroom=0.35,
     battery_level=0.8,
     charging=True,
     foreground=True,

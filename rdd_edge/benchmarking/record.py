@@ -62,6 +62,7 @@ class Condition(Frozen):
     power_w: Annotated[float, Field(ge=0, le=1e6)] | None
     throttled: bool | None
     thermal_state: Text | None  # in the system's own words, e.g. none, light, severe
+    thermal_headroom: Annotated[float, Field(ge=0, le=100)] | None  # used up: 1 at Android's status "severe"
     battery_level: Annotated[float, Field(ge=0, le=1)] | None
     charging: bool | None  # whether external power is connected
     foreground: bool | None  # whether the app that runs the artifact is the one on the screen

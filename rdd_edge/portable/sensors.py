@@ -18,6 +18,7 @@ NO_MODES = "power modes cannot be read on this machine"
 NO_SENSOR = "no sensor reports it"
 NOT_REPORTED = {  # by field of a condition; NO_SENSOR for the others
     "thermal_state": "this system has no thermal states",
+    "thermal_headroom": "this system has no thermal states",
     "battery_level": "this machine has no battery",
     "charging": "this machine has no battery",
     "foreground": "the artifact does not run in an app with a screen",
@@ -70,6 +71,7 @@ def condition(when: str) -> dict[str, Any]:
         "power_w": max(watts, default=None),
         "throttled": _throttled(Path("/sys/class/thermal"), Path("/sys/devices/platform/soc")),
         "thermal_state": None,
+        "thermal_headroom": None,
         **_battery(Path("/sys/class/power_supply")),
         "foreground": None,
     }

@@ -104,6 +104,7 @@ def _condition(c: Condition) -> str:
         (c.power_w, "{:.1f} W"),
         (c.throttled or None, "throttled"),
         (c.thermal_state, "thermal state {}"),
+        (c.thermal_headroom, "{:.0%} of the way to severe heat"),
         (c.battery_level, "battery at {:.0%}"),
         (c.charging or None, "charging"),
         (c.foreground is False or None, "in the background"),

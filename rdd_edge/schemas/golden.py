@@ -206,7 +206,8 @@ def _manifest() -> dict[str, Any]:
 def _record() -> dict[str, Any]:
     condition = Condition(
         when="during", temperature_c=31.5, clock_mhz=2800.0, gpu_clock_mhz=None, gpu_load=None, power_w=3.25,
-        throttled=False, thermal_state="none", battery_level=0.8, charging=False, foreground=True,
+        throttled=False, thermal_state="none", thermal_headroom=0.35, battery_level=0.8, charging=False,
+        foreground=True,
     )  # fmt: skip
     samples = Samples(
         count=4, height=32, width=32, channels=3, seed=2**64 - 1, u8_sha256=HASH, floats=2, f32_sha256=HASH

@@ -49,7 +49,7 @@ def test_gradle_and_maven_name_the_same_versions() -> None:
 
 
 def test_executorchs_classes_are_fetched_and_verified(tmp_path: Path) -> None:
-    script = runpy.run_path(str(ROOT / "tests" / "android" / "executorch.py"))
+    script = runpy.run_path(str(ROOT / "tests" / "android" / "fetch_classes.py"))
     write_classes, member = script["write_classes"], script["MEMBER"]
     package, jar = tmp_path / "package.tgz", tmp_path / "folder" / "executorch.jar"
     url, sha256 = package.as_uri(), hashlib.sha256(b"classes").hexdigest()

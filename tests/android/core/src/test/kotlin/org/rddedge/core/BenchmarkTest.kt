@@ -104,10 +104,8 @@ class BenchmarkTest {
             listOf("baseline_memory_bytes", "peak_memory_bytes", "starts").map { record.text(it) },
         )
         val before = record.getValue("conditions").jsonArray.first().jsonObject
-        assertEquals(
-            listOf("none", "0.8", "false", "true"),
-            listOf("thermal_state", "battery_level", "charging", "foreground").map { before.text(it) },
-        )
+        val told = listOf("thermal_state", "thermal_headroom", "battery_level", "charging", "foreground")
+        assertEquals(listOf("none", "0.35", "0.8", "false", "true"), told.map { before.text(it) })
         assertEquals(
             setOf("build_ms", "transfers", "operators", "clocks_locked", "power_mode", "compiled_before"),
             nulls,
@@ -177,7 +175,7 @@ class BenchmarkTest {
 
     @Test
     fun `what the system does not tell is null, and what is implausible is dropped`() {
-        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, null, 1.5, null, null, null, 1))
+        val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, null, -0.1, 1.5, null, null, null, 1))
         finished(Benchmark(TanhRuntime(), silent).run(bundle(), planFile(plan(floats = 0)), out))
         val record = document("record.json")
         assertEquals(JsonNull, record["conditions"])

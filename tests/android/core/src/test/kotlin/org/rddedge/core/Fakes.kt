@@ -38,7 +38,7 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
     }
 }
 
-val CONDITION = Condition(31.5, 2800.0, 3.2, false, "none", 0.8, false, true, 50_000_000, 123_456_789)
+val CONDITION = Condition(31.5, 2800.0, 3.2, false, "none", 0.35, 0.8, false, true, 50_000_000, 123_456_789)
 
 /** A device that tells [told], and [heat] when it is asked for its thermal state alone. */
 class FakeDevice(private val told: Condition = CONDITION, private val heat: () -> String? = { "none" }) : Device {

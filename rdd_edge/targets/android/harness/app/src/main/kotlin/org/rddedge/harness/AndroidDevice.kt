@@ -16,6 +16,21 @@ import kotlin.math.abs
 /** PowerManager.THERMAL_STATUS_NONE, … in their order. */
 private val STATES = listOf("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
 
+private val CPUS = File("/sys/devices/system/cpu")
+
+/** A clock of each core in [cpus], as far as the vendor lets apps read it. */
+private fun clocksMhz(cpus: File, name: String): List<Int> {
+    val cores = cpus.listFiles { file -> file.name.matches(Regex("cpu[0-9]+")) }.orEmpty()
+    return cores.mapNotNull { runCatching { File(it, "cpufreq/$name").readText().trim().toInt() / 1000 }.getOrNull() }
+}
+
+/** Little and big cores by their highest clocks, as "4 cores of 1800 MHz, 4 of 2800 MHz"; null where none is known. */
+internal fun clusters(cpus: File): String? {
+    val sizes = clocksMhz(cpus, "cpuinfo_max_freq").groupingBy { it }.eachCount().toSortedMap()
+    return sizes.map { (clock, count) -> "$count of $clock MHz" }.joinToString(", ")
+        .replaceFirst(" of ", " cores of ").ifEmpty { null }
+}
+
 /** What Android tells of this device; null for what this version or this model does not. */
 class AndroidDevice(private val context: Context) : Device {
     private val power get() = context.getSystemService(Context.POWER_SERVICE) as PowerManager
@@ -46,6 +61,7 @@ class AndroidDevice(private val context: Context) : Device {
             powerW = state?.let(::watts),
             throttled = thermalState()?.let { it != STATES.first() },
             thermalState = thermalState(),
+            thermalHeadroom = thermalHeadroom(),
             batteryLevel = state?.let(::level),
             charging = state?.getIntExtra(BatteryManager.EXTRA_PLUGGED, -1)?.takeIf { it >= 0 }?.let { it != 0 },
             foreground = foreground(),
@@ -73,7 +89,8 @@ class AndroidDevice(private val context: Context) : Device {
 
     private fun processor(): String? {
         val model = if (Build.VERSION.SDK_INT >= 31) "${Build.SOC_MANUFACTURER} ${Build.SOC_MODEL}" else Build.HARDWARE
-        return model.takeIf { it.isNotBlank() && Build.UNKNOWN !in it }
+        val known = model.takeIf { it.isNotBlank() && Build.UNKNOWN !in it }
+        return listOfNotNull(known, clusters(CPUS)).joinToString(", ").ifEmpty { null }
     }
 
     private fun memoryBytes(): Long {
@@ -82,13 +99,7 @@ class AndroidDevice(private val context: Context) : Device {
     }
 
     /** Of the fastest core, where the vendor lets apps read it. */
-    private fun clockMhz(): Double? {
-        val cores = File("/sys/devices/system/cpu").listFiles { file -> file.name.matches(Regex("cpu[0-9]+")) }
-        val clocks = cores.orEmpty().mapNotNull { core ->
-            runCatching { File(core, "cpufreq/scaling_cur_freq").readText().trim().toDouble() / 1000 }.getOrNull()
-        }
-        return clocks.maxOrNull()
-    }
+    private fun clockMhz(): Double? = clocksMhz(CPUS, "scaling_cur_freq").maxOrNull()?.toDouble()
 
     /** What is drawn from the battery, which is the whole device's; null while a charger feeds it. */
     private fun watts(state: Intent): Double? {
@@ -102,6 +113,12 @@ class AndroidDevice(private val context: Context) : Device {
     override fun thermalState(): String? {
         if (Build.VERSION.SDK_INT < Build.VERSION_CODES.Q) return null
         return STATES.getOrNull(power.currentThermalStatus)
+    }
+
+    /** How much of the way to the status "severe" is gone; the system computes none when it is asked too often. */
+    private fun thermalHeadroom(): Double? {
+        if (Build.VERSION.SDK_INT < Build.VERSION_CODES.R) return null
+        return power.getThermalHeadroom(0).toDouble().takeIf { it.isFinite() }
     }
 
     private fun Intent.tenths(key: String): Double? =

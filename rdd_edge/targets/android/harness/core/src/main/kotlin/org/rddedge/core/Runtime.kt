@@ -35,6 +35,7 @@ data class Condition(
     val powerW: Double?,
     val throttled: Boolean?, // whether the system slows the processor because of heat
     val thermalState: String?, // in the system's own words
+    val thermalHeadroom: Double?, // that is used up: 1 where the system's state becomes severe
     val batteryLevel: Double?, // 0 … 1
     val charging: Boolean?, // whether external power is connected
     val foreground: Boolean?, // whether this app is the one on the screen

@@ -271,6 +271,7 @@ private fun conditions(states: Map<String, Condition>): JsonArray? {
             "power_w" to state.powerW?.takeIf { it in 0.0..1e6 },
             "throttled" to state.throttled,
             "thermal_state" to state.thermalState,
+            "thermal_headroom" to state.thermalHeadroom?.takeIf { it in 0.0..100.0 },
             "battery_level" to state.batteryLevel?.takeIf { it in 0.0..1.0 },
             "charging" to state.charging,
             "foreground" to state.foreground,
