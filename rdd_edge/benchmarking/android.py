@@ -21,13 +21,12 @@ from .. import errors, targets
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
-from ..files import new_folder, sha256_of
-from ..reading.documents import parse_model, read_model
+from ..files import sha256_of
+from ..reading.documents import parse_model
 from .adb import Android, serial_of
 from .processes import last_line
 from .record import RunRecord
-from .returned import TAR_BYTES, Failure, SelfTest, check_run, most_bytes, unpack
-from .run import SELFTEST
+from .returned import Failure, most_archive_bytes, receive
 
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
@@ -71,13 +70,9 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
         phone.shell("sh", "-c", PREPARE, "sh", HOME, name, plan.model_dump_json())
         _send(phone, bundle, name)
         _raise_failure(phone, name, _follow(phone, name, _start(phone, bundle, name)))
-        most = {**most_bytes(bundle, plan), SELFTEST: MOST_ERROR_BYTES}
         tar = ["sh", "-c", 'tar -C "$1" -cf - . 2>/dev/null', "sh", f"{HOME}/runs/{name}"]
-        archive = phone.shell(*tar, most=sum(most.values()) + TAR_BYTES)
-        with new_folder(out.absolute()) as folder:
-            unpack(archive, folder, most, phone)
-            record = check_run(folder, bundle, plan, phone)
-            test = _read_selftest(folder / SELFTEST)
+        archive = phone.shell(*tar, most=most_archive_bytes(bundle, plan))
+        record, test = receive(archive, out, bundle, plan, phone)
     except BaseException as error:  # Ctrl-C too
         with suppress(RddEdgeError):  # a device that was lost has been reported already
             phone.shell("am", "force-stop", PACKAGE)
@@ -230,10 +225,3 @@ def _error(kind: str, sentence: str) -> RddEdgeError:
     exception = getattr(errors, kind) if kind in errors.__all__ else DeviceError
     result: RddEdgeError = exception(sentence)
     return result
-
-
-def _read_selftest(path: Path) -> SelfTest:
-    try:
-        return read_model(path, SelfTest)
-    except (CorruptError, MissingError) as error:
-        raise CorruptError(f"the run has no valid {SELFTEST}: {str(error).replace(f'{path.parent}/', '')}") from None

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from ..bundle import Bundle, Plan
 from ..errors import CorruptError, MissingError
+from ..files import new_folder
 from ..reading.archives import tar_members
-from ..reading.documents import MOST_BYTES
+from ..reading.documents import MOST_BYTES, read_model
 from ..schema import Count, Decibels, Frozen, Number, Text, Version1
 from .record import RunRecord
-from .run import PLAN, RECORD, SAMPLES, BenchRun, read_bench_run
+from .run import PLAN, RECORD, SAMPLES, SELFTEST, BenchRun, read_bench_run
 
+MOST_SELFTEST_BYTES = 4096
 TAR_BYTES = 1 << 16  # headers and padding of a few files, generously
 
 
@@ -41,7 +43,23 @@ def most_bytes(bundle: Bundle, plan: Plan) -> dict[str, int]:
     values = math.prod(bundle.manifest.input.shape[1:])
     samples, floats = plan.accuracy.samples, min(plan.accuracy.samples, plan.accuracy.floats)
     sizes = (samples * values, 4 * floats * values)
-    return {PLAN: MOST_BYTES, RECORD: MOST_BYTES, **dict(zip(SAMPLES, sizes, strict=True))}
+    most = {PLAN: MOST_BYTES, RECORD: MOST_BYTES, SELFTEST: MOST_SELFTEST_BYTES}
+    return {**most, **dict(zip(SAMPLES, sizes, strict=True))}
+
+
+def most_archive_bytes(bundle: Bundle, plan: Plan) -> int:
+    """The largest size of the tar of the run."""
+    return sum(most_bytes(bundle, plan).values()) + TAR_BYTES
+
+
+def receive(archive: bytes, out: Path, bundle: Bundle, plan: Plan, sender: object) -> tuple[RunRecord, SelfTest]:
+    """Write the run in an archive to the folder `out`, which is replaced as a whole or not at all.
+
+    Raises CorruptError where it is not a run of this bundle and this plan.
+    """
+    with new_folder(out.absolute()) as folder:
+        unpack(archive, folder, most_bytes(bundle, plan), sender)
+        return check_run(folder, bundle, plan, sender)
 
 
 def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -> None:
@@ -60,10 +78,10 @@ def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -
         (folder / name).write_bytes(member.read())
 
 
-def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> RunRecord:
-    """The record of the run in `folder`. Raises CorruptError where it is not a run of this bundle and this plan."""
+def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> tuple[RunRecord, SelfTest]:
+    """Record and self-test of the run in `folder`. Raises CorruptError as `receive` does."""
     try:
-        run = read_bench_run(folder)
+        run, test = read_bench_run(folder), read_model(folder / SELFTEST, SelfTest)
     except (CorruptError, MissingError) as error:
         reason = str(error).replace(f"{folder}/", "")
         raise CorruptError(f"the benchmark run from {sender} is not valid: {reason}") from None
@@ -73,7 +91,7 @@ def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> RunRe
         raise CorruptError(
             f"{sender} sent back a record whose {name} is not that of the bundle and plan that were sent"
         )
-    return run.record
+    return run.record, test
 
 
 def _foreign(run: BenchRun, bundle: Bundle) -> str | None:

@@ -18,16 +18,12 @@ from pathlib import Path
 
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
-from ..errors import CorruptError, DeviceError, MissingError, RddEdgeError, UsageError
-from ..files import new_folder
-from ..reading.documents import read_model
+from ..errors import CorruptError, DeviceError, RddEdgeError, UsageError
 from ..targets import load_target
 from .connection import Destination
 from .record import RunRecord
-from .returned import TAR_BYTES, SelfTest, check_run, most_bytes, unpack
-from .run import SELFTEST
+from .returned import most_archive_bytes, receive
 
-MOST_SELFTEST_BYTES = 4096
 HOME = ".cache/rdd-edge"  # relative, because a login starts in the user's home
 # Each script is one login, because a handshake takes longer than the work. Names are arguments, not part of a script.
 UNPACK = 'mkdir -p "$1" && tar -C "$1" -xf - && mv -T "$1" "$2"'
@@ -57,7 +53,7 @@ def bench_over_ssh(
             "or the bundle was exported before it had one"
         )
     plan = plan or bundle.manifest.default_plan
-    m, most = bundle.manifest, {**most_bytes(bundle, plan), SELFTEST: MOST_SELFTEST_BYTES}
+    m = bundle.manifest
     least = "" if m.parity.low_allowed else f"{load_target(m.target).precision(m.precision).parity_db:g}"
     remote_bundle = f"{HOME}/bundles/{bundle.sha256}"
     remote_run = f"{HOME}/runs/{secrets.token_hex(16)}"
@@ -65,7 +61,7 @@ def bench_over_ssh(
     try:
         harness = ["sh", "-c", RUN, "sh", remote_run, remote_bundle, bundle.sha256, runtime or "", least]
         destination.run_harness(harness, plan.model_dump_json().encode())
-        archive = destination.call(["sh", "-c", FETCH, "sh", remote_run], most=sum(most.values()) + TAR_BYTES)
+        archive = destination.call(["sh", "-c", FETCH, "sh", remote_run], most=most_archive_bytes(bundle, plan))
     except CorruptError:
         destination.call(["rm", "-rf", remote_bundle, remote_run])  # the next run sends a copy that was damaged there
         raise
@@ -73,14 +69,7 @@ def bench_over_ssh(
         with suppress(DeviceError):  # a broken connection was reported already
             destination.call(["rm", "-rf", remote_run])
         raise
-    with new_folder(out.absolute()) as folder:
-        unpack(archive, folder, most, destination)
-        record = check_run(folder, bundle, plan, destination)
-        try:
-            test = read_model(folder / SELFTEST, SelfTest)
-        except (CorruptError, MissingError) as error:
-            reason = str(error).replace(f"{folder}/", "")
-            raise CorruptError(f"the benchmark run from {destination} is not valid: {reason}") from None
+    record, test = receive(archive, out, bundle, plan, destination)
     reporter().note(f"{destination}: {test.psnr_db:.1f} dB from the student there, median of {test.samples} images")
     return record
 

@@ -267,8 +267,7 @@ def test_what_does_not_fit_is_not_believed(tmp_path: Path, phone: AdbDevice, mon
         assert not (tmp_path / "run").exists()
     phone.answer = lambda sent: None
     bench(bundle, "adb://", tmp_path / "run", PLAN)
-    monkeypatch.setattr(android, "most_bytes", lambda *_: {})
-    monkeypatch.setattr(android, "TAR_BYTES", -android.MOST_ERROR_BYTES)
+    monkeypatch.setattr(android, "most_archive_bytes", lambda *_: 0)
     with pytest.raises(CorruptError, match=r"sent back more than the [0-9]+ bytes that were expected"):
         bench(bundle, "adb://", tmp_path / "run", PLAN)
 

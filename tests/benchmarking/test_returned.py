@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from rdd_edge.benchmarking.bench import bench
-from rdd_edge.benchmarking.returned import check_run
+from rdd_edge.benchmarking.returned import SelfTest, check_run
 from rdd_edge.bundle import Plan, read_bundle
 from rdd_edge.errors import CorruptError
+from rdd_edge.files import write_model
 
+TEST = SelfTest(
+    schema_version=1, noise_max_difference=0.0, psnr_db=90.0, worst_psnr_db=80.0, threshold_db=None, samples=4
+)
 PARTS = ("to_device_ms", "compute_ms", "from_device_ms")
 
 
@@ -44,7 +48,11 @@ def test_what_contradicts_the_bundle_or_the_plan_is_named(
     path = tmp_path / "run" / "record.json"
     record = json.loads(path.read_text()) | {"where": "device"}
     path.write_text(json.dumps(record))
-    assert check_run(tmp_path / "run", bundle, plan, "the phone").where == "device"
+    with pytest.raises(CorruptError, match=r"from the phone is not valid: there is no selftest\.json"):
+        check_run(tmp_path / "run", bundle, plan, "the phone")
+    write_model(tmp_path / "run" / "selftest.json", TEST)
+    found, test = check_run(tmp_path / "run", bundle, plan, "the phone")
+    assert (found.where, test) == ("device", TEST)
     path.write_text(json.dumps(record | change))
     with pytest.raises(CorruptError, match=says) as error:
         check_run(tmp_path / "run", bundle, plan, "the phone")

@@ -379,8 +379,7 @@ def test_an_archive_that_grows_is_not_unpacked(tmp_path: Path) -> None:
 @needs_sshd
 def test_more_than_the_plan_allows_is_not_read(tmp_path: Path, board: Board, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = write_tanh_bundle(tmp_path)
-    monkeypatch.setattr("rdd_edge.benchmarking.ssh.most_bytes", lambda *_: {"plan.json": 0})
-    monkeypatch.setattr("rdd_edge.benchmarking.ssh.TAR_BYTES", 1024)  # beside the 4096 of a self-test
+    monkeypatch.setattr("rdd_edge.benchmarking.ssh.most_archive_bytes", lambda *_: 5120)
     with pytest.raises(CorruptError, match="sent back more than the 5120 bytes that were expected"):
         bench(bundle, board.url, tmp_path / "run", PLAN)
     assert not (tmp_path / "run").exists()
