@@ -63,9 +63,9 @@ def page(entries: list[Entry], baseline: Entry | None) -> str:
     metrics = {distance.metric for distance in distances}
     metric = metrics.pop() if len(metrics) == 1 else None
     points = [
-        Point(entry.stats.median, entry.distance.artifact, entry.run.label, entry.run.is_server)
+        Point(entry.stats.median, entry.frechet, entry.run.label, entry.run.is_server)
         for entry in entries
-        if entry.stats and entry.distance
+        if entry.stats and entry.frechet is not None
     ]
     html: str = environment.get_template("report.html.jinja").render(
         columns=[column for column in COLUMNS if column.name not in hidden],

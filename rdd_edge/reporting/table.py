@@ -135,7 +135,8 @@ def _quality(entry: Entry, notes: Notes) -> dict[str, Cell]:
     if scores is None:
         unscored = REFERENCE if entry.run.is_server else NOT_SCORED
         why = unscored if entry.run.record.samples else entry.run.record.missing["samples"]
-        return {name: notes.dash(why) for name in ("psnr", "worst", "distance", "rise")}
+        row = {name: notes.dash(why) for name in ("psnr", "worst", "distance", "rise")}
+        return row if entry.frechet is None else {**row, "distance": _distance(entry.frechet)}
     psnr = scores.psnr_float or scores.psnr_uint8
     if psnr is None:
         median = worst = notes.dash(scores.missing.get("psnr_uint8", "not evaluated"))
@@ -144,8 +145,12 @@ def _quality(entry: Entry, notes: Notes) -> dict[str, Cell]:
     if d is None:
         distance = rise = notes.dash(scores.missing.get("distance", "not evaluated"))
     else:
-        distance, rise = Cell(distance_text(d.artifact), d.artifact), _rise(d)
+        distance, rise = _distance(d.artifact), _rise(d)
     return {"psnr": median, "worst": worst, "distance": distance, "rise": rise}
+
+
+def _distance(value: float) -> Cell:
+    return Cell(distance_text(value), value)
 
 
 def _decibels(value: float) -> Cell:

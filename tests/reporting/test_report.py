@@ -309,6 +309,13 @@ def test_the_server_without_scores_is_the_reference(tmp_path: Path) -> None:
     report(runs, tmp_path / "report.md", baseline=runs[0])
     page = (tmp_path / "report.md").read_text()
     assert [page.count(note) for note in ("The reference, with whose images", "Not evaluated: use")] == [1, 1]
+    write_scores(runs[1], runs[0], distance=12.345, server=11.25)
+    report(runs, tmp_path / "report.md", baseline=runs[0])
+    row = next(line for line in (tmp_path / "report.md").read_text().splitlines() if line.startswith("| server"))
+    assert row.endswith("| – [1] | – [1] | 11.250 | – [1] |")
+    report(runs, tmp_path / "report.html", baseline=runs[0])
+    chart = (tmp_path / "report.html").read_text().partition('id="frontier"')[2]
+    assert 'class="server"' in chart
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed: apt-get install chromium")
