@@ -18,11 +18,11 @@ import json
 import sys
 from pathlib import Path
 
+from export import random_student
+
 from rdd_edge.benchmarking.verify import verify_emulated
 from rdd_edge.bundle import read_bundle
 from rdd_edge.dependencies import silenced
-from rdd_edge.diffusion.checkpoint import save_checkpoint
-from rdd_edge.diffusion.network import build_unet
 from rdd_edge.distillation.presets import PRESETS, preset
 from rdd_edge.exporting.budget import PsnrBudget
 from rdd_edge.exporting.pipeline import export_bundles
@@ -46,7 +46,9 @@ def main() -> None:
     arguments = parser.parse_args()
     results = Results(arguments.work / "results.json")
     for name in arguments.presets:
-        checkpoint = arguments.digits if name == DIGITS else random_student(name, arguments.work / f"student-{name}")
+        classes = CLASSES if preset(name).conditional else None
+        folder = arguments.work / f"student-{name}"
+        checkpoint = arguments.digits if name == DIGITS else random_student(name, folder, classes)
         if checkpoint is None:
             continue
         for precision in arguments.precisions:
@@ -94,16 +96,6 @@ def shown(cell: Cell | None) -> str:
         return "–"
     images, median, worst = cell
     return f"{median:.1f}" if images == 1 else f"{median:.1f} ({worst:.1f})"
-
-
-def random_student(name: str, folder: Path) -> Path:
-    """A network of a preset's size with the weights from which training would start."""
-    if not folder.is_dir():
-        chosen = preset(name)
-        side = chosen.image_size or 32
-        unet = build_unet(chosen.network.unet((3, side, side), CLASSES if chosen.conditional else None), 0)
-        save_checkpoint(folder, unet, role="student", method="random", sampling_steps=1)
-    return folder
 
 
 def exported(checkpoint: Path, precision: str, out: Path) -> Path:

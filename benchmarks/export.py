@@ -144,12 +144,12 @@ def images_of(work: Path, name: str) -> np.ndarray | None:
     return np.load(path) if path.is_file() else None
 
 
-def random_student(name: str, folder: Path) -> Path:
+def random_student(name: str, folder: Path, classes: int | None = None) -> Path:
     """A network of a preset's size with the weights from which training would start."""
     if not folder.is_dir():
         chosen = preset(name)
         side = chosen.image_size or 32
-        unet = build_unet(chosen.network.unet((3, side, side), None), 0)
+        unet = build_unet(chosen.network.unet((3, side, side), classes), 0)
         save_checkpoint(folder, unet, role="student", method="random", sampling_steps=1)
     return folder
 
