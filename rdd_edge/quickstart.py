@@ -120,4 +120,4 @@ def _score(bench: Path, server: Path, real: ImageSet, judge: Extractor) -> None:
         return
     scores = score(bench, server, real, judge, bench / SCORES)
     for line in scores.lines(neighbors=False):  # those of the student are printed above, and the report has all
-        console.print(f"{bench.name:<12} {line}")
+        console.print(line)

@@ -149,6 +149,7 @@ def frontier(points: Sequence[Point], metric: str) -> str:
     marks = [_trend(line)]
     for p in sorted(points, key=lambda p: p.y):
         anchor, left, top = _place_label(x(p.x), y(p.y), LETTER * len(p.label), taken, bottom)
+        marks.append(_leader(x(p.x), y(p.y), taken[-1]))
         marks.append(_circle("server" if p.server else "point", x(p.x), y(p.y), 4))
         marks.append(_element("text", text=p.label, x=left, y=top + 9, text_anchor=anchor))
     return _plot(f"{metric} against latency", x, y, "ms", marks)
@@ -176,6 +177,13 @@ def _place_label(x: float, y: float, width: float, taken: list[Box], bottom: flo
     anchor, at, box = (free or inside or options)[0]
     taken.append(box)
     return anchor, at, box[1]
+
+
+def _leader(x: float, y: float, label: Box) -> Element:
+    """A line from a point to its label, which may be nearer to another point; of no length beside the point."""
+    end = min(max(x, label[0]), label[2]), min(max(y, label[1]), label[3])
+    beside = label[1] <= y <= label[3]
+    return _element("line", "leader", x1=x, y1=y, x2=x if beside else end[0], y2=y if beside else end[1])
 
 
 def _overlap(a: Box, b: Box) -> bool:

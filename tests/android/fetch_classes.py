@@ -5,35 +5,36 @@ npm carries those of an earlier ExecuTorch, still in Java.
 """
 
 import hashlib
+import io
 import sys
 import tarfile
-import tempfile
 import urllib.request
+from http.client import HTTPException
 from pathlib import Path
 
 URL = "https://registry.npmjs.org/react-native-executorch/-/react-native-executorch-0.9.3.tgz"
+SHA256 = "70a20a865b82f47ac46c82711d93c2038cf99eccbb9b287494219063f2217622"
 MEMBER = "package/android/libs/classes.jar"
-SHA256 = "d6b63816ac0831759ee79835ee1546191551bc0b58ac8f85396b8a6d121320b1"
 
 
 def write_classes(path: Path, url: str = URL, sha256: str = SHA256) -> None:
-    """Write the jar, of this SHA-256, to `path` unless it is there. Exits with a sentence where it cannot be had."""
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256:
+    """Write the jar to `path` unless it is there; says so where the registry is out of reach.
+
+    sha256: of the package at `url`. Exits with a sentence where it is another.
+    """
+    if path.is_file():
         return
     try:
-        with tempfile.TemporaryFile() as file:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                while part := response.read(1 << 20):
-                    file.write(part)
-            file.seek(0)
-            with tarfile.open(fileobj=file) as archive:
-                content = archive.extractfile(MEMBER).read()  # type: ignore[union-attr]  # a file, where it is there
-    except (OSError, KeyError, tarfile.TarError) as error:
-        sys.exit(f"ExecuTorch's classes for Android cannot be had from {url}: {error}")
-    if (found := hashlib.sha256(content).hexdigest()) != sha256:
-        sys.exit(f"{MEMBER} in {url} is not ExecuTorch's classes for Android: its SHA-256 is {found}")
+        with urllib.request.urlopen(url, timeout=60) as response:
+            package = response.read()
+    except (OSError, HTTPException) as error:
+        print(f"the app is not compiled against ExecuTorch's own classes: {url} is out of reach ({error})")
+        return
+    if (found := hashlib.sha256(package).hexdigest()) != sha256:
+        sys.exit(f"{url} is not the package with ExecuTorch's classes for Android: its SHA-256 is {found}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+    with tarfile.open(fileobj=io.BytesIO(package)) as archive, archive.extractfile(MEMBER) as jar:  # type: ignore[union-attr]
+        path.write_bytes(jar.read())
 
 
 if __name__ == "__main__":

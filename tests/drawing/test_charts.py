@@ -75,3 +75,16 @@ def test_strip_and_frontier_escape_their_labels() -> None:
     assert line is not None
     assert len(line.group(1).split()) == 2  # the beaten point is not on the frontier
     ElementTree.fromstring(str(strip([1.0, 2.0], Scale(0.5, 4, 0, 1000, True))))
+
+
+def test_a_label_that_is_not_beside_its_point_is_joined_to_it() -> None:
+    places = [(16.1, 10.559), (4.04, 10.559), (1.93, 10.567), (5.28, 10.565), (14.6, 10.551)]
+    points = [Point(x, y, "android fp32 (host)", False) for x, y in places]
+    root = ElementTree.fromstring(frontier(points, "fd"))
+    dots = {(dot.attrib["cx"], dot.attrib["cy"]) for dot in root.iter("circle")}
+    leaders = [line.attrib for line in root.iter("line") if line.get("class") == "leader"]
+    assert {(line["x1"], line["y1"]) for line in leaders} == dots
+    lengths = [
+        abs(float(line["x1"]) - float(line["x2"])) + abs(float(line["y1"]) - float(line["y2"])) for line in leaders
+    ]
+    assert sum(length > 5 for length in lengths) >= 3

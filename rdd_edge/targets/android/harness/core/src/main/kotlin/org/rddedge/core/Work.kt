@@ -86,7 +86,7 @@ internal class Work(
             report("warmup", run)
         }
         report("time", 0)
-        val heat = Heat(device)
+        val heat = Heat(device).apply { watch(0) }
         val begin = System.nanoTime()
         while (latency.size < plan.runs || System.nanoTime() - begin < plan.seconds * 1e9) {
             latency += milliseconds { execute(z, labels) }
@@ -220,17 +220,11 @@ internal class Work(
 private class Heat(private val device: Device) {
     val changes = mutableListOf<JsonObject>()
     private var state: String? = null
-    private var asked = System.nanoTime()
+    private var asked = System.nanoTime() - SECOND
 
-    init {
-        note(0)
-    }
-
+    /** Asks the device, at most once a second. */
     fun watch(runs: Int) {
-        if (System.nanoTime() - asked >= SECOND) note(runs)
-    }
-
-    private fun note(runs: Int) {
+        if (System.nanoTime() - asked < SECOND) return
         val now = device.thermalState()
         if (now != null && now != state) changes += obj("run" to runs, "state" to now)
         state = now
