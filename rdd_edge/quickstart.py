@@ -24,6 +24,7 @@ from .files import write_model
 
 if TYPE_CHECKING:
     from .data import ImageSet
+    from .evaluation.checkpoint import Row
     from .metrics.extractors import Extractor
 
 # For each target a precision close to the student and a smaller, faster one; `rdd-edge export` has the others.
@@ -37,7 +38,8 @@ PLAN = Plan(performance=PERFORMANCE, accuracy=AccuracyPlan(samples=SAMPLES, floa
 def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN, minutes: float | None = None) -> None:
     """Run every step under the folder `out`. Finished steps stay if a later one raises.
 
-    minutes: for the training, as in `distill`. A precision whose images are too far from the student's is left out.
+    minutes: for the training, as in `distill`. A precision whose images are too far from the student's is left out,
+    and so is a refined student that is worse than the one before it.
     """
     start = time.monotonic()
     from .diffusion.sampling import sample_images
@@ -50,13 +52,13 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN,
     console.print(f"Training a one-step student on {preset.data} in {run}")
     with ConsoleReporter():
         distill(preset, run, minutes=minutes)
-    save_grid(sample_images(read_checkpoint(run), 64, 1, 0), out / "student.png")
     real, judge = evaluation_sources(run, None, None)
-    _evaluate(run, preset, real, judge)
+    student = _evaluate(run, preset, real, judge)
+    save_grid(sample_images(read_checkpoint(student), 64, 1, 0), out / "student.png")
     chosen = [(target, precision) for target, precisions in BUNDLES.items() for precision in precisions]
-    names = ["server", *_export(run, chosen, bundles)]
+    names = ["server", *_export(student, chosen, bundles)]
     for name in names:
-        _bench(run if name == "server" else bundles / name, benches / name, plan)
+        _bench(student if name == "server" else bundles / name, benches / name, plan)
     for name in names[1:]:
         _score(benches / name, benches / "server", real, judge)
     report([benches / name for name in names], out / "report.html", baseline=benches / "server")
@@ -65,8 +67,11 @@ def quickstart(out: Path, preset: Preset = PRESETS["digits"], plan: Plan = PLAN,
     console.print(f"Report:                 {out / 'report.html'}")
 
 
-def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> None:
-    """Evaluate where the halvings start, where they end, and the refined student, with the judge that none has seen."""
+def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> Path:
+    """Evaluate where the halvings start, where they end, and the refined student, with the judge that none has seen.
+
+    Returns the run, which stands for its last student, or the student before the refined one where that is better.
+    """
     from .distillation.run_folder import base_stage
     from .evaluation.checkpoint import evaluate
 
@@ -77,19 +82,29 @@ def _evaluate(run: Path, preset: Preset, real: ImageSet, judge: Extractor) -> No
     write_model(run / "evaluation.json", together)
     for line in together.lines():
         console.print(line)
+    if preset.refines and _is_worse(together.rows[-1], together.rows[-2]):
+        console.print(f"The refined student is worse: {run / STUDENT} is exported; give more --minutes")
+        return run / STUDENT
+    return run
 
 
-def _export(run: Path, chosen: list[tuple[str, str]], out: Path) -> list[str]:
+def _is_worse(row: Row, other: Row) -> bool:
+    """Whether the intervals of the two distances leave no doubt."""
+    low, high = row.distance_low, other.distance_high
+    return low is not None and high is not None and low > high
+
+
+def _export(checkpoint: Path, chosen: list[tuple[str, str]], out: Path) -> list[str]:
     """Build the bundles of these targets and precisions. Returns the names of those that are good enough."""
     from .exporting.pipeline import export_bundles
 
-    student, names = read_checkpoint(run).sha256, []
+    student, names = read_checkpoint(checkpoint).sha256, []
     for target, precision in chosen:
         name = f"{target}-{precision}"
         if not _is_bundle_of(out / name, student):
             try:
                 with ConsoleReporter():
-                    export_bundles(run, (target,), precision, out)
+                    export_bundles(checkpoint, (target,), precision, out)
             except ThresholdError as error:
                 console.print(f"Left out: {error}")
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,11 @@ from bundles import add_fake_target, write_fake_bundle
 from networks import small_unet
 
 LONGEST = ("test_quickstart.py", "test_arm64.py", "test_verify.py", "test_pipeline.py")  # minutes each
+
+
+def pytest_configure() -> None:
+    """Programs that the tests interrupt take the signal, even where the suite was started in the background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,10 @@ import pytest
 from tiny import tiny
 
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
-from rdd_edge.quickstart import BUNDLES, quickstart
+from rdd_edge.diffusion.checkpoint import STUDENT
+from rdd_edge.evaluation.checkpoint import Evaluation
+from rdd_edge.quickstart import BUNDLES, _evaluate, quickstart
+from rdd_edge.reading.documents import read_model
 
 PLAN = Plan(
     performance=PerformancePlan(warmup=1, runs=5, seconds=0.0, starts=1),
@@ -56,3 +59,14 @@ def test_a_second_quickstart_trains_and_exports_nothing_again(finished, monkeypa
     evaluation = finished / "run" / "evaluation.json"
     assert after.pop(evaluation) > before.pop(evaluation)
     assert after == before
+
+
+@pytest.mark.parametrize(("low", "stage"), [(0.9, None), (1.1, STUDENT), (None, None)])
+def test_a_refined_student_that_is_worse_is_not_exported(finished, monkeypatch, tmp_path, capsys, low, stage):
+    found = read_model(finished / "run" / "evaluation.json", Evaluation)
+    rows = [row.model_copy(update={"distance_low": low, "distance_high": 1.0}) for row in found.rows]
+    parts = iter([found.model_copy(update={"rows": (row,)}) for row in rows])
+    monkeypatch.setattr("rdd_edge.evaluation.checkpoint.evaluate", lambda *_: next(parts))
+    assert len(rows) == 3
+    assert _evaluate(tmp_path, tiny(), None, None) == (tmp_path / stage if stage else tmp_path)
+    assert ("The refined student is worse" in capsys.readouterr().out) == (stage is not None)

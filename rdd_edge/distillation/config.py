@@ -79,7 +79,7 @@ class Training(Frozen):
     steps: int = Field(ge=1)  # optimizer steps
     batch: int = Field(ge=1)  # images in a step
     rate: PositiveFloat  # learning rate
-    warmup: int = Field(default=0, ge=0)  # steps in which the rate rises from 0
+    warmup: int = Field(default=0, ge=0)  # steps in which the rate rises from 0, at most a fifth of all
     cosine: bool = True  # the rate falls to 0; False: it is constant
     clip: PositiveFloat = 1.0  # of the gradient's norm
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.0  # decay of the average of the weights; only of teacher and refining

@@ -14,8 +14,12 @@ from .state import optimizer_tensors, restore_optimizer
 
 
 def rate_at(training: Training, index: int) -> float:
-    """Learning rate of step `index`: linear warm-up, then constant or a cosine to 0."""
-    warm = min(1.0, (index + 1) / training.warmup) if training.warmup else 1.0
+    """Learning rate of step `index`: linear warm-up, then constant or a cosine to 0.
+
+    The warm-up is at most a fifth of the steps, of which `--minutes` may leave fewer than a preset has.
+    """
+    warmup = min(training.warmup, training.steps / 5)
+    warm = min(1.0, (index + 1) / warmup) if warmup else 1.0
     fall = 0.5 * (1 + math.cos(math.pi * index / training.steps)) if training.cosine else 1.0
     return training.rate * warm * fall
 

@@ -5,6 +5,8 @@ from tiny import Recorder, tiny
 
 from rdd_edge.console import reporting_to
 from rdd_edge.distillation.budget import SHARES, plan, planned_key
+from rdd_edge.distillation.config import Training
+from rdd_edge.distillation.optimizer import rate_at
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.run_folder import stage_names
@@ -54,3 +56,9 @@ def test_minutes_that_are_none_are_refused_before_any_folder(tmp_path, minutes):
     with pytest.raises(UsageError, match="minutes: give a number above 0"):
         distill(tiny(), tmp_path / "run", minutes=minutes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_warm_up_takes_at_most_a_fifth_of_the_steps() -> None:
+    training = Training(steps=50, batch=1, rate=2.0, warmup=100, cosine=False)
+    assert [rate_at(training, index) for index in (0, 4, 9, 49)] == [0.2, 1.0, 2.0, 2.0]
+    assert rate_at(Training(steps=1, batch=1, rate=2.0, warmup=100), 0) == 2.0
