@@ -148,10 +148,10 @@ def frontier(points: Sequence[Point], metric: str) -> str:
     taken += [(x(p.x) - 5, y(p.y) - 5, x(p.x) + 5, y(p.y) + 5) for p in points]
     marks = [_trend(line)]
     for p in sorted(points, key=lambda p: p.y):
-        anchor, left, top = _place_label(x(p.x), y(p.y), LETTER * len(p.label), taken, bottom)
-        marks.append(_leader(x(p.x), y(p.y), taken[-1]))
+        anchor, left, box = _place_label(x(p.x), y(p.y), LETTER * len(p.label), taken, bottom)
+        marks.append(_leader(x(p.x), y(p.y), box))
         marks.append(_circle("server" if p.server else "point", x(p.x), y(p.y), 4))
-        marks.append(_element("text", text=p.label, x=left, y=top + 9, text_anchor=anchor))
+        marks.append(_element("text", text=p.label, x=left, y=box[1] + 9, text_anchor=anchor))
     return _plot(f"{metric} against latency", x, y, "ms", marks)
 
 
@@ -165,8 +165,8 @@ def curve(xs: Sequence[float], ys: Sequence[float], name: str, metric: str) -> s
     return _plot(f"{metric} against {name}", x, y, name, [_trend(line), *(_circle("point", *at, 4) for at in line)])
 
 
-def _place_label(x: float, y: float, width: float, taken: list[Box], bottom: float) -> tuple[str, float, float]:
-    """Anchor, position and top of a label of `width`, beside its point or else above or below; adds it to `taken`."""
+def _place_label(x: float, y: float, width: float, taken: list[Box], bottom: float) -> tuple[str, float, Box]:
+    """Anchor, position and box of a label of `width`, beside its point or else above or below; adds it to `taken`."""
     options: list[tuple[str, float, Box]] = []
     for rise in (0, -14, 14, -28, 28, -42, 42):
         sides = [("start", x + 8, x + 8), ("end", x - 8, x - 8 - width)]
@@ -176,7 +176,7 @@ def _place_label(x: float, y: float, width: float, taken: list[Box], bottom: flo
     free = [o for o in inside if not any(_overlap(o[2], other) for other in taken)]
     anchor, at, box = (free or inside or options)[0]
     taken.append(box)
-    return anchor, at, box[1]
+    return anchor, at, box
 
 
 def _leader(x: float, y: float, label: Box) -> Element:
