@@ -27,8 +27,9 @@ import numpy as np
 import torch
 
 from rdd_edge.dependencies import silenced
-from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.network import build_unet
+from rdd_edge.diffusion.saving import save_checkpoint
 from rdd_edge.distillation.presets import preset
 from rdd_edge.exporting.budget import PsnrBudget
 from rdd_edge.exporting.pipeline import export_bundles

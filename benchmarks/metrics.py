@@ -19,9 +19,9 @@ import torch
 from numpy.typing import NDArray
 
 from rdd_edge.distributed import BLOCK
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
 from rdd_edge.metrics.extractors import FeatureExtractor
 from rdd_edge.metrics.frechet import StatisticsAccumulator, frechet_distance
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 WIDTHS = {"cnn": (32, 64), "densenet": (6, 12, 48, 32)}  # the second with growth 32 is DenseNet-201: 1920 features
 

@@ -33,7 +33,7 @@ from rdd_edge.distillation.stages.base import Stage
 from rdd_edge.distillation.stages.classifier import ClassifierStage
 from rdd_edge.distillation.stages.halving import HalvingStage, two_step_target
 from rdd_edge.distillation.stages.teacher import TeacherStage
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 STAGES = ("extractor", "teacher", "pd", "rcfd", "rdd")
 WARM_UP = 3  # steps in which networks are compiled and cuDNN chooses its kernels

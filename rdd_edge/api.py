@@ -114,11 +114,8 @@ def distill(
 
     torch = import_or_explain("torch", "distillation", "distill")
     from .distillation.run_folder import inherited
-    from .distillation.settings import PRESET
-    from .reading.documents import read_toml
 
-    named = read_toml(Path(config)).get(PRESET) if config is not None else None
-    base = preset or inherited(Path(out), _path(start_from)) or (str(named) if named is not None else "digits")
+    base = preset or inherited(Path(out), _path(start_from))
     chosen = resolve(
         base, data=data, image_size=image_size, method=method, losses=losses, seed=seed, settings=settings,
         sfddm_steps=sfddm_steps, subsequence=subsequence, extractor_from=_path(extractor_from),

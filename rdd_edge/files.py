@@ -6,14 +6,14 @@ import errno
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from pydantic import BaseModel
 
-from .errors import StorageError
+from .errors import CorruptError, StorageError
 from .portable.hashes import sha256_of as sha256_of
 
 
@@ -65,6 +65,13 @@ def tree_sha256(folder: Path) -> dict[str, str]:
     """SHA-256 of each file below `folder`, keyed by the POSIX path relative to it and sorted."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.relative_to(folder).as_posix(): sha256_of(path) for path in paths}
+
+
+def require_hashes(expected: Mapping[Path, str | None], card: Path) -> None:
+    """Raise CorruptError for a file with another SHA-256 than its card gives (None: it gives none), or MissingError."""
+    for path, sha256 in expected.items():
+        if sha256 not in (None, sha256_of(path)):
+            raise CorruptError(f"{path} is not the file that {card} names: truncated or changed, its SHA-256 differs")
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A one-step student's folder: 8 × 8 × 1, channels (32, 64), unconditional, random weights. Read only."""
-    from rdd_edge.diffusion.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.saving import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
     save_checkpoint(folder, small_unet(), role="student", method="random", sampling_steps=1)
@@ -38,7 +38,7 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_conditional_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with 10 classes, "zero" … "nine"."""
-    from rdd_edge.diffusion.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.saving import save_checkpoint
 
     folder = tmp_path_factory.mktemp("checkpoint") / "conditional"
     model = small_unet(seed=1, num_class_embeds=10)

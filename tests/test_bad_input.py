@@ -92,7 +92,7 @@ def cases() -> list[Any]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Valid inputs, made once; no command may change them."""
-    from rdd_edge.diffusion.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.saving import save_checkpoint
     from rdd_edge.distillation.run import distill
 
     folder = tmp_path_factory.mktemp("world")

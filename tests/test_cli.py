@@ -138,7 +138,8 @@ def test_a_full_disk_is_a_sentence_and_keeps_the_old_file(monkeypatch, capsys, t
 
 
 def test_evaluate_writes_its_record(monkeypatch, capsys, tmp_path, tiny_checkpoint):
-    from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+    from rdd_edge.metrics.classifiers import save_classifier
+    from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
     config = ExtractorConfig(name="tiny_cnn", architecture="cnn", widths=(4, 8), image_shape=(1, 8, 8), classes=10)
     save_classifier(tmp_path / "judge", Classifier(config))

@@ -28,7 +28,8 @@ def call(tmp_path: Path, *arguments: object) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.slow
 def test_the_rehearsal_ends_with_a_model_and_every_figure(tmp_path: Path) -> None:
-    from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+    from rdd_edge.metrics.classifiers import save_classifier
+    from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
     config = ExtractorConfig(name="judge", architecture="cnn", widths=(4, 8), image_shape=(3, 32, 32), classes=10)
     save_classifier(tmp_path / "judge", Classifier(config))

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.profiler import ProfilerActivity
 
-from ..diffusion.checkpoint import one_step, read_checkpoint
+from ..diffusion.checkpoint import read_checkpoint
+from ..diffusion.network import one_step
 from ..portable.runner import Operator, Runner
 from ..targets.base import ExportSpec, Runtime
 

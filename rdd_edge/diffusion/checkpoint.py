@@ -8,9 +8,7 @@ rdd_edge.json                          the card; a foreign folder has none
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from inspect import signature
@@ -20,17 +18,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ..errors import CorruptError, MissingError, UsageError, first_line
-from ..files import new_folder, sha256_of, write_bytes, write_model
+from ..files import require_hashes, sha256_of
 from ..reading.documents import read_model, read_object
 from ..reading.tensors import count_values, read_header
 from ..schema import Frozen, Sha256, Text
 from .conversion import Conversion
 from .hub import hub_id
 from .pretrained import located
-from .rounding import Half, round_file
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CARD = "rdd_edge.json"
@@ -220,17 +217,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         if not os.path.isfile(folder / name):
             raise MissingError(f"{folder} is not a diffusers UNet2DModel folder: it has no {name}")
     config = _read_config(folder / "config.json")
-    weights = sha256_of(folder / WEIGHTS)
     card = read_model(folder / CARD, Card) if (folder / CARD).is_file() else None
-    if card and card.weights_sha256 != weights:
-        raise CorruptError(
-            f"{folder / WEIGHTS} is not the file its card names: truncated or changed, its SHA-256 differs"
-        )
-    if card and card.config_sha256 != sha256_of(folder / "config.json"):
-        raise CorruptError(f"{folder / 'config.json'} is not the file its card names: its SHA-256 differs")
-    found = Checkpoint(folder, config, card, weights)
-    if card and card.scheduler_sha256 and card.scheduler_sha256 != sha256_of(found.scheduler):
-        raise CorruptError(f"{found.scheduler} is not the file its card names: its SHA-256 differs")
+    if card is None:
+        return Checkpoint(folder, config, None, sha256_of(folder / WEIGHTS))
+    found = Checkpoint(folder, config, card, card.weights_sha256)
+    hashes = {found.weights: card.weights_sha256, folder / "config.json": card.config_sha256}
+    require_hashes(hashes | {found.scheduler: card.scheduler_sha256}, folder / CARD)
     return found
 
 
@@ -276,61 +268,3 @@ def _last_stage(run_file: Path) -> str:
         return last_stage(bool(preset.get("refining")), int(sfddm["steps"]) if sfddm else 1)
     except (ValueError, KeyError, TypeError, AttributeError):
         raise CorruptError(f"{run_file} does not describe a training run: it has no preset") from None
-
-
-def save_checkpoint(
-    path: Path, model: Any, *, role: Literal["teacher", "student"], method: str, sampling_steps: int | None,
-    noise_times: tuple[float, ...] | None = None, class_names: tuple[str, ...] | None = None,
-) -> Checkpoint:  # fmt: skip
-    """Write a UNet2DModel with its scheduler and card, atomically.
-
-    model: converted in place to contiguous memory order, which a file of weights needs.
-    """
-    import torch
-
-    from .schedule import scheduler_config
-    from .subsequence import subsequence_scheduler
-
-    scheduler = scheduler_config() if noise_times is None else subsequence_scheduler(noise_times)
-    model.to(memory_format=torch.contiguous_format)
-    with new_folder(path) as folder:
-        model.save_pretrained(str(folder), safe_serialization=True)
-        write_bytes(folder / SCHEDULER, json.dumps(scheduler, indent=2).encode() + b"\n")
-        card = Card(
-            role=role, method=method, sampling_steps=sampling_steps, noise_times=noise_times, class_names=class_names,
-            **_hashes(folder),
-        )  # fmt: skip
-        write_model(folder / CARD, card)
-    return read_checkpoint(path)
-
-
-def save_rounded(found: Checkpoint, path: Path, dtype: Half) -> Checkpoint:
-    """Write a copy with weights in half precision. Once loaded it computes in float32 with the rounded values.
-
-    Raises UsageError for a checkpoint without a card, and for weights beyond the range of `dtype`.
-    """
-    if found.card is None:
-        raise UsageError(f"{found.folder} has no {CARD}: only checkpoints that rdd-edge has trained can be rounded")
-    config = {key: value for key, value in found.config.items() if key != "_name_or_path"}  # a path on this machine
-    with new_folder(path) as folder:
-        write_bytes(folder / "config.json", json.dumps(config, indent=2).encode() + b"\n")
-        shutil.copyfile(found.scheduler, folder / SCHEDULER)
-        round_file(found.weights, folder / WEIGHTS, dtype)
-        write_model(folder / CARD, found.card.model_copy(update=_hashes(folder)))
-    return read_checkpoint(path)
-
-
-def _hashes(folder: Path) -> dict[str, str]:
-    names = {"config_sha256": "config.json", "weights_sha256": WEIGHTS, "scheduler_sha256": SCHEDULER}
-    return {field: sha256_of(folder / name) for field, name in names.items()}
-
-
-def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
-    """x of a one-step student, θ(z_1, 1) clipped to [-1, 1]: the function that every artifact computes.
-
-    z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
-    """
-    if (label is None) != (getattr(model, "class_embedding", None) is None):
-        raise UsageError("a class-conditional model needs a label for each image, and other models take none")
-    x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
-    return x.clamp(-1.0, 1.0)

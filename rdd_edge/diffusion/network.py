@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..dependencies import import_diffusers
+from ..errors import UsageError
 from .schedule import network_time
 
 Denoiser = Callable[[Tensor, Tensor], Tensor]
@@ -42,3 +43,14 @@ def denoiser(
         return x.to(z.dtype)
 
     return predict
+
+
+def one_step(model: nn.Module, z: Tensor, label: Tensor | None = None) -> Tensor:
+    """x of a one-step student, θ(z_1, 1) clipped to [-1, 1]: the function that every artifact computes.
+
+    z: (N, C, H, W) float32.  label: (N,) int64 for a conditional model.  The timestep is 1000 t - 1 = 999.
+    """
+    if (label is None) != (getattr(model, "class_embedding", None) is None):
+        raise UsageError("a class-conditional model needs a label for each image, and other models take none")
+    x: Tensor = model(z, 999, class_labels=label).sample if label is not None else model(z, 999).sample
+    return x.clamp(-1.0, 1.0)

@@ -15,7 +15,7 @@ from ..diffusion.network import build_unet, denoiser
 from ..diffusion.subsequence import even_subsequence, noise_times
 from ..distributed import current
 from ..errors import DataError, UsageError, first_line
-from ..metrics.classifiers import Classifier, ExtractorConfig
+from ..metrics.networks import Classifier, ExtractorConfig
 from .config import ClassifierTraining, Preset, Refining, Sfddm, Training
 from .losses.lpips import load_lpips
 from .rotations import classifier_classes

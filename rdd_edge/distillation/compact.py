@@ -12,8 +12,9 @@ import re
 import shutil
 from pathlib import Path
 
-from ..diffusion.checkpoint import read_checkpoint, save_rounded
+from ..diffusion.checkpoint import read_checkpoint
 from ..diffusion.rounding import round_file, rounded
+from ..diffusion.saving import save_rounded
 from ..errors import UsageError
 from ..files import new_folder, write_model
 from ..metrics.classifiers import CONFIG, WEIGHTS, write_card

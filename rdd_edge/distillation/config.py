@@ -50,7 +50,7 @@ class Network(Frozen):
 
 
 class Extractor(Frozen):
-    """The shape of a classifier before the data set is known (see metrics.classifiers.ExtractorConfig)."""
+    """The shape of a classifier before the data set is known (see metrics.networks.ExtractorConfig)."""
 
     name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives the metric fd_<name>
     architecture: Literal["densenet", "cnn"]  # densenet or cnn

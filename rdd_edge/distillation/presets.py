@@ -154,7 +154,7 @@ def preset(name: str) -> Preset:
 
 
 def resolve(
-    base: str | Preset,
+    base: str | Preset | None,
     *,
     data: str | None = None,
     image_size: int | None = None,
@@ -174,16 +174,18 @@ def resolve(
 ) -> Preset:
     """A preset, by its name, with changes. settings: KEY=VALUE, a dotted key and JSON, a word, or a list.
 
+    base: None for the preset that `config` names, or digits.
     config: TOML file of settings, which the other arguments override.
 
     Raises UsageError for an unknown preset, method or key and for an invalid value; MissingError or CorruptError for
     the file student_config.
     """
+    table = read_toml(config) if config is not None else {}
+    base = base or str(table.get(PRESET, DIGITS.name))
+    table.pop(PRESET, None)
     values = (preset(base) if isinstance(base, str) else base).model_dump()
-    table: dict[str, Any] = {}
-    if config is not None:
-        table = {key: value for key, value in read_toml(config).items() if key != PRESET}
-        data = data if data is not None else table.pop("data", None)
+    if data is None and isinstance(table.get("data"), str):
+        data = table["data"]
     side = image_size if image_size is not None else table.get("image_size")
     if base == SMALL.name and isinstance(side, int):
         _fit(values, side)

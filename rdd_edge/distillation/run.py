@@ -29,7 +29,8 @@ from ..diffusion.schedule import MOST_WEIGHT
 from ..distributed import current, gather_arrays, joined
 from ..errors import UsageError
 from ..files import remove_leftovers, sha256_of, write_model
-from ..metrics.classifiers import ExtractorConfig, load_feature_network
+from ..metrics.classifiers import load_feature_network
+from ..metrics.networks import ExtractorConfig
 from .batches import ImageBatches
 from .budget import plan, planned_key, unit_seconds
 from .checks import check, check_batches, student_times, uses_lpips

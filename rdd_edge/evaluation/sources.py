@@ -59,7 +59,7 @@ def _check_recorded(extractor: Path, sha256: str | None) -> None:
 def _load(extractor: str, images: ImageSet) -> Extractor:
     import torch
 
-    from ..metrics.classifiers import ExtractorConfig
+    from ..metrics.networks import ExtractorConfig
     from ..metrics.resnet20 import FILE, load_resnet20
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

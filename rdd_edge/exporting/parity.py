@@ -16,7 +16,7 @@ from torch import nn
 from ..benchmarking.isolation import run_artifact
 from ..benchmarking.verify import THREADS
 from ..bundle import Parity
-from ..diffusion.checkpoint import one_step
+from ..diffusion.network import one_step
 from ..errors import UsageError
 from ..files import write_bytes
 from ..portable.noise import inputs

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 from torch.fx.traceback import NodeSource
 
 from ..dependencies import silenced
-from ..diffusion.checkpoint import one_step
+from ..diffusion.network import one_step
 
 
 class OneStep(nn.Module):

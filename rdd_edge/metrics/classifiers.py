@@ -1,58 +1,26 @@
-"""Classifiers whose feature maps the losses and the metrics compare.
-
-A checkpoint is a folder: config.json (an ExtractorConfig) and model.safetensors. Every network maps images in [-1, 1]
-(N, C, H, W) to its last feature map F (N, C', h, w), after batch norm and ReLU.
-"""
+"""Extractors: folders with the config.json (an ExtractorConfig) and the weights of a classifier, and their hashes."""
 
 from __future__ import annotations
 
 import os
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field, ValidationError, model_validator
+from pydantic import ValidationError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..errors import CorruptError, MissingError, UsageError
-from ..files import new_folder, sha256_of, write_model
+from ..files import new_folder, require_hashes, sha256_of, write_model
 from ..reading.documents import first_fault, read_model
 from ..reading.tensors import read_tensors, read_weights, require_fit
-from ..schema import Frozen, Sha256, Side
+from ..schema import Frozen, Sha256
 from . import torchvision_format
+from .networks import Classifier, ExtractorConfig
 
 CONFIG, WEIGHTS, CARD = "config.json", "model.safetensors", "rdd_edge.json"
-MOST_LAYERS = 1024
-
-
-class ExtractorConfig(Frozen):
-    """The shape of a classifier.
-
-    `widths`: layers of each block of a densenet, channels of each level of a cnn, blocks of each level of a resnet.
-    """
-
-    name: str = Field(pattern=r"^[a-z0-9_]+$")  # gives fd_<name>
-    architecture: Literal["densenet", "cnn", "resnet"]
-    widths: tuple[Annotated[int, Field(ge=1, le=8192)], ...] = Field(min_length=1, max_length=64)
-    growth: int = Field(default=12, ge=1, le=1024)  # densenet only
-    stem: int = Field(default=24, ge=1, le=8192)  # not of a cnn: channels of the first convolution
-    expansion: Literal[1, 4] = 1  # resnet only: 4 for bottleneck blocks
-    imagenet: bool = False  # stem and normalisation of torchvision's ImageNet classifiers
-    image_shape: tuple[Side, Side, Side]  # (C, H, W)
-    classes: int = Field(ge=2, le=65_536)
-
-    @model_validator(mode="after")
-    def _check(self) -> ExtractorConfig:
-        if self.architecture != "cnn" and sum(self.widths) > MOST_LAYERS:
-            raise ValueError(f"a {self.architecture} of {sum(self.widths)} layers: at most {MOST_LAYERS} are built")
-        if self.imagenet is not (self.architecture == "resnet") and self.architecture != "densenet":
-            raise ValueError(f"imagenet = {self.imagenet} does not fit a {self.architecture}")
-        if self.imagenet and self.image_shape[0] not in (1, 3):
-            raise ValueError(f"a classifier of ImageNet takes 1 or 3 channels, not {self.image_shape[0]}")
-        return self
 
 
 class ExtractorCard(Frozen):
@@ -61,89 +29,6 @@ class ExtractorCard(Frozen):
     schema_version: Literal[1] = 1
     config_sha256: Sha256
     weights_sha256: Sha256
-
-
-class _DenseLayer(nn.Module):
-    """BN-ReLU-conv1x1-BN-ReLU-conv3x3, its output concatenated to its input (Huang et al. 2017, DenseNet-BC)."""
-
-    def __init__(self, channels: int, growth: int) -> None:
-        super().__init__()
-        self.norm1, self.conv1 = nn.BatchNorm2d(channels), nn.Conv2d(channels, 4 * growth, 1, bias=False)
-        self.norm2, self.conv2 = nn.BatchNorm2d(4 * growth), nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        new = self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
-        return torch.cat([x, new], dim=1)
-
-
-class Features(nn.Sequential):
-    """A Sequential with a forward method of its own.
-
-    torch.compile skips the code of torch.nn: in a plain Sequential it would compile each layer separately, and stop
-    after eight of different widths.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self:
-            x = layer(x)
-        return x
-
-
-def _densenet(config: ExtractorConfig) -> Features:
-    """A stem and dense blocks; transitions between them halve width and size.
-
-    The stem is that for CIFAR (3x3, stride 1, no pooling), unless the weights are those of an ImageNet classifier.
-    """
-    channels = config.stem
-    small = nn.Conv2d(config.image_shape[0], channels, 3, padding=1, bias=False)
-    layers: list[nn.Module] = torchvision_format.stem(channels) if config.imagenet else [small]
-    for block, depth in enumerate(config.widths):
-        if block > 0:
-            layers += [nn.BatchNorm2d(channels), nn.ReLU(), nn.Conv2d(channels, channels // 2, 1, bias=False)]
-            layers += [nn.AvgPool2d(2)]
-            channels //= 2
-        for _ in range(depth):
-            layers.append(_DenseLayer(channels, config.growth))
-            channels += config.growth
-    return Features(*layers, nn.BatchNorm2d(channels), nn.ReLU())
-
-
-def _cnn(config: ExtractorConfig) -> Features:
-    """Two 3x3 convolutions per level; from the second level on the first has stride 2."""
-    layers: list[nn.Module] = []
-    channels = config.image_shape[0]
-    for level, width in enumerate(config.widths):
-        for stride in (1 if level == 0 else 2, 1):
-            layers += [nn.Conv2d(channels, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-            channels = width
-    return Features(*layers)
-
-
-def _resnet(config: ExtractorConfig) -> Features:
-    blocks = torchvision_format.residual_blocks(config.widths, config.stem, config.expansion)
-    return Features(*torchvision_format.stem(config.stem), *blocks)
-
-
-def build_features(config: ExtractorConfig) -> Features:
-    return {"densenet": _densenet, "cnn": _cnn, "resnet": _resnet}[config.architecture](config)
-
-
-class Classifier(nn.Module):
-    """Features, their spatial mean and a linear layer."""
-
-    def __init__(self, config: ExtractorConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.features = build_features(config)
-        with torch.no_grad():
-            self.map_shape = tuple(self.features.eval()(torch.zeros(1, *config.image_shape)).shape[1:])  # (C', h, w)
-        self.features.train()
-        self.head = nn.Linear(self.map_shape[0], config.classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, classes)."""
-        logits: Tensor = self.head(self.features(x).mean((2, 3)))
-        return logits
 
 
 def save_classifier(path: Path, classifier: Classifier) -> None:
@@ -213,11 +98,8 @@ def load_classifier(folder: Path) -> Classifier:
         raise MissingError(f"{folder} is not an extractor: it has no {WEIGHTS}")
     config = read_model(folder / CONFIG, ExtractorConfig)
     if os.path.isfile(folder / CARD):
-        card, found = read_model(folder / CARD, ExtractorCard), extractor_sha256(folder)
-        if list(found.values()) != [card.config_sha256, card.weights_sha256]:
-            raise CorruptError(
-                f"{folder} is not the extractor that its {CARD} describes: the SHA-256 of a file differs"
-            )
+        card = read_model(folder / CARD, ExtractorCard)
+        require_hashes({folder / CONFIG: card.config_sha256, folder / WEIGHTS: card.weights_sha256}, folder / CARD)
     return _filled(_empty(config), read_tensors(folder / WEIGHTS), folder / WEIGHTS)
 
 

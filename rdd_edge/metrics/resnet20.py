@@ -17,7 +17,7 @@ from ..errors import CorruptError, MissingError
 from ..files import sha256_of
 from ..reading.tensors import load_into, read_weights
 from .extractors import FeatureExtractor
-from .torchvision_format import Normalize
+from .networks import Normalize
 
 FILE = "resnet20-12fca82f.th"
 URL = f"https://github.com/akamaster/pytorch_resnet_cifar10/raw/master/pretrained_models/{FILE}"

@@ -1,86 +1,18 @@
-"""ResNets and DenseNets that classify ImageNet, with the weights that torchvision publishes for them.
-
-The networks are sequences of layers as in `classifiers`; torchvision itself is not needed. Their stem has a stride of 4
-and what follows one of 8, so that the last map has a 32nd of the image's side.
-"""
+"""The names and shapes of the weights that torchvision publishes for ResNets and DenseNets."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-CONSTANTS = {"mean": (0.485, 0.456, 0.406), "deviation": (0.229, 0.224, 0.225)}  # of ImageNet's pixels in [0, 1]
-
-
-class Normalize(nn.Module):
-    """Images (N, 3 or 1, H, W) in [-1, 1] as ImageNet's classifiers expect them; gray ones become three equal planes.
-
-    stored: whether the constants are part of the state_dict.
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, stored: bool = True) -> None:
-        super().__init__()
-        for name, values in CONSTANTS.items():
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=stored)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return ((x + 1) / 2 - self.mean) / self.deviation
-
-
-def stem(width: int) -> list[nn.Module]:
-    """The layers before the blocks."""
-    convolution = nn.Conv2d(3, width, 7, 2, 3, bias=False)
-    return [Normalize(), convolution, nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-
+from .networks import Normalize
 
 STEM = {"conv1": 1, "bn1": 2, "features.conv0": 1, "features.norm0": 2}  # torchvision's names, by index of the layer
 STEM_LAYERS = 5
 TRANSITION_LAYERS = 4  # between a DenseNet's blocks: norm, ReLU, convolution, pooling
-
-
-class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions, or one between two 1x1 (expansion 4), as in He et al. 2016 with torchvision's strides."""
-
-    def __init__(self, channels: int, width: int, stride: int, expansion: int) -> None:
-        super().__init__()
-        out = width * expansion
-        if expansion == 1:
-            self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
-            self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        else:
-            self.conv1 = nn.Conv2d(channels, width, 1, bias=False)
-            self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
-            self.conv3, self.bn3 = nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out)
-        self.bn1, self.bn2 = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
-        self.expansion = expansion
-        if stride != 1 or channels != out:
-            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        else:
-            self.downsample = nn.Sequential()
-
-    def forward(self, x: Tensor) -> Tensor:
-        inner = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
-        if self.expansion != 1:
-            inner = self.bn3(self.conv3(F.relu(inner)))
-        return F.relu(inner + self.downsample(x))
-
-
-def residual_blocks(depths: tuple[int, ...], width: int, expansion: int) -> Iterator[nn.Module]:
-    """The blocks of a ResNet, after its stem of `width` channels."""
-    channels = width
-    for level, depth in enumerate(depths):
-        for index in range(depth):
-            inner = width * 2**level
-            yield ResidualBlock(channels, inner, 2 if level and not index else 1, expansion)
-            channels = inner * expansion
 
 
 def current_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

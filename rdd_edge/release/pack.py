@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
-from ..diffusion.checkpoint import read_checkpoint, save_rounded
+from ..diffusion.checkpoint import read_checkpoint
 from ..diffusion.rounding import Half
+from ..diffusion.saving import save_rounded
 from ..distillation.run_folder import RUN_FILE, read_training_run
 from ..errors import UsageError
 from ..evaluation.checkpoint import Evaluation, evaluate

@@ -159,7 +159,7 @@ def test_a_crash_leaves_the_old_run_alone(tmp_path: Path, make_bundle: Callable[
 def test_the_server_is_the_student_itself(tmp_path: Path, fixture: str, request: pytest.FixtureRequest) -> None:
     import torch
 
-    from rdd_edge.diffusion.checkpoint import one_step
+    from rdd_edge.diffusion.network import one_step
 
     checkpoint = read_checkpoint(request.getfixturevalue(fixture))
     record = bench(checkpoint.folder, "server", tmp_path / "run", QUICK)

@@ -16,8 +16,9 @@ from networks import small_unet
 from numpy.typing import NDArray
 
 from rdd_edge.bundle import read_bundle
-from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.foreign_student import one_step_student
+from rdd_edge.diffusion.network import one_step
 
 TIMESTEP = 400  # where α is 0.44 on the linear schedule: at the last, 0.006, clipping would hide the prediction
 

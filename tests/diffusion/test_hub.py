@@ -239,7 +239,7 @@ def test_a_hub_that_refuses_and_one_that_never_answers(monkeypatch: pytest.Monke
 
 
 def test_a_model_of_several_sampling_steps_is_not_exported(tmp_path: Path) -> None:
-    from rdd_edge.diffusion.checkpoint import save_checkpoint
+    from rdd_edge.diffusion.saving import save_checkpoint
     from rdd_edge.errors import UsageError
 
     for steps, said in ((None, "teacher of any number of"), (8, "teacher of 8")):

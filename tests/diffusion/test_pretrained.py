@@ -12,8 +12,9 @@ from networks import small_unet
 
 from rdd_edge.dependencies import import_diffusers
 from rdd_edge.diffusion import pretrained
-from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint, save_rounded
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.rounding import rounded
+from rdd_edge.diffusion.saving import save_checkpoint, save_rounded
 from rdd_edge.errors import UsageError
 
 
@@ -50,7 +51,8 @@ def test_the_file_says_nothing_of_the_machine_that_made_it(shipped: Path) -> Non
 def test_every_command_that_takes_a_checkpoint_takes_its_name(
     shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+    from rdd_edge.metrics.classifiers import save_classifier
+    from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
     config = ExtractorConfig(name="tiny_cnn", architecture="cnn", widths=(4, 8), image_shape=(1, 8, 8), classes=10)
     save_classifier(tmp_path / "judge", Classifier(config))

@@ -32,7 +32,7 @@ from rdd_edge.distillation.stages.refining import RefiningStage
 from rdd_edge.distillation.stages.sfddm import SfddmStage
 from rdd_edge.distillation.stages.teacher import TeacherStage
 from rdd_edge.distributed import current, joined
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 STEPS = 20
 SHAPE = (3, 8, 8)

@@ -15,7 +15,8 @@ from rdd_edge.errors import DataError, RddEdgeError, UsageError
 from rdd_edge.evaluation.ablation import study
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.sources import evaluation_sources
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.metrics.classifiers import save_classifier
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 
 def blank_images(count: int = 40, side: int = 32, channels: int = 3, classes: int = 2) -> ImageSet:

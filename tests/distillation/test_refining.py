@@ -17,7 +17,7 @@ from rdd_edge.distillation.run_folder import stage_names
 from rdd_edge.distillation.stages.refining import PATIENCE, RefiningStage
 from rdd_edge.errors import TrainingError, UsageError
 from rdd_edge.evaluation.sources import evaluation_sources
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 SHAPE = (1, 8, 8)
 CPU = ComputeContext(torch.device("cpu"))

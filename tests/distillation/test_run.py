@@ -17,7 +17,8 @@ import torch
 from tiny import TINY, Killed, KilledAt, Recorder, tiny, train, weights
 
 from rdd_edge.console import reporting_to
-from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.network import one_step
 from rdd_edge.distillation.logs import stage_seconds
 from rdd_edge.distillation.run import distill
 from rdd_edge.distillation.run_folder import read_training_run, stage_names

@@ -79,6 +79,8 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path) -> None:
         (b"\xff", CorruptError, "my.toml is not a TOML file"),
         (b"[techer]\nsteps = 3", UsageError, "techer is not a key of the preset: did you mean teacher?"),
         (b"[teacher]\nstepz = 3", UsageError, "did you mean teacher.steps?"),
+        (b"data = 1", UsageError, "data: Input should be a valid string"),
+        (b"data = ['a']", UsageError, "data: Input should be a valid string"),
     ):
         path.write_bytes(content)
         with pytest.raises(error, match=sentence.replace("?", r"\?")):

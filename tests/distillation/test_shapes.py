@@ -8,7 +8,8 @@ import torch
 from tiny import TINY, Recorder, tiny, train, weights
 
 from rdd_edge.data import load_images
-from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.network import one_step
 from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.distillation.presets import resolve
 from rdd_edge.distillation.run import distill

@@ -122,7 +122,7 @@ def test_an_extractor_is_compiled_as_one_graph():
     """torch.compile takes each layer of a plain nn.Sequential by itself, and after eight of different width none."""
     from torch._dynamo.testing import CompileCounter
 
-    from rdd_edge.metrics.classifiers import ExtractorConfig, build_features
+    from rdd_edge.metrics.networks import ExtractorConfig, build_features
 
     config = ExtractorConfig(
         name="a", architecture="densenet", widths=(3, 3, 3, 3), growth=4, stem=8, image_shape=(3, 16, 16), classes=10

@@ -14,7 +14,8 @@ from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.drawing.grid import save_grid
 from rdd_edge.evaluation.checkpoint import evaluate
 from rdd_edge.evaluation.sources import evaluation_sources
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.metrics.classifiers import save_classifier
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 
 TWO = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "rdd_edge"]
 

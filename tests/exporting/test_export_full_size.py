@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from networks import loud
 
-from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.network import build_unet
+from rdd_edge.diffusion.saving import save_checkpoint
 from rdd_edge.distillation.presets import preset
 from rdd_edge.errors import ArtifactError
 from rdd_edge.exporting.pipeline import export_bundles

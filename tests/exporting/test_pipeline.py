@@ -16,7 +16,8 @@ from tiny import Recorder
 
 from rdd_edge.bundle import read_bundle
 from rdd_edge.console import reporting_to
-from rdd_edge.diffusion.checkpoint import one_step, read_checkpoint
+from rdd_edge.diffusion.checkpoint import read_checkpoint
+from rdd_edge.diffusion.network import one_step
 from rdd_edge.errors import CorruptError, DependencyError, ExportError, MissingError, ThresholdError, UsageError
 from rdd_edge.exporting import pipeline
 from rdd_edge.exporting.budget import PsnrBudget

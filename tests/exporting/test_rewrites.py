@@ -12,7 +12,7 @@ from networks import small_unet
 from torch.export import ExportedProgram
 from torch.nn import functional
 
-from rdd_edge.diffusion.checkpoint import one_step
+from rdd_edge.diffusion.network import one_step
 from rdd_edge.errors import UsageError
 from rdd_edge.exporting.program import export_program
 from rdd_edge.exporting.rewrites import REWRITES, apply_rewrites

@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from rdd_edge.data import ImageSet
 from rdd_edge.distributed import DistributedContext, everywhere, gather_arrays, joined, split_evenly
 from rdd_edge.errors import DataError, MissingError
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.metrics.classifiers import save_classifier
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.metrics.frechet import Statistics, StatisticsAccumulator, frechet_distance, gather_statistics
 from rdd_edge.metrics.inception_score import InceptionScoreAccumulator, gather_score
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 from rdd_edge.metrics.reference import MOST, SPLITS, image_statistics, real_reference, real_spacing
 
 

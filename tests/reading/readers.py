@@ -33,8 +33,9 @@ from rdd_edge.benchmarking.returned import unpack
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import Plan, read_bundle
 from rdd_edge.data import load_images
-from rdd_edge.diffusion.checkpoint import read_checkpoint, save_checkpoint, save_rounded
+from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.external_teacher import read_schedule
+from rdd_edge.diffusion.saving import save_checkpoint, save_rounded
 from rdd_edge.distillation.config import Lpips
 from rdd_edge.distillation.logs import RunLog, stage_seconds
 from rdd_edge.distillation.losses.lpips import PerceptualDistance, load_lpips
@@ -42,15 +43,10 @@ from rdd_edge.distillation.run_folder import RunFile, read_training_run
 from rdd_edge.distillation.state import load_latest, save_state
 from rdd_edge.evaluation.scores import read_scores
 from rdd_edge.files import sha256_of, write_model
-from rdd_edge.metrics.classifiers import (
-    Classifier,
-    ExtractorConfig,
-    copy_classifier,
-    load_feature_network,
-    save_classifier,
-)
+from rdd_edge.metrics.classifiers import copy_classifier, load_feature_network, save_classifier
 from rdd_edge.metrics.extractors import load_extractor
 from rdd_edge.metrics.inception import find_weights
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 from rdd_edge.metrics.reference import real_reference
 from rdd_edge.metrics.resnet20 import ResNet20, load_resnet20
 from rdd_edge.reading.documents import read_model

@@ -37,8 +37,9 @@ from rdd_edge.drawing.charts import Point, frontier
 from rdd_edge.drawing.grid import grid_png
 from rdd_edge.errors import CorruptError, DataError, MissingError, RddEdgeError, UsageError
 from rdd_edge.files import sha256_of, write_model
-from rdd_edge.metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from rdd_edge.metrics.classifiers import save_classifier
 from rdd_edge.metrics.extractors import load_extractor
+from rdd_edge.metrics.networks import Classifier, ExtractorConfig
 from rdd_edge.reading.archives import array_blocks, tar_members
 from rdd_edge.reading.documents import parse_json, read_model
 from rdd_edge.reading.images import decode_image
@@ -266,7 +267,7 @@ def test_weights_that_are_not_those_of_the_network(
 def test_a_scheduler_beside_a_card_is_the_one_that_was_written(checkpoint: Path) -> None:
     path = checkpoint / "scheduler_config.json"
     path.write_text(path.read_text().replace('"sample"', '"epsilon"'))
-    with pytest.raises(CorruptError, match=r"scheduler_config\.json is not the file its card names"):
+    with pytest.raises(CorruptError, match=r"scheduler_config\.json is not the file that .*names"):
         read_checkpoint(checkpoint)
     path.unlink()
     with pytest.raises(MissingError, match="scheduler_config"):
@@ -302,7 +303,7 @@ def test_an_extractor_is_the_one_that_was_trained(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CorruptError, match=r"is not the extractor that its rdd_edge\.json describes"):
+    with pytest.raises(CorruptError, match=r"is not the file that .*rdd_edge\.json names"):
         load_extractor(tmp_path / "x")
     (tmp_path / "x/rdd_edge.json").unlink()  # written before it had a card
     load_extractor(tmp_path / "x")

@@ -55,7 +55,7 @@ class Case:
 def _case(rewrites: tuple[str, ...], changes: tuple[tuple[str, Any], ...]) -> Case:
     import torch
 
-    from rdd_edge.diffusion.checkpoint import one_step
+    from rdd_edge.diffusion.network import one_step
     from rdd_edge.exporting.program import export_program
     from rdd_edge.exporting.rewrites import apply_rewrites
 

@@ -68,7 +68,7 @@ def test_half_is_near_and_survives_activations_whose_squares_it_cannot_hold(
     """Before the first normalisation, whose statistics are float32, activations may reach thousands."""
     import torch
 
-    from rdd_edge.diffusion.checkpoint import one_step
+    from rdd_edge.diffusion.network import one_step
     from rdd_edge.exporting.program import export_program
     from rdd_edge.exporting.rewrites import apply_rewrites
     from rdd_edge.targets.android.half import to_half

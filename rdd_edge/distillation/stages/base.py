@@ -12,9 +12,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from ...diffusion.checkpoint import save_checkpoint
 from ...diffusion.network import Denoiser, denoiser
 from ...diffusion.samplers import sample
+from ...diffusion.saving import save_checkpoint
 from ...diffusion.schedule import add_noise
 from ...distributed import current
 from ..batches import ImageBatches

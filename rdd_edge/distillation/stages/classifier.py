@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...distributed import current
-from ...metrics.classifiers import Classifier, ExtractorConfig, save_classifier
+from ...metrics.classifiers import save_classifier
+from ...metrics.networks import Classifier, ExtractorConfig
 from ..augmentation import augment
 from ..batches import ImageBatches
 from ..collectives import all_sum, sum_gradients, synchronize_batch_norm
