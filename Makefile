@@ -4,6 +4,7 @@
 #   make test-slow      the tests that take minutes each
 #   make docs           the documentation, in site/; warnings are errors
 #   make test-android   compile and test the Android app, and run it behind adb; needs JDK 17 and Maven
+#   make test-ios       compile and test the iOS app's Swift, and run it behind its driver; installs Swift where it can
 #   make test-arm64     Android bundles on ARM's kernels, under emulation
 
 PYTHON ?= python3
@@ -11,15 +12,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= runs/quickstart
 ANDROID := tests/android
+IOS := tests/ios
 # PyTorch's own index has its CPU builds; PyPI's Linux wheel brings gigabytes of CUDA. On a GPU workstation:
 # make install TORCH_INDEX=https://pypi.org/simple
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help install tools quickstart test test-slow test-android test-arm64 lint docs clean
+.PHONY: help install tools quickstart test test-slow test-android test-ios test-arm64 lint docs clean
 
 help:
-	@sed -n '2,7s/^#   //p' Makefile
+	@sed -n '2,8s/^#   //p' Makefile
 
 install: $(VENV)/installed
 
@@ -64,6 +66,12 @@ test-android: install tools
 	    $(BIN)/python $(ANDROID)/fetch_classes.py $(ANDROID)/app/target/executorch.jar && \
 	    mvn --batch-mode --quiet --file $(ANDROID)/pom.xml verify && \
 	    RDD_EDGE_ANDROID_TESTS=$(ANDROID)/core/target $(BIN)/pytest -q tests/targets/test_android_harness.py tests/benchmarking/test_adb.py; \
+	fi
+
+test-ios: install
+	@if sh $(IOS)/install_swift.sh; then \
+	    (cd $(IOS)/core && sh ../swift.sh swift test) && (cd $(IOS)/app && sh ../swift.sh swift test) && \
+	    RDD_EDGE_IOS_HARNESS="sh $(CURDIR)/$(IOS)/harness.sh" $(BIN)/pytest -q tests/targets/test_ios_harness.py tests/benchmarking/test_ios_driver.py; \
 	fi
 
 test-arm64: install
