@@ -31,6 +31,8 @@ MANIFEST = "manifest.json"
 class PerformancePlan(Frozen):
     """Timed runs at the artifact's batch size: after the warm-up, at least `runs` and at least `seconds`.
 
+    For the seconds' sake a start times no more than 1,000,000 runs.
+
     The default follows MLPerf Mobile, QUICK its quick mode.
     """
 

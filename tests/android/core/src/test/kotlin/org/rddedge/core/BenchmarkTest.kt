@@ -174,6 +174,17 @@ class BenchmarkTest {
     }
 
     @Test
+    fun `a very fast runtime does not make a record that no reader takes`() {
+        val instant = object : TanhRuntime() {
+            private val x = FloatArray(72)
+
+            override fun run(z: FloatArray, labels: LongArray?): FloatArray = x
+        }
+        finished(Benchmark(instant, FakeDevice()).run(bundle(), planFile(plan(samples = 0, seconds = 3600.0)), out))
+        assertEquals(1_000_000, document("record.json").getValue("latency_ms").jsonArray.size)
+    }
+
+    @Test
     fun `what the system does not tell is null, and what is implausible is dropped`() {
         val silent = FakeDevice(Condition(Double.NaN, -5.0, null, null, null, -0.1, 1.5, null, null, null, 1))
         finished(Benchmark(TanhRuntime(), silent).run(bundle(), planFile(plan(floats = 0)), out))
