@@ -18,11 +18,11 @@ MEMBER = "package/android/libs/classes.jar"
 
 
 def write_classes(path: Path, url: str = URL, sha256: str = SHA256) -> None:
-    """Write the jar to `path` unless it is there; says so where the registry is out of reach.
+    """Write the jar to `path` unless it is there and newer than this file; says so where the registry is out of reach.
 
     sha256: of the package at `url`. Exits with a sentence where it is another.
     """
-    if path.is_file():
+    if path.is_file() and path.stat().st_mtime > Path(__file__).stat().st_mtime:  # else its package may be another
         return
     try:
         with urllib.request.urlopen(url, timeout=60) as response:

@@ -63,6 +63,9 @@ def test_executorchs_classes_are_fetched_and_verified(tmp_path: Path, capsys: py
     write_classes(jar, url, sha256_of(package))
     assert jar.read_bytes() == b"classes"
     write_classes(jar, "file:///nowhere")
+    os.utime(jar, (0, 0))  # older than the script, whose package may have changed
+    with pytest.raises(SystemExit):
+        write_classes(jar, url)
 
 
 def test_the_app_takes_what_a_manifest_promises() -> None:
