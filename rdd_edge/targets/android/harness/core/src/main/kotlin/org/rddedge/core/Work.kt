@@ -88,7 +88,7 @@ internal class Work(
         report("time", 0)
         val heat = Heat(device).apply { watch(0) }
         val end = System.nanoTime() + (plan.seconds * 1e9).toLong()
-        while (latency.size < plan.runs || System.nanoTime() < end && latency.size < MOST_TIMED) {
+        while (latency.size < plan.runs || (System.nanoTime() < end && latency.size < MOST_TIMED)) {
             latency += milliseconds { execute(z, labels) }
             heat.watch(latency.size)
             report("time", latency.size)
