@@ -66,9 +66,7 @@ final class AppleDevice: HarnessDevice, @unchecked Sendable {
     }
 
     func thermalState() -> String? {
-        let names = ["nominal", "fair", "serious", "critical"]  // by raw value
-        let value = ProcessInfo.processInfo.thermalState.rawValue
-        return names.indices.contains(value) ? names[value] : nil
+        [0: "nominal", 1: "fair", 2: "serious", 3: "critical"][ProcessInfo.processInfo.thermalState.rawValue]
     }
 
     /// E.g. iPhone16,2; the marketing name is not to be had without a table that ages.

@@ -36,15 +36,14 @@ final class Session {
             if let request = try Request(arguments: arguments, root: root, place: AppleDevice.place) {
                 isDriven = true
                 removeLeftovers(but: request)
-                run(request)
-            } else {
-                // The Files app shows the folder of an app only where it holds something.
-                try? FileManager.default.createDirectory(at: bundlesFolder, withIntermediateDirectories: true)
-                offerBundles()
+                return run(request)
             }
+            // The Files app shows the folder of an app only where it holds something.
+            try FileManager.default.createDirectory(at: bundlesFolder, withIntermediateDirectories: true)
+            offerBundles()
         } catch {
             isDriven = true
-            let failure = error as? HarnessError ?? HarnessError(kind: .device, sentence: "\(error)")
+            let failure = error as? HarnessError ?? HarnessError(kind: .storage, sentence: error.localizedDescription)
             ProgressLines(write: printLine).failed(failure)
             text = "error \(failure.kind.rawValue) \(failure.sentence)"
         }
@@ -74,11 +73,9 @@ final class Session {
         (isRunning, hasRun, image, text) = (true, true, nil, request.bundle.lastPathComponent)
         let (events, continuation) = AsyncStream.makeStream(of: RunEvent.self)
         // A thread, since a run blocks for minutes and Swift's own pool has one thread a core for everything.
-        let thread = Thread { [device, makeRuntime] in
+        Thread.detachNewThread { [device, makeRuntime] in
             perform(request, runtime: makeRuntime(), device: device, events: continuation)
         }
-        thread.name = "harness"
-        thread.start()
         Task {
             for await event in events {
                 switch event {

@@ -1,13 +1,14 @@
 import Foundation
 
 /// Computes tanh(z), times a tenth of the label where there is one. How the artifact's text begins chooses the way x is
-/// handed out: "float16" in that type, "padded" with rows longer than they are wide, "narrow" in another shape, anything
-/// else plainly. Text that begins with "broken" does not compile.
+/// handed out: "float16" in that type, "padded" with rows longer than they are wide, "narrow" in another shape,
+/// anything else plainly. Text that begins with "broken" does not compile.
 open class MLModel {
     private let word: String
 
-    /// Compiled models that are loaded, and the units that the last one was given.
+    /// Models that are loaded, the most that were at one time, and the units that the last one was given.
     public nonisolated(unsafe) static var open = 0
+    public nonisolated(unsafe) static var mostOpen = 0
     public nonisolated(unsafe) static var lastUnits: MLComputeUnits?
 
     public convenience init(contentsOf url: URL) throws {
@@ -17,6 +18,7 @@ open class MLModel {
     public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {
         word = try String(decoding: Data(contentsOf: url.appendingPathComponent("model")), as: UTF8.self)
         MLModel.open += 1
+        MLModel.mostOpen = max(MLModel.mostOpen, MLModel.open)
         MLModel.lastUnits = configuration.computeUnits
     }
 

@@ -235,7 +235,9 @@ extension App {
     public static func main() {
         let app = Self()
         for case .appear(let action) in (app.body as? any Window)?.elements ?? [] { action() }
-        withExtendedLifetime(app) { while RunLoop.main.run(mode: .default, before: .distantFuture) {} }
+        // A run loop ends where nothing can wake it.
+        RunLoop.main.add(Timer(fire: .distantFuture, interval: 1, repeats: true) { _ in }, forMode: .default)
+        withExtendedLifetime(app) { RunLoop.main.run() }
         fatalError("the main run loop ended")
     }
 }

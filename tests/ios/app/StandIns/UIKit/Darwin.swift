@@ -52,6 +52,7 @@ public func task_info(
 
 extension URL {
     public static var documentsDirectory: URL {
-        URL(fileURLWithPath: NSHomeDirectory()).appendingPathComponent("Documents", isDirectory: true)
+        let home = ProcessInfo.processInfo.environment["HOME"] ?? NSHomeDirectory()
+        return URL(fileURLWithPath: home).appendingPathComponent("Documents", isDirectory: true)
     }
 }
