@@ -70,10 +70,10 @@ def test_the_apps_own_tests(folder: Path) -> None:
     assert executed and int(executed[-1]) >= 18 and "skipped" not in result.stdout
 
 
-def drive(home: Path, *arguments: str) -> list[str]:
-    """Start the app as a driver does, and end it after its last line. Returns its lines."""
-    command = [*SWIFT, str(APP), *arguments]
-    with subprocess.Popen(command, env={**os.environ, "HOME": str(home)}, stdout=subprocess.PIPE, text=True) as process:
+def drive(root: Path, *arguments: str) -> list[str]:
+    """Start the app as a driver does, and end it after its last line. Returns its lines. `root` is its Documents."""
+    command, environment = [*SWIFT, str(APP), *arguments], {**os.environ, "HARNESS_ROOT": str(root)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -88,16 +88,16 @@ def drive(home: Path, *arguments: str) -> list[str]:
 
 @pytest.mark.parametrize(("word", "channels", "batch"), [("plain", 3, 4), ("padded", 1, 1)])
 def test_a_driven_run_is_a_bench_run(folder: Path, word: str, channels: int, batch: int) -> None:
-    home = folder / f"home-{word}"
-    bundle = write_bundle(home / "Documents" / "driver", "bundle", word, channels=channels, batch=batch)
+    root = folder / f"root-{word}"
+    bundle = write_bundle(root / "driver", "bundle", word, channels=channels, batch=batch)
     sha256 = read_bundle(bundle).sha256
     out = "driver/run-0123456789abcdef"
     arguments = ("--bundle", "driver/bundle", "--bundle-sha256", sha256, "--out", out, "--min-psnr-db", "80")
-    lines = drive(home, *arguments)
+    lines = drive(root, *arguments)
     assert re.fullmatch(r"done \d+\.\d{3} ms median, \d+\.\d dB from the student", lines[-1]), lines
     stages = list(dict.fromkeys(line.split()[0] for line in lines))
     assert stages[:4] == ["check", "verify", "build", "load"] and {"time", "samples"} < set(stages)
-    run = read_bench_run(home / "Documents" / out)
+    run = read_bench_run(root / out)
     assert run.record.bundle_sha256 == sha256
     assert (run.record.runtime.name, run.record.runtime.backend) == ("coreml", "all compute units")
     assert (run.record.where, run.record.batch) == ("device", batch)
@@ -108,12 +108,12 @@ def test_a_driven_run_is_a_bench_run(folder: Path, word: str, channels: int, bat
 
 
 def test_a_driven_run_that_fails_says_so(folder: Path) -> None:
-    home = folder / "home"
-    write_bundle(home / "Documents" / "driver", "bundle", least="99.1")
-    lines = drive(home, "--bundle", "driver/bundle", "--out", "driver/run-0123456789abcdef")
+    root = folder / "root"
+    write_bundle(root / "driver", "bundle", least="99.1")
+    lines = drive(root, "--bundle", "driver/bundle", "--out", "driver/run-0123456789abcdef")
     assert lines[-1].startswith("error ArtifactError ") and "needs iOS 99.1, and this is iOS " in lines[-1]
-    [error] = (home / "Documents" / "driver" / "run-0123456789abcdef").iterdir()
+    [error] = (root / "driver" / "run-0123456789abcdef").iterdir()
     assert json.loads(error.read_text())["kind"] == "ArtifactError"
-    assert drive(home, "--bundle", "/etc", "--out", "driver/x")[-1].startswith(
+    assert drive(root, "--bundle", "/etc", "--out", "driver/x")[-1].startswith(
         "error UsageError --bundle is not a path"
     )

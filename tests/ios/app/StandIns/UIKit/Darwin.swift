@@ -51,8 +51,10 @@ public func task_info(
 }
 
 extension URL {
+    /// HARNESS_ROOT is the app's container on a simulated device.
     public static var documentsDirectory: URL {
-        let home = ProcessInfo.processInfo.environment["HOME"] ?? NSHomeDirectory()
-        return URL(fileURLWithPath: home).appendingPathComponent("Documents", isDirectory: true)
+        let environment = ProcessInfo.processInfo.environment
+        if let root = environment["HARNESS_ROOT"] { return URL(fileURLWithPath: root, isDirectory: true) }
+        return URL(fileURLWithPath: NSHomeDirectory()).appendingPathComponent("Documents", isDirectory: true)
     }
 }
