@@ -39,30 +39,22 @@ final class AppleDevice: HarnessDevice, @unchecked Sendable {
 
     func info() -> DeviceInfo {
         let process = ProcessInfo.processInfo
+        let simulated = process.environment["SIMULATOR_MODEL_IDENTIFIER"]
         return DeviceInfo(
-            name: "Apple \(Self.model)",
+            name: "Apple \(simulated ?? Self.machine)",
             system: "iOS \(process.operatingSystemVersion.text)",
-            machine: Self.machine,
-            processor: nil,  // iOS names none; it follows from the model
+            machine: simulated == nil ? "arm64" : Self.machine,  // a device has its model there
             cores: process.processorCount,
             memoryBytes: Int64(process.physicalMemory),
-            powerMode: process.isLowPowerModeEnabled ? "low power mode" : nil
-        )
+            powerMode: process.isLowPowerModeEnabled ? "low power mode" : nil)
     }
 
     func condition() -> Condition {
-        let now = lock.withLock { state }
-        let memory = processMemory()
-        let heat = thermalState()
+        let (now, memory, heat) = (lock.withLock { state }, processMemory(), thermalState())
         return Condition(
-            thermalState: heat,
-            throttled: heat.map { ["serious", "critical"].contains($0) },
-            batteryLevel: now.batteryLevel,
-            charging: now.charging,
-            foreground: now.foreground,
-            memoryBytes: memory?.now,
-            peakMemoryBytes: memory?.peak
-        )
+            thermalState: heat, throttled: heat.map { ["serious", "critical"].contains($0) },
+            batteryLevel: now.batteryLevel, charging: now.charging, foreground: now.foreground,
+            memoryBytes: memory?.now, peakMemoryBytes: memory?.peak)
     }
 
     func thermalState() -> String? {
@@ -70,20 +62,10 @@ final class AppleDevice: HarnessDevice, @unchecked Sendable {
     }
 
     /// E.g. iPhone16,2; the marketing name is not to be had without a table that ages.
-    private static var model: String {
-        if let simulated = ProcessInfo.processInfo.environment["SIMULATOR_MODEL_IDENTIFIER"] { return simulated }
+    private static var machine: String {
         var names = utsname()
         uname(&names)
         return withUnsafeBytes(of: &names.machine) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
-    }
-
-    /// The instruction set: uname gives the model in its place.
-    private static var machine: String {
-        #if arch(arm64)
-        "arm64"
-        #else
-        "x86_64"  // a simulator on an Intel Mac
-        #endif
     }
 
     /// Reads the battery, and takes `foreground` where it is told.

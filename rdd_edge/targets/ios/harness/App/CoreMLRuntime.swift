@@ -10,9 +10,7 @@ final class CoreMLRuntime: ModelRuntime {
     private var loaded: (model: MLModel, manifest: Manifest)?
     private var units = "all"
 
-    /// - Parameters:
-    ///   - system: this device's iOS
-    ///   - folder: for the compiled model; whatever it holds is removed
+    /// `system` is this device's iOS; `folder` is for the compiled model, and what it holds is removed.
     init(
         system: OperatingSystemVersion = ProcessInfo.processInfo.operatingSystemVersion,
         folder: URL = FileManager.default.temporaryDirectory.appendingPathComponent("compiled", isDirectory: true)
@@ -59,7 +57,7 @@ final class CoreMLRuntime: ModelRuntime {
         guard z.count == shape.reduce(1, *) else { throw unusable("\(z.count) values do not fill the shape \(shape)") }
         // Core ML leaves buffers to a pool that this thread would otherwise drain only at its end.
         return try autoreleasepool {
-            var inputs = [manifest.input.name: MLFeatureValue(shapedArray: MLShapedArray(scalars: z, shape: shape))]
+            var inputs = [manifest.input.name: MLFeatureValue(multiArray: try multiArray(z, shape: shape))]
             if let labels, let label = manifest.label {
                 let values = MLShapedArray(scalars: labels.map { Int32($0) }, shape: label.shape)
                 inputs[label.name] = MLFeatureValue(shapedArray: values)
@@ -69,24 +67,20 @@ final class CoreMLRuntime: ModelRuntime {
             guard let x, x.shape.map(\.intValue) == shape else {
                 throw unusable("the model has no output \(manifest.output.name) of the shape \(shape)")
             }
-            // Converts float16 and skips padding: Core ML may hand out either, whatever the model declares.
-            return MLShapedArray<Float>(converting: x).scalars
+            return floats(x, shape: shape)
         }
     }
 
     /// Frees the model and removes what was compiled, also by a run that the driver ended.
     func close() {
-        loaded = nil
-        compiled = nil
+        (loaded, compiled) = (nil, nil)
         try? FileManager.default.removeItem(at: folder)
     }
 }
 
 extension OperatingSystemVersion {
     /// As people write it, e.g. 18.1 or 18.1.2.
-    var text: String {
-        "\(majorVersion).\(minorVersion)" + (patchVersion == 0 ? "" : ".\(patchVersion)")
-    }
+    var text: String { "\(majorVersion).\(minorVersion)" + (patchVersion == 0 ? "" : ".\(patchVersion)") }
 }
 
 /// The units that a manifest names as Swift does; all of them where it names none. Throws for another name.
@@ -100,6 +94,33 @@ func computeUnits(named name: String?) throws -> MLComputeUnits {
     }
 }
 
-private func unusable(_ sentence: String) -> HarnessError {
-    HarnessError(kind: .artifact, sentence: sentence)
+/// A float32 array of the shape N C H W with `values` in that order.
+private func multiArray(_ values: [Float], shape: [Int]) throws -> MLMultiArray {
+    let array = try MLMultiArray(shape: shape.map { NSNumber(value: $0) }, dataType: .float32)
+    array.withUnsafeMutableBufferPointer(ofType: Float.self) { target, strides in
+        for (row, offset) in rowOffsets(shape, strides).enumerated() {
+            let start = target.baseAddress! + offset
+            for column in 0..<shape[3] { start[column * strides[3]] = values[row * shape[3] + column] }
+        }
+    }
+    return array
 }
+
+/// The values of an array in the order N C H W. Core ML may hand out float16 or padded rows, whatever the model says.
+private func floats(_ array: MLMultiArray, shape: [Int]) -> [Float] {
+    // The conversion takes some 60 ns a value, which a run would count as latency.
+    guard array.dataType == .float32, array.strides.last == 1 else { return MLShapedArray(converting: array).scalars }
+    return array.withUnsafeBufferPointer(ofType: Float.self) { source in
+        let offsets = rowOffsets(shape, array.strides.map(\.intValue))
+        return offsets.flatMap { UnsafeBufferPointer(start: source.baseAddress! + $0, count: shape[3]) }
+    }
+}
+
+/// Where each row begins, in the order N C H.
+private func rowOffsets(_ shape: [Int], _ strides: [Int]) -> [Int] {
+    zip(shape, strides).dropLast().reduce([0]) { offsets, axis in
+        offsets.flatMap { offset in (0..<axis.0).map { offset + $0 * axis.1 } }
+    }
+}
+
+private func unusable(_ sentence: String) -> HarnessError { HarnessError(kind: .artifact, sentence: sentence) }

@@ -22,7 +22,6 @@ struct HarnessApp: App {
 /// The last line of the run, its images, and the bundles to be tapped.
 struct SessionView: View {
     let session: Session
-    @Environment(\.scenePhase) private var scenePhase
 
     var body: some View {
         ScrollView {
@@ -45,7 +44,6 @@ struct SessionView: View {
             .padding()
         }
         .onAppear { session.start(arguments: ProcessInfo.processInfo.arguments) }
-        .onChange(of: scenePhase) { session.offerBundles() }  // the Files app may have put some there
         .refreshable { await refresh() }
     }
 

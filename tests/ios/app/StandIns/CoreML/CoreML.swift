@@ -78,7 +78,30 @@ open class MLMultiArray {
     open private(set) var strides: [NSNumber]
     open private(set) var dataType: MLMultiArrayDataType
     open var count: Int { shape.reduce(1) { $0 * $1.intValue } }
-    private let bytes: [UInt8]
+    private var bytes: [UInt8]
+
+    /// Whether new arrays have padded rows, which Core ML does not exclude.
+    public nonisolated(unsafe) static var padsNewArrays = false
+
+    public convenience init(shape: [NSNumber], dataType: MLMultiArrayDataType) throws {
+        let sizes = shape.map(\.intValue)
+        let zeros = [Float](repeating: 0, count: sizes.reduce(1, *))
+        self.init(zeros, shape: sizes, type: dataType, padding: MLMultiArray.padsNewArrays ? 3 : 0)
+    }
+
+    open func withUnsafeMutableBufferPointer<S: MLShapedArrayScalar, R>(
+        ofType type: S.Type, _ body: (UnsafeMutableBufferPointer<S>, [Int]) throws -> R
+    ) rethrows -> R {
+        precondition(S.multiArrayDataType == dataType, "the array has another type")
+        return try bytes.withUnsafeMutableBytes { try body($0.bindMemory(to: S.self), strides.map(\.intValue)) }
+    }
+
+    open func withUnsafeBufferPointer<S: MLShapedArrayScalar, R>(
+        ofType type: S.Type, _ body: (UnsafeBufferPointer<S>) throws -> R
+    ) rethrows -> R {
+        precondition(S.multiArrayDataType == dataType, "the array has another type")
+        return try bytes.withUnsafeBytes { try body($0.bindMemory(to: S.self)) }
+    }
 
     public convenience init<Shaped: MLShapedArrayProtocol>(_ shapedArray: Shaped) {
         let values = shapedArray.scalars.map { $0.number }

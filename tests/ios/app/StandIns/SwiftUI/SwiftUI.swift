@@ -29,7 +29,6 @@ public enum Element {
     case image(CGImage, pixels: Bool)
     case button(String, @MainActor () -> Void)
     case appear(() -> Void)
-    case change(() -> Void)
     case refresh(@Sendable () async -> Void)
 }
 
@@ -141,11 +140,6 @@ extension View {
         Elements(elements: elements(of: self) + (action.map { [.appear($0)] } ?? []))
     }
 
-    public func onChange<V: Equatable>(of value: V, initial: Bool = false, _ action: @escaping () -> Void) -> some View
-    {
-        Elements(elements: elements(of: self) + [.change(action)])
-    }
-
     public func refreshable(action: @escaping @Sendable () async -> Void) -> some View {
         Elements(elements: elements(of: self) + [.refresh(action)])
     }
@@ -180,19 +174,6 @@ public struct State<Value> {
         nonmutating set { box.value = newValue }
     }
 }
-
-@propertyWrapper
-public struct Environment<Value> {
-    public let wrappedValue: Value
-
-    public init(_ keyPath: KeyPath<EnvironmentValues, Value>) { wrappedValue = EnvironmentValues()[keyPath: keyPath] }
-}
-
-public struct EnvironmentValues {
-    public var scenePhase: ScenePhase { .active }
-}
-
-public enum ScenePhase: Comparable, Sendable { case background, inactive, active }
 
 // MARK: Apps
 

@@ -84,7 +84,7 @@ final class SessionTests: XCTestCase {
     func testBundlesThatComeLaterAreOfferedToo() async throws {
         let root = try makeRoot()
         let session = makeSession(root)
-        session.offerBundles()  // of a change of scene before the view appears
+        session.offerBundles()  // before the view appears
         XCTAssertEqual(session.text, "")
         session.start(arguments: ["Harness"])
         XCTAssertTrue(session.text.hasPrefix("Put a bundle into this app's folder “bundles”"), session.text)
@@ -94,7 +94,7 @@ final class SessionTests: XCTestCase {
         for case .refresh(let action) in elements(of: SessionView(session: session)) { await action() }
         XCTAssertEqual(buttons(session).keys.sorted(), ["late"])
         try FileManager.default.removeItem(at: place)
-        for case .change(let action) in elements(of: SessionView(session: session)) { action() }
+        for case .refresh(let action) in elements(of: SessionView(session: session)) { await action() }
         XCTAssertTrue(buttons(session).isEmpty)
     }
 
