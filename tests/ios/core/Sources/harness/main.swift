@@ -7,7 +7,6 @@ import Foundation
 import HarnessCore
 import HarnessFakes
 
-setvbuf(stdout, nil, _IOLBF, 0)  // each line at once, also into a pipe
 signal(SIGPIPE, SIG_IGN)  // a child that has ended is an error of the runtime
 let parent = getppid()
 let environment = ProcessInfo.processInfo.environment
@@ -21,7 +20,11 @@ guard let root = environment["HARNESS_ROOT"] else { usage("HARNESS_ROOT names no
 guard let place = Place(rawValue: environment["HARNESS_PLACE"] ?? "device") else { usage("HARNESS_PLACE is no place") }
 guard let fault = Fault(rawValue: environment["HARNESS_FAULT"] ?? "none") else { usage("HARNESS_FAULT is no fault") }
 let lines = ProgressLines { line in
-    if puts(line) < 0 { exit(1) }
+    do {
+        try FileHandle.standardOutput.write(contentsOf: Data("\(line)\n".utf8))
+    } catch {
+        exit(1)  // nobody reads them any more
+    }
 }
 
 do {

@@ -117,8 +117,8 @@ final class DocumentsTests: FolderCase {
         }
         try Data("{}".utf8).write(to: file)
         let (plain, own) = (try Plan.read(file, limit: 100), try Plan.read(planFile(plan()), limit: 1000))
-        XCTAssertEqual([plain.performance.runs, plain.accuracy.samples, plain.threads], [1024, 2000, 2])
-        XCTAssertEqual(own.accuracy.seed, planSeed)
+        XCTAssertEqual([plain.runs, plain.samples, plain.threads], [1024, 2000, 2])
+        XCTAssertEqual(own.seed, planSeed)
         XCTAssertEqual(NSDictionary(dictionary: object(try own.json.data())), NSDictionary(dictionary: plan()))
     }
 
@@ -136,7 +136,7 @@ final class DocumentsTests: FolderCase {
         }
         let bundle = try bundle { $0["needs"] = ["backend": "coreml"] }
         let sentence = refused("needs") { _ = try ModelBundle.read(bundle) }
-        XCTAssert(sentence.hasSuffix("manifest.json: needs.runtime is missing"), sentence)
+        XCTAssert(sentence.hasSuffix("manifest.json: needs.runtime.name is missing"), sentence)
     }
 
     func testEveryFieldThatADeviceNeedsIsRead() throws {

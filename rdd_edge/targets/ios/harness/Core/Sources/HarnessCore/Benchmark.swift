@@ -73,14 +73,15 @@ public final class Benchmark: @unchecked Sendable {  // `lock` guards what chang
 
     private func awaited() throws -> Outcome {
         try lock.withLock {
-            while result == nil {
+            while true {
+                if let result { return try result.get() }
                 if lock.wait(until: Date(timeIntervalSinceNow: 0.05)) { continue }
                 guard seconds(since: lastProgress) >= options.stallSeconds else { continue }
-                let time = "\(options.stallSeconds) s"
-                end = HarnessError(.artifact, "there was no progress for \(time) in stage \(stage): it was given up")
-                result = end.map { .failure($0) }
+                let what = "there was no progress for \(options.stallSeconds) s in stage \(stage): it was given up"
+                let error = HarnessError(.artifact, what)
+                end = error
+                throw error
             }
-            return try result!.get()
         }
     }
 
@@ -118,7 +119,7 @@ public final class Benchmark: @unchecked Sendable {  // `lock` guards what chang
             try run.write("selftest.json", test.json(threshold: options.minPSNR))
             try run.write("record.json", work.record(device.info(), measured, place: options.place, started: started))
             try report("publish", 0)
-            return .finished(folder: out, bundle: bundle, test: test, medianMs: median(measured.latencyMs))
+            return .finished(folder: out, bundle: bundle, test: test, medianMs: median(work.latencyMs))
         }
     }
 }

@@ -54,20 +54,20 @@ public final class ModelBundle: Sendable {
 
     /// Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W.
     func parityFloats(_ name: String) throws -> [Float] {
-        let bits: [UInt32] = try vector(name, manifest.parity.samples * manifest.imageSize)
+        let bits: [UInt32] = try vector(name, manifest.paritySamples * manifest.imageSize)
         let values = bits.map { Float(bitPattern: $0) }
         guard values.allSatisfy(\.isFinite) else { throw HarnessError.corrupt("parity/\(name) has values that are not finite") }
         return values
     }
 
-    func parityLabels() throws -> [Int64] { try vector("label.i64", manifest.parity.samples) }
+    func parityLabels() throws -> [Int64] { try vector("label.i64", manifest.paritySamples) }
 
     /// So many little-endian numbers.
     private func vector<T: FixedWidthInteger>(_ name: String, _ count: Int) throws -> [T] {
         let (file, size) = (folder.appendingPathComponent("parity/\(name)"), count * MemoryLayout<T>.size)
         let data = try readFile(file, limit: size)
         guard data.count == size else {
-            throw HarnessError.corrupt("\(file.path) does not hold the \(manifest.parity.samples) samples of the manifest")
+            throw HarnessError.corrupt("\(file.path) does not hold the \(manifest.paritySamples) samples of the manifest")
         }
         return data.withUnsafeBytes { bytes in
             (0..<count).map { T(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self)) }

@@ -37,21 +37,17 @@ protocol Document {
     init(_ fields: Fields) throws
 }
 
+extension Document {
+    /// Reads the file, of at most `limit` bytes. Throws `HarnessError` with the first thing that is wrong.
+    static func read(_ file: URL, limit: Int) throws -> Self { try read(readFile(file, limit: limit), file) }
+
+    static func read(_ data: Data, _ file: URL) throws -> Self { try decode(Read<Self>.self, data, file).document }
+}
+
 private struct Read<D: Document>: Decodable {
     let document: D
 
     init(from decoder: Decoder) throws { document = try D(Fields(decoder)) }
-}
-
-extension Document {
-    /// Reads the file, of at most `limit` bytes. Throws `HarnessError` with the first thing that is wrong.
-    static func read(_ file: URL, limit: Int) throws -> Self {
-        try decode(Read<Self>.self, readFile(file, limit: limit), file).document
-    }
-
-    static func read(_ data: Data, _ file: URL) throws -> Self {
-        try decode(Read<Self>.self, data, file).document
-    }
 }
 
 /// Decodes UTF-8 JSON; `file` is where the data is from, for the sentences of its errors.
@@ -73,12 +69,11 @@ private func sentence(_ error: DecodingError) -> String {
         path.isEmpty ? " \(what)" : ": \(path.map(\.stringValue).joined(separator: ".").prefix(200)) \(what)"
     }
     switch error {
-    case .keyNotFound(let key, let context): return at(context.codingPath + [key], "is missing")
     case .valueNotFound(_, let context): return at(context.codingPath, "is null")
     case .typeMismatch(_, let context): return at(context.codingPath, "has another type: \(context.debugDescription)")
     case .dataCorrupted(let context) where context.codingPath.isEmpty: return " is not JSON: truncated?"
     case .dataCorrupted(let context): return at(context.codingPath, context.debugDescription)
-    @unknown default: return " cannot be read"
+    default: return " cannot be read: \(error)"
     }
 }
 
@@ -114,23 +109,45 @@ final class Fields {
         init?(intValue: Int) { nil }
     }
 
-    private let container: KeyedDecodingContainer<Key>
+    private let container: KeyedDecodingContainer<Key>?  // nil: the object is missing, and each field has its default
+    private let path: [CodingKey]
     private var known: Set<String> = []
 
-    fileprivate init(_ decoder: Decoder) throws { container = try decoder.container(keyedBy: Key.self) }
+    fileprivate init(_ decoder: Decoder) throws {
+        (container, path) = (try decoder.container(keyedBy: Key.self), decoder.codingPath)
+    }
+
+    private init(_ container: KeyedDecodingContainer<Key>?, _ path: [CodingKey]) {
+        (self.container, self.path) = (container, path)
+    }
 
     /// The error of the field `key`.
     func wrong(_ key: String, _ why: String) -> DecodingError {
-        let path = container.codingPath + [Key(stringValue: key)]
-        return .dataCorrupted(.init(codingPath: path, debugDescription: why))
+        .dataCorrupted(.init(codingPath: path + [Key(stringValue: key)], debugDescription: why))
     }
 
     func value<T: Decodable>(_ key: String, default other: T? = nil) throws -> T {
-        known.insert(key)
-        let name = Key(stringValue: key)
-        if let other, !container.contains(name) { return other }
-        return try container.decode(T.self, forKey: name)
+        try read(key) { try $0.decode(T.self, forKey: $1) } ?? other ?? missing(key)
     }
+
+    /// The object `key`; an empty one where there is none.
+    func section(_ key: String) throws -> Fields {
+        Fields(try read(key) { try $0.nestedContainer(keyedBy: Key.self, forKey: $1) }, path + [Key(stringValue: key)])
+    }
+
+    /// nil where the field is null. A field that is missing is an error.
+    func optional<T>(_ key: String, _ field: (String) throws -> T) throws -> T? {
+        let isNull = try read(key) { try $0.decodeNil(forKey: $1) } ?? missing(key)
+        return isNull ? nil : try field(key)
+    }
+
+    private func read<T>(_ key: String, _ use: (KeyedDecodingContainer<Key>, Key) throws -> T) throws -> T? {
+        known.insert(key)
+        guard let container, container.contains(Key(stringValue: key)) else { return nil }
+        return try use(container, Key(stringValue: key))
+    }
+
+    private func missing<T>(_ key: String) throws -> T { throw wrong(key, "is missing") }
 
     /// A text of which `pattern`, a regular expression, matches the whole.
     func text(_ key: String, _ pattern: String = ".*") throws -> String {
@@ -156,17 +173,6 @@ final class Fields {
         try (value(key) as [Int]).map { try inside(range, key, $0) }
     }
 
-    /// The object `key`; `other` where there is none.
-    func part<D: Document>(_ key: String, default other: D? = nil) throws -> D {
-        if let other, !container.contains(Key(stringValue: key)) { return other }
-        return try (value(key) as Read<D>).document
-    }
-
-    func isNull(_ key: String) throws -> Bool {
-        known.insert(key)
-        return try container.decodeNil(forKey: Key(stringValue: key))
-    }
-
     /// Refuses another version of the schema, before anything else is looked at.
     func checkVersion() throws {
         guard try value("schema_version", default: 1) == 1 else {
@@ -176,7 +182,7 @@ final class Fields {
 
     /// Refuses unknown keys. `unread`: keys that tell people something and the harness nothing.
     func finish(_ unread: String...) throws {
-        let unknown = container.allKeys.map(\.stringValue).filter { !known.contains($0) && !unread.contains($0) }
+        let unknown = Set(container?.allKeys.map(\.stringValue) ?? []).subtracting(known).subtracting(unread)
         if let key = unknown.min() { throw wrong(key, "is not a field of its schema") }
     }
 

@@ -69,6 +69,7 @@ func reason(_ error: Error) -> String {
 /// The errno value beneath an error of Foundation, whose own texts are in the language of the device.
 func systemNumber(_ error: Error) -> Int32? {
     let error = error as NSError
+    guard [NSCocoaErrorDomain, NSPOSIXErrorDomain].contains(error.domain) else { return nil }
     let cause = error.userInfo[NSUnderlyingErrorKey] as? NSError ?? error
     return cause.domain == NSPOSIXErrorDomain ? Int32(exactly: cause.code) : nil
 }

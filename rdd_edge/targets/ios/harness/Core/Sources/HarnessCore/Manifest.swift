@@ -6,55 +6,32 @@ private let mostValues = Double(1 << 26)  // of one array: 256 MiB of float32
 
 /// What the harness is asked to do: `runs` and `seconds` are both the least; `floats` images are kept unrounded.
 struct Plan: Document, Sendable {
-    struct Performance: Document, Sendable {
-        var warmup = 10
-        var runs = 1024
-        var seconds = 60.0
-        var starts = 3  // of the process, where the driver starts it; here there is one
-
-        init() {}
-
-        init(_ fields: Fields) throws {
-            warmup = try fields.int("warmup", 0...1_000_000, default: warmup)
-            runs = try fields.int("runs", 1...mostCount, default: runs)
-            seconds = try fields.double("seconds", 0...86_400, default: seconds)
-            starts = try fields.int("starts", 1...100, default: starts)
-            try fields.finish()
-        }
-    }
-
-    struct Accuracy: Document, Sendable {
-        var samples = 2000
-        var seed: UInt64 = 0
-        var floats = 256
-
-        init() {}
-
-        init(_ fields: Fields) throws {
-            samples = try fields.int("samples", 0...mostCount, default: samples)
-            seed = try fields.value("seed", default: seed)
-            floats = try fields.int("floats", 0...mostCount, default: floats)
-            try fields.finish()
-        }
-    }
-
-    let performance: Performance
-    let accuracy: Accuracy
+    let warmup, runs: Int
+    let seconds: Double
+    let starts: Int  // of the process, where the driver starts it; here there is one
+    let samples: Int
+    let seed: UInt64
+    let floats: Int
     let threads: Int  // of the processor; Core ML takes no number of them
 
     init(_ fields: Fields) throws {
         try fields.checkVersion()
-        performance = try fields.part("performance", default: Performance())
-        accuracy = try fields.part("accuracy", default: Accuracy())
+        let (performance, accuracy) = (try fields.section("performance"), try fields.section("accuracy"))
+        warmup = try performance.int("warmup", 0...1_000_000, default: 10)
+        runs = try performance.int("runs", 1...mostCount, default: 1024)
+        seconds = try performance.double("seconds", 0...86_400, default: 60)
+        starts = try performance.int("starts", 1...100, default: 3)
+        samples = try accuracy.int("samples", 0...mostCount, default: 2000)
+        seed = try accuracy.value("seed", default: 0)
+        floats = try accuracy.int("floats", 0...mostCount, default: 256)
         threads = try fields.int("threads", 1...1024, default: 2)
-        try fields.finish()
+        for part in [performance, accuracy, fields] { try part.finish() }
     }
 
     /// plan.json, with every default.
     var json: JSON {
-        let (p, a) = (performance, accuracy)
-        let times = ["warmup": JSON(p.warmup), "runs": JSON(p.runs), "seconds": JSON(p.seconds), "starts": JSON(p.starts)]
-        let images = ["samples": JSON(a.samples), "seed": .seed(a.seed), "floats": JSON(a.floats)]
+        let times = ["warmup": JSON(warmup), "runs": JSON(runs), "seconds": JSON(seconds), "starts": JSON(starts)]
+        let images = ["samples": JSON(samples), "seed": .seed(seed), "floats": JSON(floats)]
         return .object([
             "schema_version": .int(1), "performance": .object(times), "accuracy": .object(images), "threads": JSON(threads),
         ])
@@ -62,97 +39,83 @@ struct Plan: Document, Sendable {
 }
 
 /// What the artifact needs: a `backend` of the `runtime`, and the `system`, each from its least version on.
-public struct Needs: Document, Sendable {
+public struct Needs: Sendable {
     public let backend: String
     public let runtime, system: Requirement
     public let computeUnits: String?  // as Core ML names them, e.g. all or cpuAndNeuralEngine; nil: its default
 
     init(_ fields: Fields) throws {
         backend = try fields.name("backend")
-        runtime = try fields.part("runtime")
-        system = try fields.part("system")
-        computeUnits = try fields.isNull("compute_units") ? nil : fields.text("compute_units")
+        runtime = try Requirement(fields.section("runtime"))
+        system = try Requirement(fields.section("system"))
+        computeUnits = try fields.optional("compute_units") { try fields.text($0) }
         try fields.finish("architectures")
     }
 
-    public struct Requirement: Document, Sendable {
+    public struct Requirement: Sendable {
         public let name, least: String
         public let below: String?  // the first version that does not do
 
         init(_ fields: Fields) throws {
             name = try fields.text("name", ".+")
             least = try fields.text("least", ".+")
-            below = try fields.isNull("below") ? nil : fields.text("below")
+            below = try fields.optional("below") { try fields.text($0) }
             try fields.finish()
         }
     }
 }
 
 /// An input or output of the artifact.
-public struct Tensor: Document, Equatable, Sendable {
-    public let name: String
-    public let type: String  // float32, int32 or int64
+public struct Tensor: Equatable, Sendable {
+    public let name, type: String  // the type is float32, int32 or int64
     public let shape: [Int]
-    fileprivate let low, high: Double?
+    fileprivate let classes: Int?  // of labels from 0 to a whole number
 
     init(_ fields: Fields) throws {
         name = try fields.name("name")
         type = try fields.text("dtype", "float32|int32|int64")
         shape = try fields.ints("shape", 1...65_536)
-        low = try fields.isNull("low") ? nil : fields.value("low")
-        high = try fields.isNull("high") ? nil : fields.value("high")
+        let low: Double? = try fields.optional("low") { try fields.value($0) }
+        let high: Double? = try fields.optional("high") { try fields.value($0) }
+        let isLabel = type != "float32" && low == 0 && (0..<Double(Int32.max)).contains(high ?? -1)
+        classes = isLabel ? high.flatMap(Int.init(exactly:)).map { $0 + 1 } : nil
         try fields.finish()
-    }
-
-    /// The number of labels from 0 to a whole number; nil where they are not such.
-    fileprivate var classes: Int? {
-        guard type != "float32", low == 0, let high, (0..<Double(Int32.max)).contains(high) else { return nil }
-        return Int(exactly: high).map { $0 + 1 }
     }
 }
 
 /// What a manifest says of the artifact, as far as a device needs it.
 public struct Manifest: Document, Sendable {
-    public let shape: [Int]  // N, C, H, W of input and output; N is the batch
-    public let classes: Int?  // of a conditional model
     public let input, output: Tensor
-    public let label: Tensor?  // N class labels
+    public let label: Tensor?  // N class labels of a conditional model
     public let target, precision: String
     public let artifact: String  // relative path of a file or a folder
     public let checkpointSHA256: String
     public let needs: Needs
-    let parity: Parity
+    let paritySamples: Int  // the self-test's images
+    let paritySeed: UInt64
     let defaultPlan: Plan
     let files: [String: String]  // SHA-256 of every file but the manifest, by relative path
 
+    public var shape: [Int] { input.shape }  // N, C, H, W of input and output; N is the batch
+    public var classes: Int? { label?.classes }  // of a conditional model
     public var batch: Int { shape[0] }
     public var imageSize: Int { shape[1] * shape[2] * shape[3] }
 
-    /// The self-test's number of images, and the seed of their noise.
-    struct Parity: Document, Sendable {
-        let samples: Int
-        let seed: UInt64
-
-        init(_ fields: Fields) throws {
-            samples = try fields.int("samples", 1...mostCount)
-            seed = try fields.value("seed")
-            try fields.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
-        }
-    }
-
     init(_ fields: Fields) throws {
         try fields.checkVersion()
-        input = try fields.part("input")
-        output = try fields.part("output")
-        label = try fields.isNull("label") ? nil : fields.part("label") as Tensor
-        (shape, classes) = (input.shape, label?.classes)
+        input = try Tensor(fields.section("input"))
+        output = try Tensor(fields.section("output"))
+        label = try fields.optional("label") { try Tensor(fields.section($0)) }
         target = try fields.name("target")
         precision = try fields.name("precision")
         artifact = try fields.text("artifact")
         checkpointSHA256 = try fields.sha256("checkpoint_sha256")
-        needs = try fields.part("needs")
-        parity = try fields.part("parity")
-        defaultPlan = try fields.part("default_plan")
+        needs = try Needs(fields.section("needs"))
+        let parity = try fields.section("parity")
+        paritySamples = try parity.int("samples", 1...mostCount)
+        paritySeed = try parity.value("seed")
+        try parity.finish("psnr_db", "worst_psnr_db", "reason", "low_allowed")
+        defaultPlan = try Plan(fields.section("default_plan"))
         files = try fields.value("files")
         _ = try fields.double("t", 1...1, default: 1)
         try fields.finish("schedule", "conversion", "class_names", "quantization", "rewrites", "tool_versions")
@@ -168,7 +131,7 @@ public struct Manifest: Document, Sendable {
         if let label, label.shape != [batch] || classes == nil {
             throw fields.wrong("label", "is not (N,) whole numbers from 0 to a highest one")
         }
-        let values = shape.dropFirst().reduce(Double(max(parity.samples, batch))) { $0 * Double($1) }
+        let values = shape.dropFirst().reduce(Double(max(paritySamples, batch))) { $0 * Double($1) }
         guard values <= mostValues else { throw fields.wrong("input", "is larger than this harness takes") }
     }
 

@@ -20,6 +20,7 @@ final class Work {
     let bundle: ModelBundle
     let plan: Plan
     private let report: (_ stage: String, _ done: Int) throws -> Void
+    private(set) var latencyMs: [Double] = []  // of every timed run, in order
     private var baseline: Int64?  // memory before the artifact was built and loaded for the first time
 
     private var manifest: Manifest { bundle.manifest }
@@ -42,7 +43,7 @@ final class Work {
         try guarded("load") { try runtime.load(bundle) }
         let expected = try bundle.parityFloats("x.f32")
         var psnrs: [Double] = []
-        try images(manifest.parity.seed, manifest.parity.samples, "verify") { x in
+        try images(manifest.paritySeed, manifest.paritySamples, "verify") { x in
             for row in 0..<x.count / size {
                 let other = expected[(psnrs.count * size)..<((psnrs.count + 1) * size)]
                 psnrs.append(psnr(x[(row * size)..<((row + 1) * size)], other))
@@ -65,7 +66,7 @@ final class Work {
         if let found = try Golden.difference(bundle.folder.appendingPathComponent("contract")) {
             throw error("was not run: this device computes other \(found)")
         }
-        let (z, labels) = inputs(manifest.parity.seed, Array(0..<manifest.parity.samples))
+        let (z, labels) = inputs(manifest.paritySeed, Array(0..<manifest.paritySamples))
         let golden = try bundle.parityFloats("z.f32")
         let difference = zip(z, golden).map { abs(Double($0) - Double($1)) }.max() ?? 0
         guard difference <= 1e-6 else { throw error("was not run: the noise made here differs from parity/z.f32") }
@@ -76,41 +77,44 @@ final class Work {
     }
 
     /// The timed runs, then the samples, which are written to `folder`. Returns fields of the record.
-    func measure(_ device: HarnessDevice, _ folder: RunFolder) throws -> Measured {
+    func measure(_ device: HarnessDevice, _ folder: RunFolder) throws -> [String: JSON] {
         runtime.close()  // the build and the first load that are timed find nothing built or loaded
-        let (z, labels) = inputs(plan.accuracy.seed, Array(0..<manifest.batch))
-        var measured = Measured(baselineMemoryBytes: baseline, before: device.condition())
-        measured.buildMs = try timed("build", 0) { try guarded("build") { try runtime.build(bundle) } }
-        measured.loadMs = try timed("load", 0) { try guarded("load") { try runtime.load(bundle) } }
-        measured.firstInferenceMs = try timed("first", 0) { _ = try execute(z, labels) }
-        measured.secondLoadMs = try timed("load", 1) { try guarded("load") { try runtime.load(bundle) } }
-        for run in 0..<plan.performance.warmup {
+        let (z, labels) = inputs(plan.seed, Array(0..<manifest.batch))
+        let before = device.condition()
+        var fields: [String: JSON] = ["baseline_memory_bytes": JSON(baseline), "starts": .int(1)]
+        fields["build_ms"] = try timed("build", 0) { try guarded("build") { try runtime.build(bundle) } }
+        fields["load_ms"] = try timed("load", 0) { try guarded("load") { try runtime.load(bundle) } }
+        fields["first_inference_ms"] = try timed("first", 0) { _ = try execute(z, labels) }
+        fields["second_load_ms"] = try timed("load", 1) { try guarded("load") { try runtime.load(bundle) } }
+        for run in 0..<plan.warmup {
             try report("warmup", run)
             _ = try execute(z, labels)
         }
         try report("time", 0)
         var heat = Heat(device)
         let begin = SuspendingClock.now
-        while measured.latencyMs.count < plan.performance.runs || seconds(since: begin) < plan.performance.seconds {
-            heat.watch(measured.latencyMs.count)
-            measured.latencyMs.append(try milliseconds { _ = try execute(z, labels) })
-            try report("time", measured.latencyMs.count)
+        while latencyMs.count < plan.runs || seconds(since: begin) < plan.seconds {
+            heat.watch(latencyMs.count)
+            latencyMs.append(try milliseconds { _ = try execute(z, labels) })
+            try report("time", latencyMs.count)
         }
-        measured.thermalChanges = heat.changes
-        measured.during = device.condition()
-        measured.samples = plan.accuracy.samples == 0 ? nil : try sample(folder)
-        measured.after = device.condition()
-        return measured
+        fields["latency_ms"] = .list(latencyMs.map(JSON.double))
+        fields["thermal_changes"] = .list(heat.changes)
+        let during = device.condition()
+        fields["peak_memory_bytes"] = JSON(during.peakMemoryBytes)
+        fields["samples"] = plan.samples == 0 ? .null : try sample(folder)
+        fields["conditions"] = conditions(["before": before, "during": during, "after": device.condition()])
+        return fields
     }
 
     /// samples.u8 of every image and samples.f32 of the first ones, N H W C.
-    private func sample(_ folder: RunFolder) throws -> Samples {
+    private func sample(_ folder: RunFolder) throws -> JSON {
         try report("samples", 0)
-        let kept = min(plan.accuracy.floats, plan.accuracy.samples)
+        let kept = min(plan.floats, plan.samples)
         var (u8, f32, left) = (SHA256(), SHA256(), kept * size)
         try folder.write("samples.u8") { pixels in
             try folder.write("samples.f32") { floats in
-                try images(plan.accuracy.seed, plan.accuracy.samples, "samples") { x in
+                try images(plan.seed, plan.samples, "samples") { x in
                     let values = interleaved(x)
                     try append(Data(values.map(PortableNoise.toUInt8)), pixels, &u8)
                     let bits = values.prefix(left).map { $0.bitPattern.littleEndian }
@@ -120,9 +124,12 @@ final class Work {
             }
         }
         if kept == 0 { folder.delete("samples.f32") }
-        return Samples(
-            count: plan.accuracy.samples, shape: manifest.shape, seed: plan.accuracy.seed, u8SHA256: hex(u8.finalize()),
-            floats: kept, f32SHA256: kept == 0 ? nil : hex(f32.finalize()))
+        let (shape, f32Hash) = (manifest.shape, hex(f32.finalize()))
+        return .object([
+            "count": JSON(plan.samples), "channels": JSON(shape[1]), "height": JSON(shape[2]), "width": JSON(shape[3]),
+            "seed": .seed(plan.seed), "u8_sha256": JSON(hex(u8.finalize())), "floats": JSON(kept),
+            "f32_sha256": kept == 0 ? .null : JSON(f32Hash),
+        ])
     }
 
     private func append(_ bytes: Data, _ file: FileHandle, _ digest: inout SHA256) throws {
@@ -166,9 +173,9 @@ final class Work {
         }
     }
 
-    private func timed(_ stage: String, _ done: Int, _ action: () throws -> Void) throws -> Double {
+    private func timed(_ stage: String, _ done: Int, _ action: () throws -> Void) throws -> JSON {
         try report(stage, done)
-        return try milliseconds(action)
+        return JSON(try milliseconds(action))
     }
 
     private func error(_ what: String, _ kind: ErrorKind = .artifact) -> HarnessError {
@@ -185,7 +192,8 @@ final class Work {
 /// The thermal states between the timed runs: the first one, and each change with the number of runs before it.
 private struct Heat {
     let device: HarnessDevice
-    var changes: [ThermalChange] = []
+    var changes: [JSON] = []
+    private var state: String?
     private var asked: SuspendingClock.Instant?
 
     init(_ device: HarnessDevice) { self.device = device }
@@ -194,8 +202,9 @@ private struct Heat {
     mutating func watch(_ runs: Int) {
         if let asked, seconds(since: asked) < 1 { return }
         asked = .now
-        guard let state = device.thermalState(), state != changes.last?.state else { return }
-        changes.append(ThermalChange(run: runs, state: state))
+        guard let now = device.thermalState(), now != state else { return }
+        changes.append(.object(["run": JSON(runs), "state": JSON(now)]))
+        state = now
     }
 }
 
