@@ -53,7 +53,7 @@ def test_its_errors_are_ours() -> None:
 
 
 def run(root: Path, plan: Plan | None = PLAN, *arguments: str, **environment: str) -> list[str]:
-    """The lines of a driven run of root/driver/bundle, without their prefix; the harness is ended after the last one."""
+    """The lines of a driven run of root/driver/bundle without their prefix; the harness is ended after the last one."""
     assert HARNESS
     command = [*shlex.split(HARNESS), "--bundle", "driver/bundle", "--out", OUT, *arguments]
     if plan is not None:
@@ -94,8 +94,8 @@ def test_its_run_is_one_of_ours(tmp_path: Path, batch: int, classes: int | None,
     plan = PLAN.model_copy(update={"accuracy": AccuracyPlan(samples=70, seed=seed, floats=10)})
     lines = run(tmp_path, plan, "--bundle-sha256", read_bundle(bundle).sha256)
     assert re.fullmatch(r"done \d+\.\d{3} ms median, \d+\.\d dB from the student", lines[-1])
-    stages = [name for name, _ in itertools.groupby(line.split()[0] for line in lines)]
-    assert stages == "check verify build load first load warmup time samples check publish done".split()
+    stages = " ".join(name for name, _ in itertools.groupby(line.split()[0] for line in lines))
+    assert stages == "check verify build load first load warmup time samples check publish done"
     out, ours = tmp_path / OUT, read_bundle(bundle)
     record, test = check_run(out, ours, plan, "a simulated iPhone")
     assert record.where == "device"

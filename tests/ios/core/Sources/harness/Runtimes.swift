@@ -1,8 +1,8 @@
 import Foundation
 import HarnessCore
 
-/// A program that is given the artifact's path, a number of threads, N,C,H,W and the number of labels of a batch. An l on
-/// its standard input asks for a load, answered by r; an x and a batch, float32 then int64, for its images, float32.
+/// A program that is given the artifact's path, a number of threads, N,C,H,W and the number of labels of a batch. An l
+/// on its standard input asks for a load, answered by r; an x and a batch, float32 then int64, for its images, float32.
 final class ChildRuntime: ModelRuntime {
     let info = RuntimeInfo(name: "fakert", version: "7.0", backend: "coreml")
     private let command: String

@@ -1,5 +1,5 @@
-// The app on Linux: HARNESS_ROOT is its Documents folder, its arguments are the launch arguments, and standard output has
-// the lines of its progress. Like the app, it does not end with the run, but when its parent does or when it is killed.
+// The app on Linux: HARNESS_ROOT is its Documents folder, its arguments are the launch arguments, and standard output
+// has the lines of its progress. Like the app, it does not end with the run: it ends with its parent or when killed.
 //   HARNESS_CHILD   command line of a program that runs the artifact, in place of the runtime that computes tanh
 //   HARNESS_FAULT   what goes wrong in the third inference: throw, hang, crash; or swap: channels in reverse order
 //   HARNESS_PLACE   device (without it), simulator or host
@@ -28,7 +28,8 @@ let lines = ProgressLines { line in
 }
 
 do {
-    guard let request = try Request(arguments: CommandLine.arguments, root: URL(fileURLWithPath: root), place: place) else {
+    let folder = URL(fileURLWithPath: root)
+    guard let request = try Request(arguments: CommandLine.arguments, root: folder, place: place) else {
         usage("there is no argument --bundle: the app would list its bundles")
     }
     request.removeEarlierRuns()

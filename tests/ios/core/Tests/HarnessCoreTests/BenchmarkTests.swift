@@ -7,7 +7,9 @@ import XCTest
 final class BenchmarkTests: FolderCase {
     private var out: URL { below("out") }
 
-    private func document(_ name: String) throws -> Object { object(try Data(contentsOf: out.appendingPathComponent(name))) }
+    private func content(_ name: String) throws -> Data { try Data(contentsOf: out.appendingPathComponent(name)) }
+
+    private func document(_ name: String) throws -> Object { object(try content(name)) }
 
     private func run(
         _ bundle: URL, _ runtime: ModelRuntime = TanhRuntime(), device: FakeDevice = FakeDevice(),
@@ -55,8 +57,8 @@ final class BenchmarkTests: FolderCase {
         XCTAssertEqual(runtime.calls, proof + ["build", "load", "run", "load"] + runs(2 + 6 + 11) + ["close"])
         let stages = told.value.map { $0.split(separator: " ")[0] }
         let order = stages.reduce(into: [Substring]()) { if $0.last != $1 { $0.append($1) } }
-        XCTAssertEqual(
-            order, ["check", "verify", "build", "load", "first", "load", "warmup", "time", "samples", "check", "publish"])
+        let expected = "check verify build load first load warmup time samples check publish"
+        XCTAssertEqual(order.joined(separator: " "), expected)
         XCTAssertEqual(told.value.last { $0.hasPrefix("verify") }, "verify 5")
         XCTAssertEqual(found.test, SelfTest(noiseMaxDifference: 0, psnrDb: 200, worstPsnrDb: 200, samples: 5))
         let names = Set(try files.contentsOfDirectory(atPath: out.path))
@@ -75,7 +77,7 @@ final class BenchmarkTests: FolderCase {
         XCTAssertEqual(record["where"] as? String, "device")
         let latency = record["latency_ms"] as! [Double]
         XCTAssertEqual(latency.count, 6)
-        XCTAssertEqual(latency.sorted()[2...3].reduce(0, +) / 2, found.medianMs)
+        XCTAssertEqual(latency.sorted().dropFirst(2).prefix(2).reduce(0, +) / 2, found.medianMs)
         for name in ["build_ms", "load_ms", "second_load_ms", "first_inference_ms"] {
             XCTAssertGreaterThan(record[name] as! Double, 0, name)
         }
@@ -91,7 +93,8 @@ final class BenchmarkTests: FolderCase {
         XCTAssertEqual(conditions.map { $0["when"] as! String }, ["before", "during", "after"])
         XCTAssertEqual(conditions[0]["thermal_state"] as? String, "nominal")
         XCTAssertEqual(conditions[0]["battery_level"] as? Double, 0.8)
-        XCTAssertEqual(["throttled", "charging", "foreground"].map { conditions[0][$0] as? Bool }, [false, false, true])
+        let flags = ["throttled", "charging", "foreground"].map { conditions[0][$0] as? Bool }
+        XCTAssertEqual(flags, [false, false, true])
         XCTAssertEqual(NSDictionary(dictionary: try document("plan.json")), NSDictionary(dictionary: plan()))
     }
 
@@ -102,9 +105,10 @@ final class BenchmarkTests: FolderCase {
         try finished(run(bundle(), slow, device: device, plan: plan(seconds: 1.3)))
         let changes = try document("record.json")["thermal_changes"] as! [Object]
         XCTAssertEqual(changes.map { $0["state"] as! String }, ["nominal", "serious"])
-        XCTAssertEqual(changes[0]["run"] as? Int, 0)
+        let runs = changes.map { $0["run"] as! Int }
+        XCTAssertEqual(runs.first, 0)
         let count = (try document("record.json")["latency_ms"] as! [Any]).count
-        XCTAssert((1...count).contains(changes[1]["run"] as! Int))
+        XCTAssert((1...count).contains(runs.last ?? 0))
     }
 
     func testTheSamplesAreThoseOfThePlansNoiseInNHWCOrder() throws {
@@ -115,12 +119,13 @@ final class BenchmarkTests: FolderCase {
             return (0..<72).map { x[$0 % 3 * 24 + $0 / 3] }
         }
         let samples = try document("record.json")["samples"] as! Object
-        let (u8, f32) = (try Data(contentsOf: out.appendingPathComponent("samples.u8")), try Data(contentsOf: out.appendingPathComponent("samples.f32")))
+        let (u8, f32) = (try content("samples.u8"), try content("samples.f32"))
         XCTAssertEqual(u8, Data(expected.map(PortableNoise.toUInt8)))
         XCTAssertEqual(f32, bytes(Array(expected.prefix(4 * 72))))
         XCTAssertEqual(samples["u8_sha256"] as? String, sha256(u8))
         XCTAssertEqual(samples["f32_sha256"] as? String, sha256(f32))
-        XCTAssertEqual(["count", "height", "width", "channels", "floats"].map { samples[$0] as? Int }, [11, 4, 6, 3, 4])
+        let numbers = ["count", "height", "width", "channels", "floats"].map { samples[$0] as? Int }
+        XCTAssertEqual(numbers, [11, 4, 6, 3, 4])
         XCTAssertEqual((samples["seed"] as? NSNumber)?.uint64Value, planSeed)
     }
 
@@ -171,7 +176,8 @@ final class BenchmarkTests: FolderCase {
         }
         let error = try failed(run(bundle(), Swapped(), options: Options(minPSNR: 80)))
         XCTAssertEqual(error.kind, .threshold)
-        XCTAssert(error.sentence.hasSuffix("dB from the student on this device, and 80.0 dB are required"), error.sentence)
+        let words = "dB from the student on this device, and 80.0 dB are required"
+        XCTAssert(error.sentence.hasSuffix(words), error.sentence)
         let test = try finished(run(bundle(), Swapped())).test
         XCTAssert((0...20).contains(test.psnrDb), "\(test)")
         XCTAssertEqual(try document("selftest.json")["psnr_db"] as? Double, test.psnrDb)
@@ -209,8 +215,8 @@ final class BenchmarkTests: FolderCase {
             try rehash(folder, "contract/\(name).json")
             let error = try failed(run(folder, runtime))
             XCTAssertEqual(error.kind, .artifact)
-            let expected = "fakert 7.0 was not run: this device computes other \(name) than contract/\(name).json, case "
-            XCTAssert(error.sentence.hasPrefix(expected), error.sentence)
+            let expected = "this device computes other \(name) than contract/\(name).json, case "
+            XCTAssert(error.sentence.hasPrefix("fakert 7.0 was not run: \(expected)"), error.sentence)
             XCTAssertEqual(runtime.calls, ["close"])
         }
         let folder = try bundle()
@@ -333,15 +339,18 @@ final class BenchmarkTests: FolderCase {
 
     func testARunTakesThePlaceOfAnEarlierOneAndOfNothingElse() throws {
         XCTAssertEqual(try failed(run(below("nothing"))).kind, .missing)
-        try files.createDirectory(at: below(".out.0123abcd"), withIntermediateDirectories: true)  // of a run that was killed
+        let killed = below(".out.0123abcd")  // what a run left that was killed
+        try files.createDirectory(at: killed, withIntermediateDirectories: true)
         try finished(run(bundle()))
         try finished(run(bundle()))
         XCTAssertEqual(leftovers(), [])
-        for occupy in [{ try self.files.createDirectory(at: $0.appendingPathComponent("photos"), withIntermediateDirectories: true) },
-            { try Data("x".utf8).write(to: $0) }] as [(URL) throws -> Void]
-        {
+        for inside in ["photos", ""] {  // a folder, then a file
             try files.removeItem(at: out)
-            try occupy(out)
+            if inside.isEmpty {
+                try Data("x".utf8).write(to: out)
+            } else {
+                try files.createDirectory(at: out.appendingPathComponent(inside), withIntermediateDirectories: true)
+            }
             let before = everything()
             guard case .failed(let error, let written) = try run(bundle()) else { return XCTFail("it was replaced") }
             XCTAssertEqual(error.kind, .usage)

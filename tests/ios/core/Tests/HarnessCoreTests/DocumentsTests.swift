@@ -61,7 +61,7 @@ final class DocumentsTests: FolderCase {
         let closed = String(repeating: "[", count: 5000) + String(repeating: "]", count: 5000)
         func add(_ what: String, _ text: String) { result.append((what, Data(text.utf8))) }
         add("an unknown key", "{\"<script>\\u001b[2J\": 1, \(good.dropFirst())")
-        add("another version", good.replacingOccurrences(of: "\"schema_version\":1", with: "\"schema_version\":2"))
+        add("another version", text(document, ["schema_version"], "2"))
         add("nothing", "")
         add("a list", "[]")
         add("deep", deep)
@@ -69,7 +69,7 @@ final class DocumentsTests: FolderCase {
         add("two documents", good + good)
         add("a comment", "/* */\(good)")
         add("too long", "\(good.dropLast())\(String(repeating: " ", count: 5_000_000))}")
-        for share in [0.3, 0.9, 0.999] { result.append(("cut", Data(good.utf8.prefix(Int(share * Double(good.count)))))) }
+        for share in [0.3, 0.9, 0.999] { add("cut", String(good.prefix(Int(share * Double(good.count))))) }
         result.append(("not UTF-8", Data([0xFF, 0xFE]) + Data(good.utf8)))
         result.append(("UTF-16", good.data(using: .utf16LittleEndian)!))
         return result
@@ -216,8 +216,10 @@ final class DocumentsTests: FolderCase {
         let bundle = try bundle()
         let before = try ModelBundle.read(bundle).artifactBytes
         XCTAssertEqual(before, 6)
-        let names = [".DS_Store", "model.mlpackage/.DS_Store", "parity/._z.f32", "Thumbs.db", "deep/desktop.ini", "a/__pycache__/b.pyc"]
-        for name in names {
+        for name in [
+            ".DS_Store", "model.mlpackage/.DS_Store", "parity/._z.f32", "Thumbs.db", "deep/desktop.ini",
+            "a/__pycache__/b.pyc",
+        ] {
             let file = bundle.appendingPathComponent(name)
             try files.createDirectory(at: file.deletingLastPathComponent(), withIntermediateDirectories: true)
             try Data("x".utf8).write(to: file)

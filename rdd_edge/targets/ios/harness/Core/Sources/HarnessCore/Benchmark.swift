@@ -24,9 +24,9 @@ public enum Outcome: Sendable {
     case failed(HarnessError, written: Bool)  // whether the out folder holds its error.json
 }
 
-/// One benchmark run of a bundle: hashes, self-tests, build, load, first inference, second load, warm-up, timed runs and
-/// samples. `run` blocks: call it once, off the main thread. `cancel` may be called from any thread; `progress` is called
-/// from a thread of its own, that of the runtime.
+/// One benchmark run of a bundle: hashes, self-tests, build, load, first inference, second load, warm-up, timed runs,
+/// samples. `run` blocks: call it once, off the main thread. `cancel` may be called from any thread, and `progress` is
+/// called from that of the runtime.
 public final class Benchmark: @unchecked Sendable {  // `lock` guards what changes; the rest is the run's thread's
     private let runtime: ModelRuntime
     private let device: HarnessDevice
@@ -114,7 +114,8 @@ public final class Benchmark: @unchecked Sendable {  // `lock` guards what chang
         return try RunFolder(out).publish { run in
             let test = try work.prove(device, minPSNR: options.minPSNR)
             let measured = try work.measure(device, run)
-            _ = try ModelBundle.read(folder, expected: bundle.sha256, report: report)  // what was measured is what was named
+            // What was measured is what was named.
+            _ = try ModelBundle.read(folder, expected: bundle.sha256, report: report)
             try run.write("plan.json", plan.json)
             try run.write("selftest.json", test.json(threshold: options.minPSNR))
             try run.write("record.json", work.record(device.info(), measured, place: options.place, started: started))

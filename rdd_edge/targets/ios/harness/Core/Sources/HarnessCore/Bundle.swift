@@ -15,8 +15,8 @@ public final class ModelBundle: Sendable {
         (self.folder, self.manifest, self.sha256) = (folder, manifest, sha256)
     }
 
-    /// Reads a bundle and checks the hash of every file; `expected` is that of its manifest. Throws `HarnessError` where
-    /// there is no bundle, or where a file is truncated, changed, a link, or foreign. `report` may throw to end it.
+    /// Reads a bundle and checks the hash of every file; `expected` is that of its manifest. Throws `HarnessError`
+    /// where there is no bundle, or where a file is truncated, changed, a link, or foreign. `report` may throw to end it.
     public static func read(
         _ folder: URL, expected: String? = nil, report: (_ stage: String, _ done: Int) throws -> Void = { _, _ in }
     ) throws -> ModelBundle {
@@ -26,8 +26,20 @@ public final class ModelBundle: Sendable {
         }
         let data = try readFile(path, limit: 1 << 22)
         let manifest = try Manifest.read(data, path)
+        try checkFiles(folder, manifest.files, report)
+        let sha256 = hex(SHA256.hash(data: data))
+        guard sha256 == expected ?? sha256 else {
+            throw HarnessError.corrupt("\(folder.path) is another bundle than the one asked for: \(sha256)")
+        }
+        return ModelBundle(folder, manifest, sha256)
+    }
+
+    /// Whether the folder holds the files with these hashes, and no others.
+    private static func checkFiles(
+        _ folder: URL, _ hashes: [String: String], _ report: (_ stage: String, _ done: Int) throws -> Void
+    ) throws {
         let found = try filesBelow(folder).subtracting([manifestName])
-        for (i, (name, hash)) in manifest.files.sorted(by: { $0.key < $1.key }).enumerated() {
+        for (i, (name, hash)) in hashes.sorted(by: { $0.key < $1.key }).enumerated() {
             try report("check", i)
             let file = folder.appendingPathComponent(name)
             guard found.contains(name) else { throw HarnessError.corrupt("\(file.path) is missing from the bundle") }
@@ -35,15 +47,10 @@ public final class ModelBundle: Sendable {
                 throw HarnessError.corrupt("\(file.path) is not what its manifest names: its SHA-256 differs")
             }
         }
-        if let name = found.filter({ manifest.files[$0] == nil && !isSystemFile($0) }).min() {
-            let what = "is foreign: the manifest does not list it; remove the file"
-            throw HarnessError.corrupt("\(folder.path)/\(name) \(what)")
+        if let name = found.filter({ hashes[$0] == nil && !isSystemFile($0) }).min() {
+            let why = "the manifest does not list it; remove the file"
+            throw HarnessError.corrupt("\(folder.path)/\(name) is foreign: \(why)")
         }
-        let sha256 = hex(SHA256.hash(data: data))
-        guard sha256 == expected ?? sha256 else {
-            throw HarnessError.corrupt("\(folder.path) is another bundle than the one asked for: \(sha256)")
-        }
-        return ModelBundle(folder, manifest, sha256)
     }
 
     /// Size of the artifact, all its files together.
@@ -56,7 +63,9 @@ public final class ModelBundle: Sendable {
     func parityFloats(_ name: String) throws -> [Float] {
         let bits: [UInt32] = try vector(name, manifest.paritySamples * manifest.imageSize)
         let values = bits.map { Float(bitPattern: $0) }
-        guard values.allSatisfy(\.isFinite) else { throw HarnessError.corrupt("parity/\(name) has values that are not finite") }
+        guard values.allSatisfy(\.isFinite) else {
+            throw HarnessError.corrupt("\(folder.path)/parity/\(name) has values that are not finite")
+        }
         return values
     }
 
@@ -67,10 +76,12 @@ public final class ModelBundle: Sendable {
         let (file, size) = (folder.appendingPathComponent("parity/\(name)"), count * MemoryLayout<T>.size)
         let data = try readFile(file, limit: size)
         guard data.count == size else {
-            throw HarnessError.corrupt("\(file.path) does not hold the \(manifest.paritySamples) samples of the manifest")
+            throw HarnessError.corrupt("\(file.path) has not the \(manifest.paritySamples) samples of the manifest")
         }
         return data.withUnsafeBytes { bytes in
-            (0..<count).map { T(littleEndian: bytes.loadUnaligned(fromByteOffset: $0 * MemoryLayout<T>.size, as: T.self)) }
+            stride(from: 0, to: size, by: MemoryLayout<T>.size).map {
+                T(littleEndian: bytes.loadUnaligned(fromByteOffset: $0, as: T.self))
+            }
         }
     }
 }
@@ -107,7 +118,8 @@ private func listed(_ folder: URL) throws -> [String] {
 private func isSystemFile(_ path: String) -> Bool {
     let parts = path.split(separator: "/")
     let name = parts.last ?? ""
-    return [".DS_Store", "Thumbs.db", "desktop.ini"].contains(name) || name.hasPrefix("._") || parts.contains("__pycache__")
+    let isKnown = [".DS_Store", "Thumbs.db", "desktop.ini"].contains(name)
+    return isKnown || name.hasPrefix("._") || parts.contains("__pycache__")
 }
 
 /// In pieces, since an artifact may be larger than the memory that an app may take.

@@ -33,7 +33,8 @@ struct Plan: Document, Sendable {
         let times = ["warmup": JSON(warmup), "runs": JSON(runs), "seconds": JSON(seconds), "starts": JSON(starts)]
         let images = ["samples": JSON(samples), "seed": .seed(seed), "floats": JSON(floats)]
         return .object([
-            "schema_version": .int(1), "performance": .object(times), "accuracy": .object(images), "threads": JSON(threads),
+            "schema_version": .int(1), "performance": .object(times), "accuracy": .object(images),
+            "threads": JSON(threads),
         ])
     }
 }

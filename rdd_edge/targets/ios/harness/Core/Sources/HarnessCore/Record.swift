@@ -9,7 +9,8 @@ extension Work {
         var fields = reasons.mapValues { _ in JSON.null }.merging(measured) { $1 }
         fields.merge([
             "schema_version": .int(1), "target": JSON(manifest.target), "precision": JSON(manifest.precision),
-            "bundle_sha256": JSON(bundle.sha256), "checkpoint_sha256": JSON(manifest.checkpointSHA256), "checkpoint": .null,
+            "bundle_sha256": JSON(bundle.sha256), "checkpoint_sha256": JSON(manifest.checkpointSHA256),
+            "checkpoint": .null,
             "where": JSON(place.rawValue), "started_at": JSON(started), "batch": JSON(manifest.batch),
             "artifact_bytes": JSON(bundle.artifactBytes), "power_mode": JSON(device.powerMode),
             "device": .object([

@@ -11,16 +11,15 @@ public struct Request: Equatable, Sendable {
         (self.bundle, self.plan, self.out, self.options) = (bundle, plan, out, options)
     }
 
-    /// Reads the arguments, whose paths are below `root`; nil where none names a bundle. Throws `HarnessError` for a path
-    /// that leads out of `root` and for a number that is none.
+    /// Reads the arguments, whose paths are below `root`; nil where none names a bundle. Throws `HarnessError` for a
+    /// path that leads out of `root` and for a number that is none.
     ///
     /// What does not begin with two dashes is the system's, such as the app's own path and what Xcode adds.
     public init?(arguments: [String], root: URL, place: Place) throws {
         guard arguments.contains("--bundle") else { return nil }
         let values = try Self.values(arguments)
-        guard let bundle = try Self.path("--bundle", values, root), let out = try Self.path("--out", values, root) else {
-            throw HarnessError(.usage, "there is no argument --out")
-        }
+        let (bundle, out) = (try Self.path("--bundle", values, root), try Self.path("--out", values, root))
+        guard let bundle, let out else { throw HarnessError(.usage, "there is no argument --out") }
         var options = Options(bundleSHA256: values["--bundle-sha256"], place: place)
         options.minPSNR = try Self.number("--min-psnr-db", values)
         options.stallSeconds = try Self.number("--stall-seconds", values) ?? options.stallSeconds
@@ -74,8 +73,8 @@ public struct Request: Equatable, Sendable {
     }
 }
 
-/// The lines by which a driver follows a run on standard output, each with the prefix that tells them from the system's:
-/// at most two a second and one at each new stage, then how it ended. `write` is called with a line without its end.
+/// The lines by which a driver follows a run on standard output, each with a prefix that tells it from the system's: at
+/// most two a second and one at each new stage, then how the run ended. `write` is called with a line without its end.
 public final class ProgressLines: @unchecked Sendable {  // `lock` guards what changes
     private let write: (String) -> Void
     private let lock = NSLock()

@@ -11,8 +11,8 @@ public struct RuntimeInfo: Equatable, Sendable {
     }
 }
 
-/// Builds, loads and runs an artifact, from one thread. An error that it throws is reported as a sentence that names the
-/// artifact; an exception of Objective-C or a crash ends the app, and the driver reports that.
+/// Builds, loads and runs an artifact, from one thread. An error that it throws is reported as a sentence that names
+/// the artifact; an exception of Objective-C or a crash ends the app, and the driver reports that.
 public protocol ModelRuntime: AnyObject {
     /// Its name or its backend is the `needs.backend` of the bundles that it runs.
     var info: RuntimeInfo { get }

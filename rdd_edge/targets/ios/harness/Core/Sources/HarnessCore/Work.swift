@@ -137,9 +137,11 @@ final class Work {
         try file.write(contentsOf: bytes)
     }
 
-    /// Passes the images of the first `total` samples to `use`, batch by batch; the last batch is filled up with its last
-    /// sample, whose repetitions are left out.
-    private func images(_ seed: UInt64, _ total: Int, _ stage: String, _ use: (ArraySlice<Float>) throws -> Void) throws {
+    /// Passes the images of the first `total` samples to `use`, batch by batch. The last batch is filled up with its
+    /// last sample, whose repetitions are left out.
+    private func images(
+        _ seed: UInt64, _ total: Int, _ stage: String, _ use: (ArraySlice<Float>) throws -> Void
+    ) throws {
         for first in stride(from: 0, to: total, by: manifest.batch) {
             let (z, labels) = inputs(seed, (0..<manifest.batch).map { min(first + $0, total - 1) })
             let x = try execute(z, labels)
