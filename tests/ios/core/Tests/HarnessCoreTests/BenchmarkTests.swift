@@ -300,7 +300,9 @@ final class BenchmarkTests: FolderCase {
     func testARuntimeThatIsStuckIsGivenUpAndChangesNothingLater() throws {
         let release = DispatchSemaphore(value: 0)
         let runtime = TanhRuntime { if $0 == 10 { release.wait() } }
+        let begin = SuspendingClock.now
         let error = try failed(run(bundle(), runtime, options: Options(stallSeconds: 1)))
+        XCTAssert((1..<4).contains(seconds(since: begin)))
         XCTAssertEqual(error.kind, .artifact)
         XCTAssertEqual(error.sentence, "there was no progress for 1.0 s in stage time: it was given up")
         release.signal()
@@ -357,6 +359,17 @@ final class BenchmarkTests: FolderCase {
             XCTAssertFalse(written)
             XCTAssertEqual(before, everything())
         }
+    }
+
+    func testAFolderThatWasNotFinishedIsRemovedAndAnEarlierRunStays() throws {
+        try finished(run(bundle()))
+        let before = everything()
+        XCTAssertThrowsError(
+            try RunFolder(out).publish { folder in
+                try folder.write("record.json", .null)
+                throw HarnessError(kind: .device, sentence: "no more")
+            })
+        XCTAssertEqual(everything(), before)
     }
 
     func testAPlanThatIsWrongIsAnErrorBeforeTheRuntimeIsAsked() throws {

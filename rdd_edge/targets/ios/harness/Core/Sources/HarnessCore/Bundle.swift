@@ -15,8 +15,8 @@ public final class ModelBundle: Sendable {
         (self.folder, self.manifest, self.sha256) = (folder, manifest, sha256)
     }
 
-    /// Reads a bundle and checks the hash of every file; `expected` is that of its manifest. Throws `HarnessError`
-    /// where there is no bundle, or where a file is truncated, changed, a link, or foreign. `report` may throw to end it.
+    /// Reads a bundle and checks the hash of every file. `expected` is that of its manifest; `report` may throw to end
+    /// it. Throws `HarnessError` where there is no bundle, or where a file is truncated, changed, a link, or foreign.
     public static func read(
         _ folder: URL, expected: String? = nil, report: (_ stage: String, _ done: Int) throws -> Void = { _, _ in }
     ) throws -> ModelBundle {

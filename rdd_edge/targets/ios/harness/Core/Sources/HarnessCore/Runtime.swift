@@ -11,8 +11,9 @@ public struct RuntimeInfo: Equatable, Sendable {
     }
 }
 
-/// Builds, loads and runs an artifact, from one thread. An error that it throws is reported as a sentence that names
-/// the artifact; an exception of Objective-C or a crash ends the app, and the driver reports that.
+/// Builds, loads and runs an artifact, from one thread that has no autorelease pool of its own. An error that it throws
+/// is reported as a sentence that names the artifact; an exception of Objective-C or a crash ends the app, and the
+/// driver reports that.
 public protocol ModelRuntime: AnyObject {
     /// Its name or its backend is the `needs.backend` of the bundles that it runs.
     var info: RuntimeInfo { get }
@@ -79,10 +80,3 @@ public protocol HarnessDevice: AnyObject {
     /// As in a condition, without the cost of the rest: it is asked once a second between the timed runs.
     func thermalState() -> String?
 }
-
-#if !canImport(ObjectiveC)
-/// Without Objective-C nothing is released late.
-func autoreleasepool<Result>(invoking body: () throws -> Result) rethrows -> Result {
-    try body()
-}
-#endif

@@ -166,10 +166,10 @@ final class Work {
         try guarded("run") { try runtime.run(z, labels: labels) }
     }
 
-    /// Turns whatever a runtime throws into a sentence, and releases what it left behind.
+    /// Turns whatever a runtime throws into a sentence.
     private func guarded<Result>(_ action: String, _ body: () throws -> Result) throws -> Result {
         do {
-            return try autoreleasepool(invoking: body)
+            return try body()
         } catch {
             throw self.error("cannot \(action) \(bundle.artifact.path): \(reason(error))")
         }
