@@ -1,7 +1,7 @@
 // swift-tools-version: 5.9
 // The harness's core where there is no Xcode: the same sources, with a stand-in for Apple's CryptoKit on Linux, over
-// OpenSSL (Debian's libssl-dev). Here, `sh ../swift.sh swift test` runs the tests, and `sh ../swift.sh swift build` makes
-// the executable `harness`, which tests/targets/test_ios_harness.py and the driver's tests take for the app.
+// OpenSSL (Debian's libssl-dev). Here, `sh ../swift.sh swift test` runs the tests, and `sh ../swift.sh swift build`
+// makes the executable `harness`, which tests/targets/test_ios_harness.py and the driver's tests take for the app.
 import PackageDescription
 
 let core = Target.target(name: "HarnessCore")

@@ -99,12 +99,16 @@ final class BenchmarkTests: FolderCase {
     }
 
     func testAChangeOfTheThermalStateIsRecordedWithTheRunsBeforeIt() throws {
-        let begin = SuspendingClock.now
-        let device = FakeDevice { seconds(since: begin) < 0.5 ? "nominal" : "serious" }
+        let asked = Box(0)
+        let device = FakeDevice {
+            asked.value += 1
+            return asked.value == 1 ? "nominal" : "serious"
+        }
         let slow = TanhRuntime { _ in usleep(10_000) }
         try finished(run(bundle(), slow, device: device, plan: plan(seconds: 1.3)))
         let changes = try document("record.json")["thermal_changes"] as! [Object]
         XCTAssertEqual(changes.map { $0["state"] as! String }, ["nominal", "serious"])
+        XCTAssertEqual(asked.value, 2)  // once a second
         let runs = changes.map { $0["run"] as! Int }
         XCTAssertEqual(runs.first, 0)
         let count = (try document("record.json")["latency_ms"] as! [Any]).count
@@ -148,8 +152,8 @@ final class BenchmarkTests: FolderCase {
         try finished(run(bundle(), TanhRuntime { _ in usleep(10_000) }, plan: plan(runs: 3, samples: 0, seconds: 0.3)))
         let record = try document("record.json")
         let latency = record["latency_ms"] as! [Double]
-        XCTAssert((10...30).contains(latency.count), "\(latency.count)")
-        XCTAssert(latency.allSatisfy { $0 >= 10 && $0 < 300 }, "\(latency)")
+        XCTAssert((4...30).contains(latency.count), "\(latency.count)")
+        XCTAssert(latency.allSatisfy { $0 >= 10 && $0 < 300 }, "\(latency)")  // in milliseconds
         XCTAssertEqual((record["missing"] as! Object)["samples"] as? String, "the plan has no samples")
         XCTAssertFalse(files.fileExists(atPath: out.appendingPathComponent("samples.u8").path))
     }
