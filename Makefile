@@ -70,8 +70,9 @@ test-android: install tools
 
 test-ios: install
 	@if sh $(IOS)/install_swift.sh; then \
-	    (cd $(IOS)/core && sh ../swift.sh swift test) && (cd $(IOS)/app && sh ../swift.sh swift test) && \
-	    RDD_EDGE_IOS_HARNESS="sh $(CURDIR)/$(IOS)/harness.sh" $(BIN)/pytest -q tests/targets/test_ios_harness.py tests/benchmarking/test_ios_driver.py; \
+	    (cd $(IOS)/core && sh ../swift.sh swift test --quiet -Xswiftc -strict-concurrency=complete) && \
+	    RDD_EDGE_IOS_HARNESS="sh $(CURDIR)/$(IOS)/harness.sh" $(BIN)/pytest -q tests/targets/test_ios_harness.py \
+	        tests/targets/test_ios_app.py tests/benchmarking/test_ios_driver.py; \
 	fi
 
 test-arm64: install

@@ -1,6 +1,6 @@
 """The iOS app against stand-ins of Apple's frameworks: its own tests, and whole runs as a driver starts them.
 
-`make test-ios` sets RDD_EDGE_IOS_TESTS; without it nothing is compiled. Core ML's stand-in computes tanh(z).
+`make test-ios` sets RDD_EDGE_IOS_HARNESS; without it nothing is compiled. Core ML's stand-in computes tanh(z).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from rdd_edge.bundle import MANIFEST, read_bundle
 from rdd_edge.portable import noise
 
 pytestmark = pytest.mark.skipif(
-    "RDD_EDGE_IOS_TESTS" not in os.environ, reason="the app is compiled and run by `make test-ios`"
+    "RDD_EDGE_IOS_HARNESS" not in os.environ, reason="the app is compiled and run by `make test-ios`"
 )
 PACKAGE = Path(__file__).parent.parent / "ios" / "app"
 SWIFT = ["sh", str(PACKAGE.parent / "swift.sh")]

@@ -35,7 +35,7 @@ final class Session {
         do {
             if let request = try Request(arguments: arguments, root: root, place: AppleDevice.place) {
                 isDriven = true
-                removeLeftovers(but: request)
+                request.removeLeftovers(root: root)
                 return run(request)
             }
             // The Files app shows the folder of an app only where it holds something.
@@ -85,16 +85,6 @@ final class Session {
             }
             isRunning = false
             offerBundles()
-        }
-    }
-
-    /// Removes what earlier calls of a driver left in its folder, since a driver cannot remove anything from here.
-    private func removeLeftovers(but request: Request) {
-        let folder = root.appendingPathComponent("driver", isDirectory: true)
-        let used = [request.bundle, request.plan, request.out].map { $0?.lastPathComponent }
-        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-        for name in names where !used.contains(name) {
-            try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))
         }
     }
 }

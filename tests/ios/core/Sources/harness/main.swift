@@ -32,7 +32,7 @@ do {
     guard let request = try Request(arguments: CommandLine.arguments, root: folder, place: place) else {
         usage("there is no argument --bundle: the app would list its bundles")
     }
-    request.removeEarlierRuns()
+    request.removeLeftovers(root: folder)
     let runtime = FaultyRuntime(environment["HARNESS_CHILD"].map { ChildRuntime($0) } ?? TanhRuntime(), fault)
     let benchmark = Benchmark(
         runtime: runtime, device: FakeDevice(), options: request.options, progress: lines.progress)

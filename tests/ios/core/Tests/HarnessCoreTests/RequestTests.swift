@@ -63,16 +63,15 @@ final class RequestTests: FolderCase {
         }
     }
 
-    func testEarlierRunsOfADriverAreRemovedAndNothingElse() throws {
-        let (own, other) = ("driver/run-0123456789abcdef", "driver/run-fedcba9876543210")
-        let kept = ["driver/bundle", "driver/run-mine", "runs/run-fedcba9876543210", own]
-        for name in kept + [other] {
+    func testWhatEarlierCallsOfADriverLeftIsRemovedAndNothingElse() throws {
+        let own = ["driver/bundle-1", "driver/plan-1.json", "driver/run-1"]
+        let others = ["driver/bundle-0", "driver/plan-0.json", "driver/run-0"]
+        for name in own + others + ["bundles/b", "runs/r"] {
             try files.createDirectory(at: below(name), withIntermediateDirectories: true)
         }
-        try request("--bundle", "b", "--out", own)?.removeEarlierRuns()
-        XCTAssertFalse(files.fileExists(atPath: below(other).path))
-        try request("--bundle", "b", "--out", "runs/mine")?.removeEarlierRuns()
-        for name in kept { XCTAssert(files.fileExists(atPath: below(name).path), name) }
+        try request("--bundle", own[0], "--plan", own[1], "--out", own[2])?.removeLeftovers(root: temporary)
+        for name in others { XCTAssertFalse(files.fileExists(atPath: below(name).path), name) }
+        for name in own + ["bundles/b", "runs/r"] { XCTAssert(files.fileExists(atPath: below(name).path), name) }
     }
 
     func testLinesAreOneAtEachStageAndFewBetween() throws {

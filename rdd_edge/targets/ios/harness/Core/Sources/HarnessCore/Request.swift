@@ -26,12 +26,11 @@ public struct Request: Equatable, Sendable {
         self.init(bundle: bundle, plan: try Self.path("--plan", values, root), out: out, options: options)
     }
 
-    /// Removes the runs that earlier calls of a driver left beside `out`; a person's runs have other names.
-    public func removeEarlierRuns() {
-        let folder = out.deletingLastPathComponent()
-        guard out.lastPathComponent.hasPrefix("run-") else { return }
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
-        where matches(name, "run-[0-9a-f]{16}") && name != out.lastPathComponent {
+    /// Removes what earlier calls left in the driver's folder below `root`: a driver can copy files there, and remove none.
+    public func removeLeftovers(root: URL) {
+        let folder = root.appendingPathComponent("driver", isDirectory: true)
+        let used = [bundle, plan, out].map { $0?.lastPathComponent }
+        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where !used.contains(name) {
             try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))
         }
     }
