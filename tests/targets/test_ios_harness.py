@@ -95,7 +95,7 @@ def test_its_run_is_one_of_ours(tmp_path: Path, batch: int, classes: int | None,
     lines = run(tmp_path, plan, "--bundle-sha256", read_bundle(bundle).sha256)
     assert re.fullmatch(r"done \d+\.\d{3} ms median, \d+\.\d dB from the student", lines[-1])
     stages = " ".join(name for name, _ in itertools.groupby(line.split()[0] for line in lines))
-    assert stages == "check verify build load first load warmup time samples check publish done"
+    assert stages == "check verify build load first verify load warmup time samples check publish done"
     out, ours = tmp_path / OUT, read_bundle(bundle)
     record, test = check_run(out, ours, plan, "a simulated iPhone")
     assert record.where == "device"
@@ -143,9 +143,9 @@ def test_what_it_refuses_is_an_error_of_ours(tmp_path: Path) -> None:
     ("fault", "end"),
     [
         ("throw", "error ArtifactError fakert 7.0 cannot run "),
-        ("hang", "error ArtifactError there was no progress for 1.5 s in stage first"),
+        ("hang", "error ArtifactError there was no progress for 1.5 s in stage verify"),
         ("swap", "error ThresholdError fakert 7.0 is "),
-        ("crash", "first 0"),  # and the end of the process
+        ("crash", "verify "),  # and the end of the process
     ],
 )
 def test_a_planted_fault_is_found(tmp_path: Path, fault: str, end: str) -> None:
