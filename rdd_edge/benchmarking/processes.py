@@ -99,6 +99,8 @@ def lines_of(parts: Iterable[bytes]) -> Iterator[str | None]:
             yield complete[:MOST_LINE_BYTES].decode(errors="replace").strip()
         if not part:
             yield None
+    if line:
+        yield line.decode(errors="replace").strip()
 
 
 def bounded(parts: Generator[bytes, None, None], most: int, sender: object) -> bytes:
