@@ -40,6 +40,7 @@ from rdd_edge.errors import (
     ThresholdError,
     UsageError,
 )
+from rdd_edge.exporting.harness import add_harness
 from rdd_edge.portable import noise
 
 PLAN = Plan(
@@ -117,6 +118,7 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, mac: Mac, ph
     assert {"check", "verify", "build", "load", "time", "samples"} <= set(stages)
     assert [note for note in recorder.notes if "dB from the student on the device" in note]
     assert phone.app_pid() is None
+    assert "terminate" not in [command[3] for command in mac.commands if len(command) > 3]  # the interrupt was enough
     assert own.read_text() == "kept"
     (launch,) = [command for command in mac.commands if command[1:4] == ["device", "process", "launch"]]
     arguments = launch[launch.index("--") + 2 :]
@@ -243,7 +245,7 @@ LIES = {
     "'samples.u8', which is not part": "(out / 'samples.u8').unlink(); (out / 'samples.u8').symlink_to('/etc/passwd')",
     "sent back selftest.json with 5000 bytes; the plan allows 4096": "(out / 'selftest.json').write_bytes(bytes(5000))",
     "is not valid: .*record.json": "(out / 'record.json').write_text('{')",
-    "another bundle or plan": "p = out / 'plan.json'; p.write_text(p.read_text().replace('\"runs\": 5', '\"runs\": 4'))",
+    "bundle or plan": "(p := out / 'plan.json').write_text(p.read_text().replace('\"runs\": 5', '\"runs\": 4'))",
     "error.json of .* is not valid": "(out / 'error.json').write_text('{\"kind\": 1}')",
     "sent back more than the [0-9]+ bytes": "(out / 'x').open('wb').truncate(2**32)",
 }
@@ -285,8 +287,10 @@ def test_an_error_that_the_app_left_is_raised(tmp_path: Path, phone: SimulatedIp
 def test_a_run_without_end_is_cut_off(tmp_path: Path, phone: SimulatedIphone, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ios, "most_bytes", lambda *_: {"samples.u8": 1 << 20})
     phone.set(huge=True)
+    start = time.monotonic()
     with pytest.raises(CorruptError, match=r"sent back more than the [0-9]+ bytes") as error:
         bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
+    assert time.monotonic() - start < 20  # while it was copied
     sentence(error)
 
 
@@ -530,3 +534,8 @@ def test_a_bundle_for_another_platform_or_backend_is_refused(tmp_path: Path, mak
         bench(bundle, "ios://", tmp_path / "run", apk=tmp_path / "app.apk")
     with pytest.raises(UsageError, match="--runtime tensorrt goes with ssh://"):
         bench(bundle, "ios://", tmp_path / "run", runtime="tensorrt")
+
+
+def test_a_bundle_does_not_carry_the_app(tmp_path: Path) -> None:
+    add_harness("ios", tmp_path)
+    assert list(tmp_path.iterdir()) == []

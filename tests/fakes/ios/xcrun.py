@@ -232,7 +232,7 @@ class Command:
             shutil.copytree(source, inside, symlinks=True, dirs_exist_ok=True)
         if phone.state["huge"]:
             with (target / "samples.u8").open("wb") as file:
-                while True:  # until it is killed
+                for _ in range(3000):  # half a minute, unless it is killed
                     file.write(bytes(1 << 16))
                     file.flush()
                     time.sleep(0.01)
