@@ -89,7 +89,11 @@ def udid_of(url: str) -> str | None:
 
 def list_ios_devices() -> list[IosDevice]:
     """The iPhones and iPads that this Mac knows. Raises DependencyError where devicectl is not installed."""
-    found = _devicectl("list", "devices", "--timeout", str(LIST_SECONDS)).get("devices")
+    return _devices(_devicectl("list", "devices", "--timeout", str(LIST_SECONDS)))
+
+
+def _devices(result: dict[str, Any]) -> list[IosDevice]:
+    found = result.get("devices")
     if not isinstance(found, list):
         raise CorruptError("devicectl's list of devices has another form than Xcode 16's")
     devices = (_device(entry) for entry in found if _text(entry, "hardwareProperties", "platform") in ("iOS", "iPadOS"))

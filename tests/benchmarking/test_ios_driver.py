@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import write_fake_bundle
-from ios_device import OTHER, SWIFT, UDID, Mac, SimulatedIphone
+from ios_device import FAKES, OTHER, SWIFT, UDID, Mac, SimulatedIphone
+from records import REAL, Means
 from tiny import Recorder
 
 from rdd_edge.benchmarking import devicectl, ios
@@ -147,6 +149,30 @@ def test_a_conditional_bundle_without_floats(tmp_path: Path, phone: SimulatedIph
     plan = PLAN.model_copy(update={"accuracy": AccuracyPlan(samples=3, seed=0, floats=0)})
     bench(write_bundle(tmp_path, classes=4), "ios://", tmp_path / "run", plan)
     assert not (tmp_path / "run" / "samples.f32").exists()
+
+
+@pytest.mark.skipif(not SWIFT, reason="needs the harness in Swift: RDD_EDGE_IOS_HARNESS")
+@pytest.mark.parametrize(("precision", "checkpoint"), [("fp16", "tiny"), ("fp32", "tiny_conditional")])
+def test_its_images_are_those_of_the_host(
+    tmp_path: Path, phone: SimulatedIphone, precision: str, checkpoint: str, request: pytest.FixtureRequest
+) -> None:
+    """A package, which is a folder; the evaluator of packages stands for Core ML behind the app's core in Swift."""
+    from rdd_edge.evaluation.scores import score
+    from rdd_edge.exporting.pipeline import export_bundles
+
+    pytest.importorskip("coremltools")
+    student = request.getfixturevalue(f"{checkpoint}_checkpoint")
+    (bundle,) = export_bundles(student, ("ios",), precision, tmp_path / "bundles")
+    phone.set(environment={"HARNESS_CHILD": shlex.join([sys.executable, str(FAKES / "child.py")])})
+    record = bench(bundle.folder, "ios://", tmp_path / "run", PLAN)
+    bench(bundle.folder, "host", tmp_path / "host", PLAN)
+    # Not bit for bit: the evaluator takes all samples at once on the host, and PyTorch then adds in another order.
+    here, there = (read_bench_run(tmp_path / name).floats() for name in ("host", "run"))
+    np.testing.assert_allclose(there, here, rtol=0, atol=0.01 if precision == "fp16" else 1e-4)
+    bench(student, "server", tmp_path / "server", PLAN)
+    psnr = score(tmp_path / "run", tmp_path / "server", REAL, Means()).psnr_float
+    assert psnr is not None and psnr.median_db > 35
+    assert (record.precision, record.where) == (precision, "device")
 
 
 # ---- faults of the app ----
