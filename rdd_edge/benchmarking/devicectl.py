@@ -242,8 +242,8 @@ class Iphone:
 
         Raises StorageError where the device is full.
         """
-        # Without --remove-existing-content: it has been seen to remove everything that the app has on the device
-        # (e.g. generalsx's and kodi's notes on it), and folders that it makes belong to root.
+        # Never with --remove-existing-content: its help speaks of the destination, but users report that it removed all
+        # that the app had on the device, and that a folder which it made belonged to root.
         copy = ["device", "copy", "to", *self._container(), "--source", str(source), "--destination", remote]
         self._run(*copy, wait=COPY_SECONDS)
 
