@@ -26,8 +26,9 @@ from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, DeviceError, RddEdgeError, UsageError, printable
 from ..reading.documents import read_content
-from .devicectl import Iphone, udid_of
+from .devicectl import udid_of
 from .harness_app import ERROR, MOST_ERROR_BYTES, STALL_SECONDS, Progress, least_psnr, read_failure
+from .iphone import Iphone
 from .processes import lines_of
 from .record import RunRecord
 from .returned import SelfTest, check_files, most_bytes, receive_folder

@@ -24,10 +24,11 @@ from ios_device import FAKES, OTHER, SWIFT, UDID, Mac, SimulatedIphone
 from records import REAL, Means
 from tiny import Recorder
 
-from rdd_edge.benchmarking import devicectl, ios
+from rdd_edge.benchmarking import devicectl, ios, iphone
 from rdd_edge.benchmarking.bench import bench
-from rdd_edge.benchmarking.devicectl import Iphone, list_ios_devices, udid_of
+from rdd_edge.benchmarking.devicectl import list_ios_devices, udid_of
 from rdd_edge.benchmarking.devices import list_devices
+from rdd_edge.benchmarking.iphone import Iphone
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import AccuracyPlan, PerformancePlan, Plan
 from rdd_edge.console import reporting_to
@@ -240,7 +241,7 @@ def test_a_silent_app_is_given_up(
 def test_an_app_that_outlives_the_interrupt_is_terminated(
     tmp_path: Path, mac: Mac, phone: SimulatedIphone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(devicectl, "END_SECONDS", 0.5)
+    monkeypatch.setattr(iphone, "END_SECONDS", 0.5)
     phone.set(deaf=True)
     bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
     assert phone.app_pid() is None
@@ -496,7 +497,7 @@ def test_without_xcode_there_is_a_sentence(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_devicectl_that_hangs_or_floods_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devicectl, "POLL_SECONDS", 0.1)
-    monkeypatch.setitem(devicectl._devicectl.__kwdefaults__, "wait", 0.5)
+    monkeypatch.setitem(devicectl.run_devicectl.__kwdefaults__, "wait", 0.5)
     write_xcrun(tmp_path, monkeypatch, "exec sleep 60")
     with pytest.raises(DeviceError, match=r"devicectl list devices did not end within 0\.5 s"):
         list_ios_devices()
