@@ -331,7 +331,8 @@ def bench(
     Args:
         source: Bundle; or, with `device="server"`, a checkpoint.
         out: Folder of the benchmark run.
-        device: "host", "ssh://user@host[:port]", "adb://[serial]", or "server" for a checkpoint in PyTorch.
+        device: "host", "ssh://user@host[:port]", "adb://[serial]", "ios://[udid]", or "server" for a checkpoint in
+            PyTorch.
         plan: What to run; by default the bundle's plan.
         quick: 128 timed inferences and 10 s in place of 1,024 and 60 s. Ignored where a plan is given.
         runtime: Over ssh: "tensorrt" or "onnxruntime"; by default tensorrt.

@@ -12,31 +12,27 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Generator
 from contextlib import closing, suppress
 from pathlib import Path
 
-from .. import errors, targets
+from .. import targets
 from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
 from ..files import sha256_of
-from ..reading.documents import parse_model
 from .adb import Android, serial_of
-from .processes import last_line
+from .harness_app import MOST_ERROR_BYTES, STALL_SECONDS, Progress, least_psnr, read_failure
+from .processes import last_line, lines_of
 from .record import RunRecord
-from .returned import Failure, most_archive_bytes, receive
+from .returned import most_archive_bytes, receive
 
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
 ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
 HOME = f"/sdcard/Android/data/{PACKAGE}/files"
 TAG = "rdd-edge"
-STALL_SECONDS = 600.0  # without progress; the app gives up by itself, the driver a minute later
 POLL_SECONDS = 5.0  # without a line of the log, before a command asks for the app: each one disturbs what is timed
-MOST_LINE_BYTES = 4096
-MOST_ERROR_BYTES = 1 << 14
 # Names are arguments of a script, never part of it.
 PREPARE = (
     'cd "$1" && mkdir -p bundles plans runs && rm -rf bundles/adb-* plans/adb-* runs/adb-* runs/.adb-* && '
@@ -148,8 +144,8 @@ def _start(phone: Android, bundle: Bundle, name: str) -> str:
         "bundle": f"bundles/{bundle.sha256}", "bundle_sha256": bundle.sha256, "plan": f"plans/{name}",
         "out": f"runs/{name}", "stall_seconds": f"{STALL_SECONDS:g}",
     }  # fmt: skip
-    if not bundle.manifest.parity.low_allowed:
-        extras["min_psnr_db"] = f"{targets.load_target(TARGET).precision(bundle.manifest.precision).parity_db:g}"
+    if least := least_psnr(bundle):
+        extras["min_psnr_db"] = least
     words = [word for key, value in extras.items() for word in ("--es", key, value)]
     show_stage("start", 0)
     phone.shell("log", "-t", TAG, name)  # the lines before it are those of other runs
@@ -161,7 +157,7 @@ def _start(phone: Android, bundle: Bundle, name: str) -> str:
 
 def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
     """Report the app's progress until it has ended. Returns the failure that its log reports, if any."""
-    progress = time.monotonic()
+    progress = Progress(phone, STALL_SECONDS)
     with closing(_log_lines(phone, name)) as lines:
         for line in lines:
             if line is None:
@@ -171,31 +167,20 @@ def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
                     raise ArtifactError(f"the harness app on {phone} died in stage {stage}: {_crash(phone, pid)}")
                 if state == b"finished":
                     return None
-            elif match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", line, re.ASCII):
-                progress = time.monotonic()
-                show_stage(match[1], int(match[2]))
-            elif match := re.fullmatch(r"error (\w{1,40}) (.*)", line):
-                return _error(match[1], f"{phone}: {printable(match[2], 1000)}")
-            elif line.startswith("done "):
-                return None
-            if time.monotonic() - progress > STALL_SECONDS + 60:
-                raise ArtifactError(f"{phone} made no progress for {STALL_SECONDS:g} s in stage {reporter().stage}")
-    return None
+            elif progress.take(line):
+                break
+            progress.check()
+    return progress.failure
 
 
 def _log_lines(phone: Android, name: str) -> Generator[str | None, None, None]:
     """Lines of the app's log since this run began; None after each silence of POLL_SECONDS."""
-    current, line = False, b""
+    current = False
     with closing(phone.follow("logcat", "-v", "raw", "-T", "1000", "-s", f"{TAG}:I", wait=POLL_SECONDS)) as parts:
-        for part in parts:
-            *lines, line = (line + part).split(b"\n")
-            line = line[: MOST_LINE_BYTES + 1]
-            for text in (one.decode(errors="replace").strip() for one in lines):
-                if current:
-                    yield text
-                current = current or text == name
-            if not part:
-                yield None
+        for line in lines_of(parts):
+            if current or line is None:
+                yield line
+            current = current or line == name
 
 
 def _crash(phone: Android, pid: str) -> str:
@@ -212,16 +197,6 @@ def _raise_failure(phone: Android, name: str, logged: RddEdgeError | None) -> No
     path = f"{HOME}/runs/{name}/error.json"
     script = '[ ! -f "$1" ] || head -c "$2" "$1"'
     if text := phone.shell("sh", "-c", script, "sh", path, str(MOST_ERROR_BYTES)):
-        try:
-            failure = parse_model(text, Failure, "error.json")
-        except CorruptError:
-            raise CorruptError(f"the error.json of the harness app on {phone} is not valid") from None
-        raise _error(failure.kind, f"{phone}: {failure.sentence}")
+        raise read_failure(text, phone)
     if logged is not None:
         raise logged
-
-
-def _error(kind: str, sentence: str) -> RddEdgeError:
-    exception = getattr(errors, kind) if kind in errors.__all__ else DeviceError
-    result: RddEdgeError = exception(sentence)
-    return result

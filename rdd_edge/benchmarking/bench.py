@@ -23,6 +23,8 @@ from ..targets.base import ExportSpec
 from .adb import ADB
 from .android import bench_over_adb
 from .connection import SSH, Destination
+from .devicectl import IOS
+from .ios import bench_over_devicectl
 from .isolation import Request, in_child
 from .record import MEASURED, SERVER, RunRecord, this_machine
 from .run import PLAN, RECORD, SAMPLES
@@ -41,7 +43,7 @@ def bench(
     prediction: str | None = None,
     timestep: int | None = None,
 ) -> RunRecord:
-    """Run a bundle on "host" or an ssh:// or adb:// device, or a checkpoint (a training run's student) on "server".
+    """Run a bundle on "host" or an ssh://, adb:// or ios:// device, or a checkpoint (or training run) on "server".
 
     out: folder of the benchmark run; an existing benchmark run there is replaced.
     plan: by default the bundle's own, or Plan's defaults on the server.
@@ -66,10 +68,10 @@ def bench(
         return _bench_student(one_step_student(read_checkpoint(source), prediction, timestep), out, plan or Plan())
     if prediction is not None or timestep is not None:
         raise UsageError(f"--prediction and --timestep are for a checkpoint on the {SERVER}: a bundle contains them")
-    if device != HOST and not device.startswith((SSH, ADB)):
+    if device != HOST and not device.startswith((SSH, ADB, IOS)):
         raise UsageError(
-            f"there is no device {device!r}: choose {HOST}, {SSH}user@host[:port] or {ADB}[serial] for a bundle, or "
-            f"{SERVER} for a checkpoint"
+            f"there is no device {device!r}: choose {HOST}, {SSH}user@host[:port], {ADB}[serial] or {IOS}[udid] for a "
+            f"bundle, or {SERVER} for a checkpoint"
         )
     if not is_bundle:
         raise UsageError(f"{source} is not a bundle: export it first, or use --device {SERVER} for a checkpoint")
@@ -77,6 +79,8 @@ def bench(
         return _bench_bundle(read_bundle(source), out, plan)
     if device.startswith(ADB):
         return bench_over_adb(read_bundle(source), device, out, plan, apk)
+    if device.startswith(IOS):
+        return bench_over_devicectl(read_bundle(source), device, out, plan)
     return bench_over_ssh(read_bundle(source), Destination.parse(device), out, plan, runtime)
 
 

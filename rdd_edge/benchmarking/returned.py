@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import os
+import shutil
+import stat
 from pathlib import Path
 
 from ..bundle import Bundle, Plan
@@ -71,11 +74,35 @@ def unpack(archive: bytes, folder: Path, most: dict[str, int], sender: object) -
         name = member.name.removeprefix("./")
         if member.is_folder and name in (".", ""):
             continue
-        if name not in most or not member.is_file:
-            raise CorruptError(f"{sender} sent back {name[:80]!r}, which is not part of a benchmark run")
-        if member.size > most[name]:
-            raise CorruptError(f"{sender} sent back {name} with {member.size} bytes; the plan allows {most[name]}")
+        _check_file(name, member.is_file, member.size, most, sender)
         (folder / name).write_bytes(member.read())
+
+
+def receive_folder(source: Path, out: Path, bundle: Bundle, plan: Plan, sender: object) -> tuple[RunRecord, SelfTest]:
+    """As `receive`, for a run that lies in the folder `source`, where `check_files` has passed."""
+    with new_folder(out.absolute()) as folder:
+        for name in check_files(source, most_bytes(bundle, plan), sender):
+            shutil.copyfile(source / name, folder / name, follow_symlinks=False)
+        return check_run(folder, bundle, plan, sender)
+
+
+def check_files(folder: Path, most: dict[str, int], sender: object) -> list[str]:
+    """The names in a folder that another machine has filled: regular files that `most` names, and none of them larger.
+
+    Raises CorruptError for anything else, a link among it.
+    """
+    names = sorted(os.listdir(folder))
+    for name in names:
+        found = (folder / name).lstat()
+        _check_file(name, stat.S_ISREG(found.st_mode), found.st_size, most, sender)
+    return names
+
+
+def _check_file(name: str, is_file: bool, size: int, most: dict[str, int], sender: object) -> None:
+    if name not in most or not is_file:
+        raise CorruptError(f"{sender} sent back {name[:80]!r}, which is not part of a benchmark run")
+    if size > most[name]:
+        raise CorruptError(f"{sender} sent back {name} with {size} bytes; the plan allows {most[name]}")
 
 
 def check_run(folder: Path, bundle: Bundle, plan: Plan, sender: object) -> tuple[RunRecord, SelfTest]:

@@ -115,16 +115,19 @@ def _verify_emulated(bundle: Path, arch: str, cpus: list[str], n: int | None) ->
 
 
 def harness(
-    target: Annotated[str, Argument(help="Target whose bundles an app runs: android.")],
+    target: Annotated[str, Argument(help="Target whose bundles an app runs: android or ios.")],
     out: Annotated[Path, Option(file_okay=False, help="New folder for the app's project.")],
-    build: Annotated[bool, Option("--build", help="Build the APK too; needs Gradle and an Android SDK.")] = False,
+    build: Annotated[
+        bool, Option("--build", help="Build the APK too, of android; needs Gradle and an Android SDK.")
+    ] = False,
 ) -> None:
-    """Copy the project of the app that runs bundles on a phone, and build it.
+    """Copy the project of the app that runs bundles on a phone, and build it where that needs no signature.
 
     \b
     Examples:
       rdd-edge harness android --out app
       rdd-edge harness android --build --out app
+      rdd-edge harness ios --out app
     """
     from ..console import ConsoleReporter
     from ..exporting.app import build_app, copy_app

@@ -116,7 +116,8 @@ def bench(
     device: Annotated[
         str,
         Option(
-            help="Where to run: host, ssh://user@host\\[:port] or adb://\\[serial]; server for a checkpoint in PyTorch."
+            help="Where to run: host, ssh://user@host\\[:port], adb://\\[serial] or ios://\\[udid]; server for a "
+            "checkpoint in PyTorch."
         ),
     ] = "host",
     quick: Annotated[bool, Option("--quick", help="128 timed runs and 10 s in place of 1,024 runs and 60 s.")] = False,
@@ -147,6 +148,7 @@ def bench(
       rdd-edge bench bundles/android-int8 --quick --out bench/android-int8
       rdd-edge bench bundles/jetson-fp16 --device ssh://nvidia@orin --out bench/orin
       rdd-edge bench bundles/android-int8 --device adb:// --out bench/phone
+      rdd-edge bench bundles/ios-w8 --device ios:// --out bench/iphone
       rdd-edge bench runs/digits --device server --out bench/server
     """
     from ..api import bench as run
@@ -175,7 +177,7 @@ def devices(
         list[str] | None, Argument(metavar="[SSH]...", help="Boards to try: ssh://user@host\\[:port].")
     ] = None,
 ) -> None:
-    """List what bench --device can be given: this machine, Android devices, and the boards that are named.
+    """List what bench --device can be given: this machine, phones and tablets, and the boards that are named.
 
     \b
     Examples:

@@ -27,7 +27,7 @@ def add_contract(bundle: Path) -> None:
 def add_harness(target: str, bundle: Path) -> None:
     """Copy what runs the bundle on a board to bundle/harness, if the target has such a program.
 
-    The Android app is not copied, since one installation of it runs any bundle.
+    The apps of phones are not copied, since one installation of an app runs any bundle.
     """
     for source in (Path(folder) / target / name for folder in targets.__path__ for name in BOARD):
         if (source / "bench.py").is_file():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rdd_edge.benchmarking.bench import bench
-from rdd_edge.benchmarking.returned import SelfTest, check_run
+from rdd_edge.benchmarking.returned import SelfTest, check_files, check_run, receive_folder
 from rdd_edge.bundle import Plan, read_bundle
 from rdd_edge.errors import CorruptError
 from rdd_edge.files import write_model
@@ -59,3 +59,30 @@ def test_what_contradicts_the_bundle_or_the_plan_is_named(
     assert "the phone" in str(error.value)
     assert str(error.value).isprintable()
     assert str(tmp_path) not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "make", [Path.mkdir, lambda path: path.symlink_to("plan.json"), lambda path: path.write_bytes(b"12345")]
+)
+def test_a_folder_holds_files_of_a_run_alone(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    (tmp_path / "plan.json").write_bytes(b"1234")
+    most = {"plan.json": 4, "record.json": 4}
+    assert check_files(tmp_path, most, "phone") == ["plan.json"]
+    make(tmp_path / "record.json")
+    with pytest.raises(CorruptError, match=r"phone sent back '?record\.json'?.* (benchmark run|5 bytes)"):
+        check_files(tmp_path, most, "phone")
+
+
+def test_a_run_in_a_folder_is_received_whole(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    folder, out = make_bundle(), tmp_path / "out"
+    record = bench(folder, "host", tmp_path / "run")
+    write_model(tmp_path / "run" / "selftest.json", TEST)
+    bundle = read_bundle(folder)
+    with pytest.raises(CorruptError, match="a record whose where"):  # it ran here
+        receive_folder(tmp_path / "run", out, bundle, bundle.manifest.default_plan, "phone")
+    assert not out.exists()
+    path = tmp_path / "run" / "record.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"where": "device"}))
+    received, test = receive_folder(tmp_path / "run", out, bundle, bundle.manifest.default_plan, "phone")
+    assert (received.latency_ms, test) == (record.latency_ms, TEST)
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in (tmp_path / "run").iterdir())

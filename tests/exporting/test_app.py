@@ -30,6 +30,21 @@ def test_the_project_is_copied_whole_and_over_nothing(tmp_path: Path) -> None:
         copy_app("toaster", tmp_path / "other")
 
 
+def test_the_project_of_ios_is_copied_and_left_to_xcode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness = tmp_path / "targets" / "ios" / "harness"
+    for name in ("App/HarnessApp.swift", "Core/Package.swift", "Harness.xcodeproj/project.pbxproj", "README.md",
+                 "Core/.build/x", "Harness.xcodeproj/xcuserdata/me.plist"):  # fmt: skip
+        (harness / name).parent.mkdir(parents=True, exist_ok=True)
+        (harness / name).write_text(name)
+    monkeypatch.setattr("rdd_edge.targets.__path__", [str(tmp_path / "targets")])
+    out = copy_app("ios", tmp_path / "app")
+    names = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert names == {"App/HarnessApp.swift", "Core/Package.swift", "Harness.xcodeproj/project.pbxproj", "README.md"}
+    with pytest.raises(UsageError, match=r"Xcode builds the ios app, .*: leave --build out"):
+        build_app("ios", tmp_path / "built")
+    assert not (tmp_path / "built").exists()
+
+
 def test_the_build_is_gradles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ANDROID_SDK_ROOT", raising=False)
     monkeypatch.delenv("ANDROID_HOME", raising=False)

@@ -29,6 +29,7 @@ from tiny import tiny
 from torch import nn
 from torchvision_weights import densenet, resnet
 
+from rdd_edge.benchmarking import devicectl
 from rdd_edge.benchmarking.returned import unpack
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import Plan, read_bundle
@@ -290,6 +291,26 @@ def _read_returned(folder: Path) -> Found:
     return None, None
 
 
+def _write_devices(folder: Path) -> None:
+    """An answer of devicectl with a device and an error, which a real one does not have together."""
+    device = {
+        "hardwareProperties": {"platform": "iOS", "udid": "00008130-001A2B3C4D5E001C"},
+        "connectionProperties": {"pairingState": "paired"},
+    }
+    below = {"code": 28, "domain": "NSPOSIXErrorDomain", "userInfo": {}}
+    told = {"NSLocalizedDescription": {"string": "It failed."}, "NSUnderlyingError": {"error": below}}
+    answer = {"result": {"devices": [device]}, "error": {"code": 1, "domain": "d", "userInfo": told}}
+    (folder / "answer.json").write_text(json.dumps(answer))
+
+
+def _read_devices(folder: Path) -> Found:
+    answer = devicectl._read_answer(folder / "answer.json")
+    assert devicectl._reason(answer).isprintable()
+    result = answer.get("result")
+    assert all(str(device).isprintable() for device in devicectl._devices(result if isinstance(result, dict) else {}))
+    return None, None
+
+
 def _write_run_file(folder: Path) -> None:
     run = RunFile(
         preset=tiny(), data="digits", data_sha256="a" * 64, data_count=9, started_from=None, versions={"torch": "2"}
@@ -374,6 +395,7 @@ READERS = {
     "bench run and scores": Reader(_write_bench, _read_bench),
     "report": Reader(_write_record, _report, keep=("samples.u8", "samples.f32"), weight=0.3),
     "returned tar": Reader(_write_returned, _read_returned),
+    "devicectl": Reader(_write_devices, _read_devices),
     "run.json": Reader(_write_run_file, _read_run_file),
     "checkpoint with a card": Reader(_write_checkpoint, _read_checkpoint, weight=0.5),
     "packed checkpoint": Reader(_write_packed, _read_checkpoint, True, ("rdd_edge.json",), weight=0.3),
