@@ -64,6 +64,7 @@ class SimulatedIphone:
         self.documents.mkdir(parents=True)
         self.state: dict[str, Any] = {
             "name": name, "identifier": f"123456BB-AEDE-7A22-B890-{udid[-12:]}", "version": version, "platform": "iOS",
+            "app": "org.rddedge.harness", "more_apps": [],
             "reality": "physical", "pairing": "paired", "tunnel": "disconnected", "developer_mode": "enabled",
             "launch_error": "", "free_bytes": 1 << 40, "nested": False, "huge": False, "deaf": False, "environment": {},
         }  # fmt: skip

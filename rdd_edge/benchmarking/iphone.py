@@ -30,7 +30,7 @@ from .devicectl import (
 )
 from .processes import output_of
 
-APP = "org.rddedge.harness"
+APP = r"(?:[\w-]+\.)+rddedge\.harness"  # Apple gives an identifier to one team: others have other words before these
 COPY_SECONDS = 1800.0
 END_SECONDS = 5.0  # an interrupted app takes at most so long to end
 TERMINATE_SECONDS = 15.0  # for each of the two commands that then make sure of it
@@ -71,19 +71,28 @@ class Iphone:
         if len(usable) > 1:
             raise UsageError(f"devicectl lists several devices: choose one with --device, of {names}")
         self.udid, self.name = usable[0].udid, usable[0].name
-        self._app_url = ""  # where the app is installed
+        self._app = self._app_url = ""  # identifier, and where it is installed
 
     def __str__(self) -> str:
         return f"{self.name} ({self.udid})"
 
     def installed_version(self) -> str | None:
-        """Version of the harness app there; None where it is not installed."""
-        apps = self._run("device", "info", "apps", "--device", self.udid, "--bundle-id", APP).get("apps")
+        """Version of the harness app there; None where it is not installed.
+
+        Raises UsageError where there are several, of different teams.
+        """
+        apps = self._run("device", "info", "apps", "--device", self.udid).get("apps")
         if not isinstance(apps, list):
             raise CorruptError("devicectl's list of apps has another form than Xcode 16's")
-        app = next((app for app in apps if text_in(app, "bundleIdentifier") == APP), None)
-        self._app_url = text_in(app, "url")
-        return None if app is None else text_in(app, "version")
+        found = {text_in(app, "bundleIdentifier"): app for app in apps}
+        names = [name for name in found if re.fullmatch(APP, name, re.ASCII)]
+        if not names:
+            return None
+        if len(names) > 1:
+            raise UsageError(f"{self} has several harness apps: delete all but one of {', '.join(names)}")
+        (self._app,) = names
+        self._app_url = text_in(found[self._app], "url")
+        return text_in(found[self._app], "version")
 
     def send(self, source: Path, remote: str) -> None:
         """Copy a file, or what is in a folder, to `remote` in the app's container, a path that is not there yet.
@@ -121,7 +130,7 @@ class Iphone:
             answer = Path(folder) / "answer.json"
             options = ["--device", self.udid, "--console", "--terminate-existing", "--json-output", str(answer)]
             # -- stands before the app's name: a devicectl of 2023 passed one after it on to the app (FB13259837).
-            command = ["xcrun", "devicectl", "device", "process", "launch", *options, "--", APP, *arguments]
+            command = ["xcrun", "devicectl", "device", "process", "launch", *options, "--", self._app, *arguments]
             failed = failure_of(answer)
             try:
                 # On a pipe, devicectl keeps output back until it has 4 KiB; flutter_tools gives it a terminal as well.
@@ -142,7 +151,7 @@ class Iphone:
             raise error
 
     def _container(self) -> list[str]:
-        return ["--device", self.udid, "--domain-type", "appDataContainer", "--domain-identifier", APP]
+        return ["--device", self.udid, "--domain-type", "appDataContainer", "--domain-identifier", self._app]
 
     def _run(
         self, *arguments: str, wait: float = ANSWER_SECONDS, watch: Callable[[], None] | None = None

@@ -394,6 +394,19 @@ def test_the_app_has_to_be_there(tmp_path: Path, phone: SimulatedIphone, version
     sentence(error)
 
 
+def test_the_app_may_have_the_identifier_of_another_team(tmp_path: Path, phone: SimulatedIphone) -> None:
+    bundle = write_bundle(tmp_path)
+    phone.set(app="com.example.jo.rddedge.harness")
+    assert bench(bundle, "ios://", tmp_path / "run", PLAN).where == "device"
+    phone.set(more_apps=["org.rddedge.harness"])
+    with pytest.raises(UsageError, match=r"delete all but one of com\.example\.jo\.rddedge\.harness, org\.") as error:
+        bench(bundle, "ios://", tmp_path / "run", PLAN)
+    sentence(error)
+    phone.set(app="org.example.rddedge", more_apps=["rddedge.harness", "org.notrddedge.harness"])
+    with pytest.raises(DeviceError, match="is not installed"):
+        bench(bundle, "ios://", tmp_path / "run", PLAN)
+
+
 @pytest.mark.parametrize(
     ("state", "says"),
     [

@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 MAC = Path(sys.argv[1])
-APP = "org.rddedge.harness"
 CORE, POSIX = "com.apple.dt.CoreDeviceError", "NSPOSIXErrorDomain"
 FLAGS = ("--verbose", "--quiet", "--console", "--terminate-existing", "--kill", "--include-all-apps")
 COMMON = ("--verbose", "--quiet", "--timeout", "--json-output", "--log-output")
@@ -83,6 +82,10 @@ class Phone:
     def __init__(self, folder: Path) -> None:
         self.folder, self.container, self.udid = folder, folder / "container", folder.name
         self.url = "file:///private/var/containers/Bundle/Application/12345E6A-7F89-0C12-345E-F6A7E890CFF1/Harness.app/"
+
+    @property
+    def app(self) -> str:
+        return str(self.state["app"])
 
     @property
     def state(self) -> dict[str, Any]:
@@ -174,10 +177,12 @@ class Command:
 
     def info_apps(self, phone: Phone) -> None:
         app = {
-            "appClip": False, "builtByDeveloper": True, "bundleIdentifier": APP, "bundleVersion": "1", "hidden": False,
-            "name": "Harness", "removable": True, "url": phone.url, "version": phone.state["version"],
+            "appClip": False, "builtByDeveloper": True, "bundleIdentifier": phone.app, "bundleVersion": "1",
+            "hidden": False, "name": "Harness", "removable": True, "url": phone.url, "version": phone.state["version"],
         }  # fmt: skip
-        apps = [app] if phone.state["version"] and self.options.get("--bundle-id", APP) == APP else []
+        other = {**app, "bundleIdentifier": "org.example.rddedge", "version": "9"}
+        more = [{**app, "bundleIdentifier": name} for name in phone.state["more_apps"]]
+        apps = [other, *([app] if phone.state["version"] else []), *more]
         self.answer("success", result={"apps": apps, "removableAppsIncluded": True})
 
     def info_processes(self, phone: Phone) -> None:
@@ -193,10 +198,10 @@ class Command:
         self.answer("success", result={})
 
     def remote(self, phone: Phone, path: str) -> Path:
-        if (self.options["--domain-type"], self.options["--domain-identifier"]) != ("appDataContainer", APP):
+        if (self.options["--domain-type"], self.options["--domain-identifier"]) != ("appDataContainer", phone.app):
             self.fail(CORE, 7000, "The domain is not one of this device.")
         if not phone.state["version"]:
-            self.fail(CORE, 7000, f"There is no app {APP} on this device.")
+            self.fail(CORE, 7000, f"There is no app {phone.app} on this device.")
         assert ".." not in Path(path).parts, path
         return phone.container / path
 
@@ -239,7 +244,7 @@ class Command:
         self.answer("success", result={})
 
     def process_launch(self, phone: Phone) -> None:
-        if not self.rest or self.rest[0] != APP or not phone.state["version"]:
+        if not self.rest or self.rest[0] != phone.app or not phone.state["version"]:
             self.fail(CORE, 10002, "The application failed to launch.", f"{self.rest[:1]} is not installed.")
         if phone.state["launch_error"]:
             reason = {"NSLocalizedFailureReason": {"string": phone.state["launch_error"]}}
@@ -266,7 +271,8 @@ class Command:
 
         signal.signal(signal.SIGINT, interrupted)
         print(
-            f"Launched application with {APP} bundle identifier.\nWaiting for the application to terminate…", flush=True
+            f"Launched application with {phone.app} bundle identifier.\nWaiting for the application to terminate…",
+            flush=True,
         )
         self.relay(app, phone)
         code = app.wait()

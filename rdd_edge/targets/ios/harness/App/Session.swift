@@ -33,13 +33,17 @@ final class Session {
         isStarted = true
         UIApplication.shared.isIdleTimerDisabled = true  // the system suspends the app when the screen goes dark
         do {
+            // The Files app shows the folder of an app only where it holds something; and a folder that a driver's copy
+            // made would not be the app's.
+            for name in ["bundles", "driver"] {
+                let folder = root.appendingPathComponent(name, isDirectory: true)
+                try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+            }
             if let request = try Request(arguments: arguments, root: root, place: AppleDevice.place) {
                 isDriven = true
                 request.removeLeftovers(root: root)
                 return run(request)
             }
-            // The Files app shows the folder of an app only where it holds something.
-            try FileManager.default.createDirectory(at: bundlesFolder, withIntermediateDirectories: true)
             offerBundles()
         } catch {
             isDriven = true
