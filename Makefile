@@ -70,9 +70,7 @@ test-android: install tools
 
 test-ios: install
 	@if sh $(IOS)/install_swift.sh; then \
-	    mkdir -p $(IOS)/core/.build && cd $(IOS)/core && \
-	    { sh ../swift.sh swift test -Xswiftc -strict-concurrency=complete >.build/log 2>&1 || { cat .build/log; exit 1; }; } && \
-	    grep "Executed" .build/log | tail -n 1 && cd $(CURDIR) && \
+	    sh $(IOS)/core_tests.sh && \
 	    RDD_EDGE_IOS_HARNESS="sh $(CURDIR)/$(IOS)/harness.sh" $(BIN)/pytest -q tests/targets/test_ios_harness.py \
 	        tests/targets/test_ios_app.py tests/benchmarking/test_ios_driver.py; \
 	fi

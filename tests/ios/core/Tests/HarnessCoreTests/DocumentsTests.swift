@@ -168,21 +168,30 @@ final class DocumentsTests: FolderCase {
         let aside = below("aside")
         let harms: [(String, (URL) throws -> Void)] = [
             ("SHA-256 differs", { try (Data(contentsOf: $0) + [0]).write(to: $0) }),
-            ("SHA-256 differs", { file in
-                var data = try Data(contentsOf: file)
-                data[data.count / 2] ^= 1
-                try data.write(to: file)
-            }),
+            (
+                "SHA-256 differs",
+                { file in
+                    var data = try Data(contentsOf: file)
+                    data[data.count / 2] ^= 1
+                    try data.write(to: file)
+                }
+            ),
             ("missing from", { try self.files.removeItem(at: $0) }),
-            ("symbolic link", { file in
-                try? self.files.removeItem(at: aside)
-                try self.files.moveItem(at: file, to: aside)
-                try self.files.createSymbolicLink(at: file, withDestinationURL: aside)
-            }),
-            ("missing from", { file in
-                try self.files.removeItem(at: file)
-                try self.files.createDirectory(at: file, withIntermediateDirectories: true)
-            }),
+            (
+                "symbolic link",
+                { file in
+                    try? self.files.removeItem(at: aside)
+                    try self.files.moveItem(at: file, to: aside)
+                    try self.files.createSymbolicLink(at: file, withDestinationURL: aside)
+                }
+            ),
+            (
+                "missing from",
+                { file in
+                    try self.files.removeItem(at: file)
+                    try self.files.createDirectory(at: file, withIntermediateDirectories: true)
+                }
+            ),
         ]
         for name in ["model.mlpackage/Data/weight.bin", "parity/z.f32", "parity/x.f32", "parity/label.i64"] {
             for (word, harm) in harms {

@@ -30,7 +30,8 @@ public struct Request: Equatable, Sendable {
     public func removeLeftovers(root: URL) {
         let folder = root.appendingPathComponent("driver", isDirectory: true)
         let used = [bundle, plan, out].map { $0?.lastPathComponent }
-        for name in (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? [] where !used.contains(name) {
+        let names = (try? FileManager.default.contentsOfDirectory(atPath: folder.path)) ?? []
+        for name in names where !used.contains(name) {
             try? FileManager.default.removeItem(at: folder.appendingPathComponent(name))
         }
     }

@@ -21,7 +21,7 @@ final class Work {
     let plan: Plan
     private let report: (_ stage: String, _ done: Int) throws -> Void
     private(set) var latencyMs: [Double] = []  // of every timed run, in order
-    private var firsts: [String: JSON] = [:]  // fields of the record: what happens once, when the device meets the artifact
+    private var firsts: [String: JSON] = [:]  // fields of the record: from where the device meets the artifact
 
     private var manifest: Manifest { bundle.manifest }
     private var size: Int { manifest.imageSize }
