@@ -33,5 +33,10 @@ def _broken(function: Any) -> Iterator[str]:
                 yield f"{var.name} ({op.op_type}) is float32"
             if var.rank > MOST_DIMENSIONS:
                 yield f"{var.name} ({op.op_type}) has {var.rank} dimensions"
-        if op.op_type == "cast" and interface.isdisjoint([op.x, *op.outputs]):
+        if op.op_type == "cast" and interface.isdisjoint([op.x, *op.outputs]) and _touches_floats(op):
             yield f"{op.name} converts between types inside the network"
+
+
+def _touches_floats(op: Any) -> bool:
+    """False for a cast of a class label, whose embedding is looked up before the image is computed, on the CPU."""
+    return any(type_of(var).startswith("fp") for var in (op.x, *op.outputs))
