@@ -148,7 +148,7 @@ def test_its_images_are_those_of_the_host_bit_for_bit(
     student = request.getfixturevalue(f"{checkpoint}_checkpoint")
     (bundle,) = export_bundles(student, ("android",), precision, tmp_path / "bundles")
     phone.set_app(app("PhoneActivityKt"))
-    phone.environment["CHILD"] = f"{sys.executable} {ROOT / 'tests/android/child.py'}"
+    phone.environment["CHILD"] = f"{sys.executable} {ROOT / 'tests/child.py'} android"
     record = bench(bundle.folder, "adb://", tmp_path / "run", PLAN)
     bench(bundle.folder, "host", tmp_path / "host", PLAN)
     for name in ("samples.u8", "samples.f32"):

@@ -164,7 +164,7 @@ def test_its_images_are_those_of_the_host(
     pytest.importorskip("coremltools")
     student = request.getfixturevalue(f"{checkpoint}_checkpoint")
     (bundle,) = export_bundles(student, ("ios",), precision, tmp_path / "bundles")
-    phone.set(environment={"HARNESS_CHILD": shlex.join([sys.executable, str(FAKES / "child.py")])})
+    phone.set(environment={"HARNESS_CHILD": shlex.join([sys.executable, str(FAKES.parents[1] / "child.py"), "ios"])})
     record = bench(bundle.folder, "ios://", tmp_path / "run", PLAN)
     bench(bundle.folder, "host", tmp_path / "host", PLAN)
     # Not bit for bit: the evaluator takes all samples at once on the host, and PyTorch then adds in another order.
