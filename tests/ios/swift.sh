@@ -1,16 +1,15 @@
 #!/bin/sh
 # Runs a command with Swift in the current folder: with the Swift on the PATH, or with Debian 13's, which
-# `tests/tools.sh swift` puts into a root of its own. There the project has the same path as outside.
-#   swift.sh                   whether there is one
+# install_swift.sh puts into a root of its own. There the project has the same path as outside.
+#   swift.sh                   its version; fails where there is none
 #   swift.sh COMMAND …         e.g. swift.sh swift test
 set -eu
 root=${RDD_EDGE_SWIFT_ROOT:-/opt/rdd-edge-swift}
+[ $# -gt 0 ] || set -- swift --version
 if command -v swift >/dev/null && swift --version 2>/dev/null | grep -q "Swift version"; then
-    [ $# = 0 ] || exec "$@"
-    exit 0
+    exec "$@"
 fi
 [ "$(id -u)" = 0 ] && [ -x "$root/usr/libexec/swift/bin/swift" ] || exit 3
-[ $# -gt 0 ] || exit 0
 project=$(cd "$(dirname "$0")/../.." && pwd)
 # A name space of its own, whose mounts end with the command.
 exec unshare --mount sh -eu -c '
