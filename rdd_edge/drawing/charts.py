@@ -168,9 +168,10 @@ def curve(xs: Sequence[float], ys: Sequence[float], name: str, metric: str) -> s
 def _place_label(x: float, y: float, width: float, taken: list[Box], bottom: float) -> tuple[str, float, Box]:
     """Anchor, position and box of a label of `width`, beside its point or else above or below; adds it to `taken`."""
     options: list[tuple[str, float, Box]] = []
+    middle = max(LEFT, min(x - width / 2, WIDTH - width))  # of a long label, as near to the point as there is room
     for rise in (0, -14, 14, -28, 28, -42, 42):
         sides = [("start", x + 8, x + 8), ("end", x - 8, x - 8 - width)]
-        for anchor, at, left in [*([("middle", x, x - width / 2)] if rise else []), *sides]:
+        for anchor, at, left in [*([("middle", middle + width / 2, middle)] if rise else []), *sides]:
             options.append((anchor, at, (left, y - 5 + rise, left + width, y + 6 + rise)))
     inside = [o for o in options if o[2][0] >= LEFT and o[2][2] <= WIDTH and o[2][1] >= 0 and o[2][3] <= bottom]
     free = [o for o in inside if not any(_overlap(o[2], other) for other in taken)]

@@ -88,3 +88,19 @@ def test_a_label_that_is_not_beside_its_point_is_joined_to_it() -> None:
         abs(float(line["x1"]) - float(line["x2"])) + abs(float(line["y1"]) - float(line["y2"])) for line in leaders
     ]
     assert sum(length > 5 for length in lengths) >= 3
+
+
+def test_a_long_label_lies_over_no_point_and_not_on_the_line() -> None:
+    name = "android fp32 (robolectric robolectric)"
+    points = [
+        Point(0.48, 0.1385, name, False),
+        Point(0.83, 0.13788, name, False),
+        Point(3.7, 0.1378801, "server", True),
+    ]
+    root = ElementTree.fromstring(frontier(points, "fd"))
+    heights = [float(dot.attrib["cy"]) for dot in root.iter("circle")]
+    texts = [text.attrib for text in root.iter("text") if text.text in (name, "server")]
+    assert len(texts) == 3
+    for text in texts:
+        top, bottom = float(text["y"]) - 9, float(text["y"]) + 2
+        assert not any(top < height < bottom for height in heights)
