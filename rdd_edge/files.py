@@ -70,7 +70,7 @@ def tree_sha256(folder: Path) -> dict[str, str]:
 def require_hashes(expected: Mapping[Path, str | None], card: Path) -> None:
     """Raise CorruptError for a file with another SHA-256 than its card gives (None: it gives none), or MissingError."""
     for path, sha256 in expected.items():
-        if sha256 not in (None, sha256_of(path)):
+        if sha256 is not None and sha256 != sha256_of(path):
             raise CorruptError(f"{path} is not the file that {card} names: truncated or changed, its SHA-256 differs")
 
 

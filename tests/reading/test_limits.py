@@ -272,6 +272,9 @@ def test_a_scheduler_beside_a_card_is_the_one_that_was_written(checkpoint: Path)
     path.unlink()
     with pytest.raises(MissingError, match="scheduler_config"):
         read_checkpoint(checkpoint)
+    card = json.loads((checkpoint / "rdd_edge.json").read_text())
+    (checkpoint / "rdd_edge.json").write_text(json.dumps(card | {"scheduler_sha256": None}))
+    assert read_checkpoint(checkpoint).card is not None  # of before the hash: no scheduler is asked for
 
 
 @pytest.mark.parametrize(
