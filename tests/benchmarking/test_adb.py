@@ -7,15 +7,14 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import pytest
 from adb_device import ADB, AdbDevice, AdbServer
 from bundles import write_fake_bundle
+from devices import WhileTimed, tanh, wait_for
 from records import REAL, Means
 from tiny import Recorder
 
@@ -85,28 +84,6 @@ def phone(tmp_path: Path, server: AdbServer) -> Iterator[AdbDevice]:
     device.close()
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("the condition did not become true within 60 s")
-
-
-class WhileTimed(Recorder):
-    """Does something once, when the first timed run is reported."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        super().__init__()
-        self.action: Callable[[], None] | None = action
-
-    def advance(self, done: int, loss: float | None = None) -> None:
-        super().advance(done, loss)
-        if self.stage == "time" and done and self.action is not None:
-            action, self.action = self.action, None
-            action()
-
-
 write_bundle = partial(write_fake_bundle, target="android")
 
 
@@ -118,7 +95,7 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDe
     run = read_bench_run(tmp_path / "run")
     assert (run.record, run.plan) == (record, PLAN)
     assert (record.where, record.target, record.device.name) == ("device", "android", "a phone")
-    x = np.tanh(noise.normals(3, range(20), (3, 8, 8)).astype(np.float64)).astype(np.float32)
+    x = tanh(range(20), (3, 8, 8), 3, None)
     assert (tmp_path / "run/samples.u8").read_bytes() == noise.to_uint8(x).tobytes()
     stages = [stage for stage, _ in recorder.stages]
     assert stages[0] == "copy"

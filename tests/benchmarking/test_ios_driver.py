@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import write_fake_bundle
+from devices import WhileTimed, tanh, wait_for
 from ios_device import FAKES, OTHER, SWIFT, UDID, Mac, SimulatedIphone
 from records import REAL, Means
 from tiny import Recorder
@@ -72,33 +73,18 @@ def phone(mac: Mac) -> Iterator[SimulatedIphone]:
     phone.close()
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    for _ in range(600):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("the condition did not become true within 60 s")
-
-
-class WhileTimed(Recorder):
-    """Does something once, when the first timed run is reported."""
-
-    def __init__(self, action: Callable[[], None]) -> None:
-        super().__init__()
-        self.action: Callable[[], None] | None = action
-
-    def advance(self, done: int, loss: float | None = None) -> None:
-        super().advance(done, loss)
-        if self.stage == "time" and done and self.action is not None:
-            action, self.action = self.action, None
-            action()
-
-
 def sentence(error: pytest.ExceptionInfo[RddEdgeError]) -> str:
     """The message, which has to be one printable line that names the phone."""
     text = str(error.value)
     assert text.isprintable() and UDID in text, text
     return text
+
+
+def refused(tmp_path: Path, kind: type[RddEdgeError], says: str) -> None:
+    """A run of a new bundle has to end with this sentence."""
+    with pytest.raises(kind, match=says) as error:
+        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
+    sentence(error)
 
 
 # ---- whole runs ----
@@ -114,7 +100,7 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, mac: Mac, ph
     run = read_bench_run(tmp_path / "run")
     assert (run.record, run.plan) == (record, PLAN)
     assert (record.where, record.target, record.threads) == ("device", "ios", None)
-    x = np.tanh(noise.normals(3, range(20), (3, 8, 8)).astype(np.float64)).astype(np.float32)
+    x = tanh(range(20), (3, 8, 8), 3, None)
     assert (tmp_path / "run/samples.u8").read_bytes() == noise.to_uint8(x).tobytes()
     stages = [stage for stage, _ in recorder.stages]
     assert stages[:2] == ["copy", "start"]
@@ -222,9 +208,7 @@ def test_an_app_that_prints_nothing_of_ours(tmp_path: Path, mac: Mac, phone: Sim
 
 def test_a_console_that_floods_is_survived(tmp_path: Path, mac: Mac, phone: SimulatedIphone) -> None:
     mac.set_app("sh -c 'head -c 20000000 /dev/zero; echo; echo rdd-edge: error DataError over; exec sleep 60' app")
-    with pytest.raises(DataError, match="over") as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, DataError, "over")
 
 
 def test_a_silent_app_is_given_up(
@@ -306,9 +290,7 @@ def test_an_error_that_the_app_left_is_raised(tmp_path: Path, phone: SimulatedIp
         f"import shutil; shutil.rmtree(out); out.mkdir(); (out / 'error.json').write_text({json.dumps(document)!r})"
     )
     phone.set(environment={"HARNESS_ACTION": action})
-    with pytest.raises(StorageError, match="the disk is full") as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, StorageError, "the disk is full")
 
 
 def test_a_run_without_end_is_cut_off(tmp_path: Path, phone: SimulatedIphone, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -330,9 +312,7 @@ def test_a_run_that_is_not_there(tmp_path: Path, phone: SimulatedIphone) -> None
 
 def test_a_failure_that_only_the_console_tells(tmp_path: Path, mac: Mac, phone: SimulatedIphone) -> None:
     mac.set_app("sh -c 'echo rdd-edge: error StorageError cannot write; exec sleep 60' app")
-    with pytest.raises(StorageError, match="cannot write") as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, StorageError, "cannot write")
 
 
 # ---- the phone and the Mac ----
@@ -368,16 +348,12 @@ def test_a_cable_that_is_cut_leaves_the_old_run(tmp_path: Path, phone: Simulated
 )
 def test_why_an_app_cannot_be_started(tmp_path: Path, phone: SimulatedIphone, reason: str, says: str) -> None:
     phone.set(launch_error=reason)
-    with pytest.raises(DeviceError, match=says) as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, DeviceError, says)
 
 
 def test_a_phone_that_is_full_is_a_sentence(tmp_path: Path, phone: SimulatedIphone) -> None:
     phone.set(free_bytes=100)
-    with pytest.raises(StorageError, match="has no space left") as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, StorageError, "has no space left")
 
 
 @pytest.mark.parametrize(
@@ -389,9 +365,7 @@ def test_a_phone_that_is_full_is_a_sentence(tmp_path: Path, phone: SimulatedIpho
 )
 def test_the_app_has_to_be_there(tmp_path: Path, phone: SimulatedIphone, version: str, says: str) -> None:
     phone.set(version=version)
-    with pytest.raises(DeviceError, match=says) as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, DeviceError, says)
 
 
 def test_the_app_may_have_the_identifier_of_another_team(tmp_path: Path, phone: SimulatedIphone) -> None:
@@ -419,9 +393,7 @@ def test_a_phone_that_is_not_ready_is_a_sentence(
     tmp_path: Path, mac: Mac, phone: SimulatedIphone, state: dict[str, Any], says: str
 ) -> None:
     phone.set(**state)
-    with pytest.raises(DeviceError, match=says) as error:
-        bench(write_bundle(tmp_path), "ios://", tmp_path / "run", PLAN)
-    sentence(error)
+    refused(tmp_path, DeviceError, says)
     SimulatedIphone(mac, OTHER, "the other")
     assert Iphone(None).udid == OTHER  # one that cannot be used is in nobody's way
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tanh_pte
+from devices import wait_for
 from records import REAL, Means
 from tanh_onnx import write_tanh_bundle
 from tiny import Recorder
@@ -197,14 +198,6 @@ def test_a_harness_that_is_killed_leaves_the_old_run(tmp_path: Path, board: Boar
     assert board.left("runs") == []
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    for _ in range(300):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise AssertionError("the condition did not become true within 30 s")
-
-
 @needs_sshd
 def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: Board) -> None:
     """After SIGKILL on this side there is no folder here, and the board stops."""
@@ -213,13 +206,13 @@ def test_a_bench_that_is_killed_leaves_nothing_half_done(tmp_path: Path, board: 
     command += ["--out", str(tmp_path / "run"), "--seconds", "60", "--n", "4"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: bool(board.harnesses()))
+        wait_for(board.harnesses, 30)
         time.sleep(1.0)
         assert process.poll() is None
     finally:
         process.kill()
         process.wait()
-    wait_for(lambda: not board.harnesses())
+    wait_for(lambda: not board.harnesses(), 30)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["board", "bundle"]
     bench(bundle, board.url, tmp_path / "run", PLAN)
     assert read_bench_run(tmp_path / "run").plan == PLAN

@@ -13,11 +13,11 @@ import runpy
 import subprocess
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from bundles import write_fake_bundle
+from devices import tanh
 
 import rdd_edge
 from rdd_edge.benchmarking.run import read_bench_run
@@ -101,14 +101,6 @@ def run(bundle: Path, out: Path, plan: Plan | None = PLAN, least: float = 80.0) 
     command = ["java", "-cp", os.pathsep.join(path), "org.rddedge.core.ExchangeKt"]
     command += [str(bundle), "-" if plan is None else str(planned), str(out), str(least)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def tanh(indices: range, shape: tuple[int, ...], seed: int, classes: int | None) -> Any:
-    """What the Kotlin runtime computes, by NumPy and in float64 as there."""
-    x = np.tanh(noise.normals(seed, indices, shape).astype(np.float64)).astype(np.float32)
-    if classes is None:
-        return x
-    return x * (noise.labels(indices, classes) / 10.0).astype(np.float32)[:, None, None, None]
 
 
 @needs_build

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from bundles import write_fake_bundle
+from devices import tanh
 
 import rdd_edge
 from rdd_edge import errors
@@ -74,14 +75,6 @@ def run(root: Path, plan: Plan | None = PLAN, *arguments: str, **environment: st
 
 def bundle_in(root: Path, **options: Any) -> Path:
     return write_fake_bundle(root / "driver", target="ios", backend="coreml", **options)
-
-
-def tanh(indices: range, shape: tuple[int, ...], seed: int, classes: int | None) -> Any:
-    """What the Swift runtime computes, by NumPy and in float64 as there."""
-    x = np.tanh(noise.normals(seed, indices, shape).astype(np.float64)).astype(np.float32)
-    if classes is None:
-        return x
-    return x * (noise.labels(indices, classes) / 10.0).astype(np.float32)[:, None, None, None]
 
 
 @needs_build

@@ -26,6 +26,9 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+sys.path.append(str(Path(__file__).parents[2]))
+from ios_device import is_running
+
 MAC = Path(sys.argv[1])
 CORE, POSIX = "com.apple.dt.CoreDeviceError", "NSPOSIXErrorDomain"
 FLAGS = ("--verbose", "--quiet", "--console", "--terminate-existing", "--kill", "--include-all-apps")
@@ -68,14 +71,6 @@ def parse(words: list[str]) -> tuple[str, dict[str, str], list[str]]:
     if name.startswith("device") and "--device" not in options:
         usage("Missing expected argument '--device <uuid|ecid|serial_number|udid|name|dns_name>'")
     return name, options, rest
-
-
-def is_running(pid: int) -> bool:
-    """Whether a process runs; one that has ended and was not waited for does not."""
-    try:
-        return pid > 0 and Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Phone:
