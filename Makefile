@@ -43,7 +43,7 @@ tools:
 	@sh tests/tools.sh
 
 test: lint tools
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile -m "not slow and not arm64"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow and not arm64"
 
 test-slow: install
 	$(BIN)/pytest -q -m slow

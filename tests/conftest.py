@@ -12,7 +12,11 @@ import pytest
 from bundles import add_fake_target, write_fake_bundle
 from networks import small_unet
 
-LONGEST = ("test_quickstart.py", "test_arm64.py", "test_verify.py", "test_pipeline.py")  # minutes each
+# A minute or two each, the longest first.
+LONGEST = (
+    "test_quickstart.py", "test_android.py", "test_ios.py", "test_pipeline.py", "test_scores.py", "test_distributed.py",
+    "test_android_operators.py", "test_verify.py", "test_ssh.py", "test_run.py", "test_pretrained.py",
+)  # fmt: skip
 
 
 def pytest_configure() -> None:
@@ -22,7 +26,7 @@ def pytest_configure() -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, so that no worker is left alone with one at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: (*LONGEST, item.path.name).index(item.path.name))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """The saved .pte on ARM's kernels under emulation: parity on two CPU models, planted faults, and missing tools.
 
-The whole table, every precision on every CPU model, is marked arm64: `make test-arm64`.
+All that needs a bundle is marked arm64: `make test-arm64`.
 """
 
 from __future__ import annotations
@@ -24,11 +24,21 @@ from rdd_edge.targets.android.arm64.runner import ProcessRunner
 from rdd_edge.targets.base import ExportSpec
 
 IMAGES = 4
-tools = pytest.mark.skipif(
+needs_tools = pytest.mark.skipif(
     not (shutil.which("qemu-aarch64-static") and shutil.which("aarch64-linux-gnu-g++")),
     reason="needs qemu-aarch64-static and aarch64-linux-gnu-g++: make test-arm64 installs them",
 )
-native = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to build the runner for this machine")
+needs_compiler = pytest.mark.skipif(not shutil.which("g++"), reason="needs g++ to build the runner for this machine")
+
+
+def tools(test: Callable[..., None]) -> Callable[..., None]:
+    """Runs an artifact on an emulated CPU model."""
+    return pytest.mark.arm64(needs_tools(test))
+
+
+def native(test: Callable[..., None]) -> Callable[..., None]:
+    """Runs an artifact in the same runner, built for this machine."""
+    return pytest.mark.arm64(needs_compiler(test))
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +72,6 @@ def test_parity_without_and_with_dot_product(bundles: dict[str, Path], precision
 
 
 @tools
-@pytest.mark.arm64
 @pytest.mark.parametrize("cpu", CPU_MODELS)
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
 def test_parity_of_every_precision_on_every_model(bundles: dict[str, Path], precision: str, cpu: str) -> None:

@@ -53,7 +53,7 @@ class FakeDevice(private val told: Condition = CONDITION, private val heat: () -
 fun golden(name: String): JsonObject =
     Json.parseToJsonElement(TanhRuntime::class.java.getResource("/$name.json")!!.readText()).jsonObject
 
-fun sha256(bytes: ByteArray) = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
+fun sha256(bytes: ByteArray) = MessageDigest.getInstance("SHA-256").digest(bytes).toHexString()
 
 /** Writes a bundle of tanh, whose manifest [change] may alter, and returns its folder. */
 fun writeBundle(

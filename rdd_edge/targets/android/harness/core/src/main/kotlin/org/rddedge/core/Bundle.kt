@@ -119,11 +119,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
     val artifact: File get() = File(folder, manifest.artifact)
 
     /** Size of the artifact, all its files together. */
-    val artifactBytes: Long
-        get() {
-            val names = manifest.files.keys.filter { "$it/".startsWith("${manifest.artifact}/") }
-            return names.sumOf { File(folder, it).length() }
-        }
+    val artifactBytes: Long get() = artifact.walk().filter { it.isFile }.sumOf { it.length() }
 
     /** Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W. */
     internal fun parityFloats(name: String): FloatArray = FloatArray(manifest.paritySamples * manifest.imageSize).also {
@@ -157,7 +153,7 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
                 }
                 val foreign = found.keys.find { it !in manifest.files && !isSystemFile(it) }
                 foreign?.let { corrupt("$folder/$it is foreign: the manifest does not list it; remove the file") }
-                val sha256 = hex(MessageDigest.getInstance("SHA-256").digest(bytes))
+                val sha256 = MessageDigest.getInstance("SHA-256").digest(bytes).toHexString()
                 if (sha256 != (expected ?: sha256)) corrupt("$folder is another bundle than the one asked for: $sha256")
                 Bundle(folder, manifest, sha256)
             }
@@ -186,7 +182,5 @@ private fun isSystemFile(path: String): Boolean {
 private fun sha256Of(file: File): String {
     val digest = MessageDigest.getInstance("SHA-256")
     file.forEachBlock(1 shl 16) { buffer, count -> digest.update(buffer, 0, count) }
-    return hex(digest.digest())
+    return digest.digest().toHexString()
 }
-
-internal fun hex(bytes: ByteArray): String = bytes.joinToString("") { "%02x".format(it) }

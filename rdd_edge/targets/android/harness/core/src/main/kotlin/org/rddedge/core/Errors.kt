@@ -17,36 +17,18 @@ class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = nu
     val sentence: String get() = message.orEmpty()
 }
 
-private const val MAX_TEXT = 1000 // characters, of which one beyond the basic plane is a pair here
+private const val MAX_TEXT = 1000 // characters
 
-private val unprintable = setOf(
-    Character.CONTROL,
-    Character.FORMAT,
-    Character.SURROGATE,
-    Character.PRIVATE_USE,
-    Character.UNASSIGNED,
-    Character.SPACE_SEPARATOR,
-    Character.LINE_SEPARATOR,
-    Character.PARAGRAPH_SEPARATOR,
-).map { it.toInt() }
+/** What Python's `str.isprintable` refuses: controls, formats, lone surrogates, unassigned, separators but the space. */
+private val unprintable = Regex("(?! )[\\p{C}\\p{Z}]")
 
-private fun isPrintable(codePoint: Int) = codePoint == ' '.code || Character.getType(codePoint) !in unprintable
-
-/** Whether a record may hold [text]: one line of at most 1,000 characters, each as Python's `str.isprintable` has it. */
+/** Whether a record may hold [text]: one line of at most 1,000 characters, all of them printable. */
 internal fun isPrintable(text: String): Boolean =
-    text.codePointCount(0, text.length) <= MAX_TEXT && text.codePoints().allMatch(::isPrintable)
+    text.codePointCount(0, text.length) <= MAX_TEXT && !unprintable.containsMatchIn(text)
 
 /** [text] as a record may hold it: spaces for white space, a question mark for what is not printable. */
-fun printable(text: String): String {
-    val line = text.trim().codePoints().limit(MAX_TEXT.toLong()).toArray()
-    return line.joinToString("") { c ->
-        when {
-            isPrintable(c) -> String(Character.toChars(c))
-            Character.isWhitespace(c) || Character.isSpaceChar(c) -> " "
-            else -> "?"
-        }
-    }
-}
+fun printable(text: String): String =
+    unprintable.replace(text.trim().take(MAX_TEXT)) { if (it.value[0].isWhitespace()) " " else "?" }
 
 /** The first line of what somebody else's exception says, or its class where it says nothing. */
 internal fun reason(error: Throwable): String =

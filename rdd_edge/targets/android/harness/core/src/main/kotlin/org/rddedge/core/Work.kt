@@ -73,13 +73,12 @@ internal class Work(
         guarded("close") { runtime.close() } // the first load that is timed finds nothing loaded
         val (z, labels) = inputs(plan.seed, IntArray(manifest.batch) { it })
         val states = linkedMapOf("before" to device.condition())
-        val fields = mutableMapOf<String, Any?>("latency_ms" to latency)
-        report("load", 0)
-        fields["load_ms"] = milliseconds { load() }
-        report("first", 0)
-        fields["first_inference_ms"] = milliseconds { execute(z, labels) }
-        report("load", 1)
-        fields["second_load_ms"] = milliseconds { load() }
+        val fields = mutableMapOf<String, Any?>(
+            "latency_ms" to latency,
+            "load_ms" to timed("load") { load() },
+            "first_inference_ms" to timed("first") { execute(z, labels) },
+            "second_load_ms" to timed("load", 1) { load() },
+        )
         report("warmup", 0)
         for (run in 1..plan.warmup) {
             execute(z, labels)
@@ -168,9 +167,9 @@ internal class Work(
             "width" to manifest.shape[3],
             "channels" to manifest.shape[1],
             "seed" to plan.seed.toString().toBigInteger(),
-            "u8_sha256" to hex(u8.digest()),
+            "u8_sha256" to u8.digest().toHexString(),
             "floats" to kept,
-            "f32_sha256" to if (kept == 0) null else hex(f32.digest()),
+            "f32_sha256" to if (kept == 0) null else f32.digest().toHexString(),
         )
     }
 
@@ -193,6 +192,11 @@ internal class Work(
         val z = FloatArray(indices.size * size)
         indices.forEachIndexed { row, index -> Noise.normals(seed, index.toULong(), z, row * size, size) }
         return z to manifest.classes?.let { n -> LongArray(indices.size) { Noise.label(indices[it].toULong(), n) } }
+    }
+
+    private inline fun timed(stage: String, done: Int = 0, action: () -> Unit): Double {
+        report(stage, done)
+        return milliseconds(action)
     }
 
     private fun load() = guarded("load") { runtime.load(bundle, plan.threads) }
