@@ -1,4 +1,4 @@
-"""The real images and the extractor of an evaluation: by default those of the training run."""
+"""The real images and the extractor of an evaluation: by default those of the run, or the packed judge."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def evaluation_sources(
 ) -> tuple[ImageSet, Extractor]:
     """Real images and extractor.
 
-    checkpoint: a training run or a folder in one, whose run.json provides defaults for `data` and `extractor`.
+    checkpoint: a training run or a folder in one, whose run.json provides defaults for `data` and `extractor`; or a
+    packed model, which has its judge in a folder judge/.
     extractor: folder of an extractor, "inception" or "inception:FILE" for the original network of FID, or
     "resnet20:FILE" for a classifier of CIFAR-10; by default the run's judge, which no loss has seen, or else its
     extractor. It runs on CUDA where available.
@@ -28,8 +29,11 @@ def evaluation_sources(
     run = None
     if checkpoint is not None:
         run = next((path for path in (checkpoint, checkpoint.resolve().parent) if (path / RUN_FILE).is_file()), None)
+    if run is None and checkpoint is not None and extractor is None and (checkpoint / "judge").is_dir():
+        extractor = checkpoint / "judge"
     if run is None and (data is None or extractor is None):
-        raise UsageError(f"{checkpoint or 'the reference'} is not part of a training run: give --data and --extractor")
+        needed = "--data" if extractor else "--extractor" if data else "--data and --extractor"
+        raise UsageError(f"{checkpoint or 'the reference'} is not part of a training run: give {needed}")
     run_file = read_model(run / RUN_FILE, RunFile) if run is not None else None
     if extractor is None:
         assert run is not None and run_file is not None

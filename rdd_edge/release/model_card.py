@@ -61,14 +61,18 @@ distances; the third column is the distance that as many other real images have,
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The facts in a card. metrics: each extractor as the user gave it, with the evaluation of the packed weights."""
+    """The facts in a card.
+
+    metrics: evaluations of the packed weights, each with its extractor as the user gave it, or None for the judge that
+    is packed with them.
+    """
 
     name: str
     dtype: Half
     packed: Checkpoint
     run_file: RunFile
     run: Path
-    metrics: tuple[tuple[str, Evaluation], ...]
+    metrics: tuple[tuple[str | None, Evaluation], ...]
 
 
 def model_card(facts: ModelFacts) -> str:
@@ -105,11 +109,11 @@ def model_card(facts: ModelFacts) -> str:
     )
 
 
-def _metric(facts: ModelFacts, spec: str, evaluation: Evaluation) -> str:
+def _metric(facts: ModelFacts, spec: str | None, evaluation: Evaluation) -> str:
     """A row of the table of metrics."""
     command = (
         f"rdd-edge evaluate {facts.name} --n {evaluation.samples} --seed {evaluation.seed} "
-        f"--data {Path(facts.run_file.data).name} --extractor {_shortened(spec)}"
+        f"--data {Path(facts.run_file.data).name}" + (f" --extractor {_shortened(spec)}" if spec else "")
     )
     (row,) = evaluation.rows
     score = ""

@@ -2,12 +2,14 @@
 
 FOLDER/{config.json,diffusion_pytorch_model.safetensors,scheduler_config.json}   as diffusers reads them
 FOLDER/rdd_edge.json   hashes, method and sampling steps
+FOLDER/judge/          the run's judge, unless other extractors were asked for
 FOLDER/README.md       the model card
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -52,7 +54,9 @@ def pack(
         raise UsageError(f"{run} has no judge, and its students were trained against its extractor: give --extractor")
     with new_folder(out) as folder:
         packed = save_rounded(student, folder, dtype)
-        specs = list(extractors) or [str(run / "judge")]
+        if not extractors:
+            shutil.copytree(run / "judge", folder / "judge")
+        specs: list[str | None] = [*extractors] or [None]
         evaluations = []
         for spec in specs:
             real, judge = evaluation_sources(run, data, spec)

@@ -10,12 +10,15 @@ import torch
 from commands import run
 from networks import small_unet
 
+import rdd_edge
 from rdd_edge.dependencies import import_diffusers
 from rdd_edge.diffusion import pretrained
 from rdd_edge.diffusion.checkpoint import read_checkpoint
 from rdd_edge.diffusion.rounding import rounded
+from rdd_edge.diffusion.sampling import sample_images
 from rdd_edge.diffusion.saving import save_checkpoint, save_rounded
 from rdd_edge.errors import UsageError
+from rdd_edge.metrics.classifiers import load_classifier
 
 
 @pytest.fixture
@@ -104,11 +107,26 @@ def test_a_foreign_folder_is_not_rounded(shipped: Path, tmp_path: Path) -> None:
         save_rounded(read_checkpoint(shipped), tmp_path / "copy", "bfloat16")
 
 
-@pytest.mark.parametrize("name", pretrained.shipped() or ["none"])
+@pytest.mark.parametrize("name", pretrained.shipped())
 def test_each_model_that_ships_is_whole_small_and_described(name: str) -> None:
-    if name == "none":
-        pytest.skip("no model ships yet")
     found = read_checkpoint(Path(name))
     assert found.weights.stat().st_size <= 20e6
     assert found.sha256 in (found.folder / "README.md").read_text()
     found.load()
+
+
+def test_the_digits_that_ship_are_of_their_classes() -> None:
+    """By the classifier that ships with them, which no loss has seen."""
+    found = read_checkpoint(Path("digits"))
+    judge = load_classifier(found.folder / "judge").eval()
+    images = torch.from_numpy(sample_images(found, 500, 1, seed=7))
+    with torch.inference_mode():
+        seen = judge(images.permute(0, 3, 1, 2) / 127.5 - 1.0).argmax(1)
+    assert (seen == torch.arange(500) % 10).float().mean() > 0.95
+
+
+def test_the_digits_that_ship_are_evaluated_without_a_training_run() -> None:
+    with pytest.raises(UsageError, match=r"digits is not part of a training run: give --data$"):
+        rdd_edge.evaluate("digits", n=50)
+    (row,) = rdd_edge.evaluate("digits", n=500, data="digits").rows
+    assert row.distance < 1.0

@@ -42,10 +42,16 @@ def test_metrics_are_of_the_rounded_weights_and_stand_in_the_card(run: Path, tmp
     for name, value in packed.load().state_dict().items():
         assert torch.equal(value, student.load().state_dict()[name].bfloat16().float())
 
+    packed_judge = evaluation_sources(tmp_path / "tiny-edge", "digits", None)[1]
+    assert packed_judge.sha256 == judge.sha256
+    with pytest.raises(UsageError, match=r"tiny-edge is not part of a training run: give --data$"):
+        evaluation_sources(tmp_path / "tiny-edge", None, None)
+
     card = (tmp_path / "tiny-edge" / "README.md").read_text()
     assert packed.sha256 in card
     real_images = f"{found.floor:.3f} ± {found.floor_spread:.3f}"
-    assert f"| fd_digits_cnn | {row.distance:.3f} | {real_images} | `rdd-edge evaluate tiny-edge --n 40" in card
+    command = "rdd-edge evaluate tiny-edge --n 40 --seed 0 --data digits"
+    assert f"| fd_digits_cnn | {row.distance:.3f} | {real_images} | `{command}` |" in card
     assert "| student-4 | rdd: 6 steps, batch 8, rate 0.0005 |" in card
     assert "--set 'teacher.steps=8'" in card
     assert str(tmp_path) not in card and str(run) not in card
@@ -90,3 +96,13 @@ def test_without_a_judge_the_extractor_is_named(tmp_path: Path) -> None:
     distill(preset, tmp_path / "run", device="cpu")
     with pytest.raises(UsageError, match="were trained against its extractor: give --extractor"):
         pack(tmp_path / "run", "tiny-edge", tmp_path / "model")
+
+
+def test_another_extractor_takes_the_place_of_the_judge(run: Path, tmp_path: Path) -> None:
+    pack(run, "tiny-edge", tmp_path / "model", count=20, extractors=[str(run / "extractor")])
+    assert "--data digits --extractor RUN/extractor` |" in (tmp_path / "model" / "README.md").read_text()
+    assert not (tmp_path / "model" / "judge").exists()
+    with pytest.raises(UsageError, match=r"model is not part of a training run: give --data and --extractor$"):
+        evaluation_sources(tmp_path / "model", None, None)
+    with pytest.raises(UsageError, match=r"model is not part of a training run: give --extractor$"):
+        evaluation_sources(tmp_path / "model", "digits", None)
