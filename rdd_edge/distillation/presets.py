@@ -120,13 +120,14 @@ IMAGENET64 = Preset(
     ),
 )
 
-# For one's own images of 16, 32 or 64 pixels a side on any machine: 2.5 M parameters, a level more or less for images
-# of twice or half the size (`_fit`), and steps that `--minutes` replaces by what fits the time.
+# For one's own images of 16, 32 or 64 pixels a side on any machine: a level more or less for images of twice or half
+# the size (`_fit`), and steps that `--minutes` replaces by what fits the time. In minutes on a CPU the number of steps
+# counts for more than the width: see the measurements in docs/tutorial.md.
 SMALL = Preset(
     name="small",
     data="digits",
     image_size=32,
-    network=Network(channels=(32, 64, 128), blocks=1, groups=8),
+    network=Network(channels=(16, 32, 64), blocks=1, groups=8),
     extractor=Extractor(name="small_densenet", architecture="densenet", widths=(4, 4, 4)),
     extractor_training=ClassifierTraining(epochs=30, batch=64, shift=2, flip=True),
     judge=Extractor(name="small_cnn", architecture="cnn", widths=(32, 64, 128)),
@@ -139,7 +140,7 @@ SMALL = Preset(
     memory=Memory(draw=1024),
     distillation=Training(steps=300, batch=64, rate=5e-4, flip=True),
     refining=Refining(
-        training=Training(steps=600, batch=64, rate=2e-4, ema=0.99, flip=True), critic_rate=8e-4, shift=2
+        training=Training(steps=600, batch=64, rate=2e-4, ema=0.99, flip=True), critic_rate=8e-4, width=32, shift=2
     ),
 )
 
@@ -240,13 +241,16 @@ def _absolute(given: str | Path) -> str:
 
 
 def _fit(values: dict[str, Any], side: int) -> None:
-    """Give the preset `small` so many levels that the coarsest one is 6 to 11 pixels wide, if `side` can be halved."""
+    """Give the preset `small` so many levels that the coarsest one is 6 to 11 pixels wide, if `side` can be halved.
+
+    Smaller images lose the finest level, which costs the most; larger ones have the coarsest twice.
+    """
     levels = max(2, min(4, round(math.log2(max(side, 1) / 8)) + 1))
     while levels > 1 and side % 2 ** (levels - 1):
         levels -= 1
-    widths = (*SMALL.network.channels, SMALL.network.channels[-1])[:levels]
-    values["network"]["channels"] = values["judge"]["widths"] = widths
-    values["extractor"]["widths"] = (4,) * levels
+    for part, key in (("network", "channels"), ("extractor", "widths"), ("judge", "widths")):
+        widths = getattr(getattr(SMALL, part), key)
+        values[part][key] = widths[-levels:] + widths[-1:] * (levels - len(widths))
 
 
 def changed(preset: Preset, settings: Sequence[str]) -> Preset:
