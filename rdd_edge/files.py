@@ -88,7 +88,8 @@ def remove_leftovers(folder: Path) -> None:
 def new_folder(path: Path) -> Iterator[Path]:
     """A temporary folder beside `path`, renamed to it when the block ends without an error.
 
-    A folder at `path` is replaced, so callers that must not overwrite check first; a file there is a StorageError.
+    Whoever may enter the folder around it may read what is in it. A folder at `path` is replaced, so callers that must
+    not overwrite check first; a file there is a StorageError.
     """
     if os.path.isfile(path):
         raise StorageError(f"cannot write the folder {path}: it is a file")
@@ -96,8 +97,11 @@ def new_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
-            os.chmod(beside, 0o755)
             yield beside
+            for made in (beside, *beside.rglob("*")):  # tempfile, safetensors and coremltools make what is private
+                if not made.is_symlink():
+                    mode = made.stat().st_mode
+                    made.chmod(mode | (mode & 0o500) >> 3 | (mode & 0o500) >> 6)
             old = None
             if path.exists():
                 old = Path(tempfile.mkdtemp(prefix=f".{path.name}.old.", dir=path.parent))

@@ -60,6 +60,15 @@ def test_a_folder_does_not_replace_a_file_nor_a_file_a_folder(tmp_path: Path) ->
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_what_a_library_made_private_can_be_read_by_all(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "run") as folder:
+        (folder / "weights").mkdir(0o700)
+        (folder / "weights" / "program").touch(0o700)
+        (folder / "weights" / "data").touch(0o600)
+    made = [tmp_path / "run", *sorted((tmp_path / "run").rglob("*"))]
+    assert [oct(path.stat().st_mode & 0o777) for path in made] == ["0o755", "0o755", "0o644", "0o755"]
+
+
 @pytest.mark.parametrize("number", [errno.EEXIST, errno.ENOENT, errno.EIO, errno.EROFS, errno.EDQUOT, errno.ENOSPC])
 def test_every_refusal_of_the_system_is_a_storage_error(number: int) -> None:
     with pytest.raises(StorageError, match="somewhere"), storage_errors(Path("somewhere")):
