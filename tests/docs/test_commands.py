@@ -183,7 +183,7 @@ def write_photos(folder: Path) -> None:
 def test_the_commands_of_a_page_run(page, run, tmp_path):
     """Those about one run, in their order; the tutorial's others are for a GPU."""
     write_photos(tmp_path / "photos")
-    work = {run, *(f"bench/{name}" for name in ("android-int8", "server")), "bundles/android-int8"}
+    work = {run, "digits", *(f"bench/{name}" for name in ("android-int8", "server")), "bundles/android-int8"}
     for program, *arguments in commands((ROOT / page).read_text(), tmp_path / "parse"):
         if program == "rdd-edge" and work & set(arguments):
             done = subprocess.run(
