@@ -29,11 +29,12 @@ def evaluation_sources(
     run = None
     if checkpoint is not None:
         run = next((path for path in (checkpoint, checkpoint.resolve().parent) if (path / RUN_FILE).is_file()), None)
-    if run is None and checkpoint is not None and extractor is None and (checkpoint / "judge").is_dir():
-        extractor = checkpoint / "judge"
-    if run is None and (data is None or extractor is None):
-        needed = "--data" if extractor else "--extractor" if data else "--data and --extractor"
-        raise UsageError(f"{checkpoint or 'the reference'} is not part of a training run: give {needed}")
+    if run is None:
+        if extractor is None and checkpoint is not None and (checkpoint / "judge").is_dir():
+            extractor = checkpoint / "judge"
+        if data is None or extractor is None:
+            needed = "--data" if extractor else "--extractor" if data else "--data and --extractor"
+            raise UsageError(f"{checkpoint or 'the reference'} is not part of a training run: give {needed}")
     run_file = read_model(run / RUN_FILE, RunFile) if run is not None else None
     if extractor is None:
         assert run is not None and run_file is not None

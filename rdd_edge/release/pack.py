@@ -9,7 +9,6 @@ FOLDER/README.md       the model card
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
@@ -22,6 +21,7 @@ from ..errors import UsageError
 from ..evaluation.checkpoint import Evaluation, evaluate
 from ..evaluation.sources import evaluation_sources
 from ..files import new_folder, write_bytes
+from ..metrics.classifiers import copy_classifier
 from .model_card import CARD_FILE, ModelFacts, model_card
 
 
@@ -55,7 +55,7 @@ def pack(
     with new_folder(out) as folder:
         packed = save_rounded(student, folder, dtype)
         if not extractors:
-            shutil.copytree(run / "judge", folder / "judge")
+            copy_classifier(run / "judge", folder / "judge", student.image_shape)
         specs: list[str | None] = [*extractors] or [None]
         evaluations = []
         for spec in specs:

@@ -249,6 +249,7 @@ class DocumentsTest {
     fun `text is made printable`() {
         assertEquals("a?[2Jb c ü?", printable(" a\u001b[2Jb\nc\u00a0ü\u202e\t"))
         assertEquals(1000, printable("x".repeat(5000)).length)
+        assertEquals("\uD83D\uDE00".repeat(1000), printable("\uD83D\uDE00".repeat(1001)))
         assertEquals("\uD83D\uDE00?", printable("\uD83D\uDE00\uD83D"))
         assertEquals("", printable("\u2028"))
         assertFalse(isPrintable("\u2028"))

@@ -119,7 +119,11 @@ class Bundle private constructor(val folder: File, val manifest: Manifest, val s
     val artifact: File get() = File(folder, manifest.artifact)
 
     /** Size of the artifact, all its files together. */
-    val artifactBytes: Long get() = artifact.walk().filter { it.isFile }.sumOf { it.length() }
+    val artifactBytes: Long
+        get() {
+            val names = manifest.files.keys.filter { "$it/".startsWith("${manifest.artifact}/") }
+            return names.sumOf { File(folder, it).length() }
+        }
 
     /** Inputs ("z.f32") or the student's images ("x.f32") of the parity check, N C H W. */
     internal fun parityFloats(name: String): FloatArray = FloatArray(manifest.paritySamples * manifest.imageSize).also {

@@ -17,7 +17,7 @@ class HarnessException(val kind: ErrorKind, text: String, cause: Throwable? = nu
     val sentence: String get() = message.orEmpty()
 }
 
-private const val MAX_TEXT = 1000 // characters
+private const val MAX_TEXT = 1000 // characters, of which one beyond the basic plane is a pair here
 
 /** What Python's `str.isprintable` refuses: controls, formats, lone surrogates, unassigned, separators but the space. */
 private val unprintable = Regex("(?! )[\\p{C}\\p{Z}]")
@@ -27,8 +27,11 @@ internal fun isPrintable(text: String): Boolean =
     text.codePointCount(0, text.length) <= MAX_TEXT && !unprintable.containsMatchIn(text)
 
 /** [text] as a record may hold it: spaces for white space, a question mark for what is not printable. */
-fun printable(text: String): String =
-    unprintable.replace(text.trim().take(MAX_TEXT)) { if (it.value[0].isWhitespace()) " " else "?" }
+fun printable(text: String): String {
+    val line = text.trim()
+    val end = line.offsetByCodePoints(0, minOf(line.codePointCount(0, line.length), MAX_TEXT))
+    return unprintable.replace(line.take(end)) { if (it.value[0].isWhitespace()) " " else "?" }
+}
 
 /** The first line of what somebody else's exception says, or its class where it says nothing. */
 internal fun reason(error: Throwable): String =
