@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -152,8 +151,7 @@ class Checkpoint:
 
         Raises CorruptError where config and weights do not fit.
         """
-        self._check_keys()
-        self._check_size()
+        self._check_config()
         model, info = self._from_diffusers(
             lambda unet: unet.from_pretrained(
                 str(self.folder), use_safetensors=True, low_cpu_mem_usage=False, output_loading_info=True
@@ -171,15 +169,7 @@ class Checkpoint:
 
         return ForeignStudent(result, self.conversion).eval()
 
-    def _check_keys(self) -> None:
-        """Raise CorruptError for a key of the configuration that diffusers would ignore, as it does a misspelt one."""
-        from ..dependencies import import_diffusers
-
-        known = signature(import_diffusers().UNet2DModel.__init__).parameters
-        if name := next((key for key in self.config if key not in known and not key.startswith("_")), None):
-            raise CorruptError(f"{self.folder / 'config.json'} has a key that no UNet2DModel has: {name}")
-
-    def _check_size(self) -> None:
+    def _check_config(self) -> None:
         """Raise CorruptError unless the weights are the floats that the configuration asks for, built nowhere yet."""
         import torch
 
@@ -189,7 +179,9 @@ class Checkpoint:
         if name := next((name for name, tensor in header.items() if not tensor.is_float), None):
             raise CorruptError(f"{self.weights}: {name} is of type {header[name].dtype}, which is not one of weights")
         with torch.device("meta"), silenced():
-            empty = self._from_diffusers(lambda unet: unet.from_config(self.config))
+            empty, unused = self._from_diffusers(lambda unet: unet.from_config(self.config, return_unused_kwargs=True))
+        if name := next((key for key in unused if not key.startswith("_")), None):  # such as a misspelt one
+            raise CorruptError(f"{self.folder / 'config.json'} has a key that no UNet2DModel has: {name}")
         asked, found = sum(value.numel() for value in empty.state_dict().values()), count_values(header)
         if asked != found:
             raise CorruptError(f"{self.weights} has {found} weights, and its config.json is of a network of {asked}")

@@ -1,7 +1,10 @@
 """Presets and the changes that options make to them."""
 
+from pathlib import Path
+
 import pytest
 
+from rdd_edge.distillation import presets
 from rdd_edge.distillation.config import METHODS, Preset
 from rdd_edge.distillation.presets import PRESETS, resolve
 from rdd_edge.errors import UsageError
@@ -10,6 +13,18 @@ from rdd_edge.errors import UsageError
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_json(name):
     assert Preset.model_validate_json(PRESETS[name].model_dump_json()) == PRESETS[name]
+
+
+def test_every_file_of_a_preset_is_listed():
+    assert {path.stem for path in Path(presets.__file__).parent.glob("*.toml")} == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", ["small", "cifar10-edge", "imagenet64"])
+def test_a_preset_that_differs_from_another_is_a_file_of_settings(name):
+    file = Path(presets.__file__).with_name(f"{name}.toml")
+    expected = PRESETS[name].model_dump() | {"name": ""}
+    found = resolve(None, config=file).model_dump() | {"name": ""}
+    assert found == expected
 
 
 @pytest.mark.parametrize("method", METHODS)
