@@ -79,14 +79,9 @@ open class BenchmarkActivity : Activity() {
         val bundles = File(root, "bundles").listFiles { file -> file.isDirectory }.orEmpty().sorted()
         text.text = if (bundles.isEmpty()) "Push a bundle to ${File(root, "bundles")}." else "Tap a bundle to run it."
         for (bundle in bundles) {
+            val request = Request(bundle, null, File(root, "runs/${bundle.name}"), Options(where = where))
             val button = Button(this).apply { text = bundle.name }
-            button.setOnClickListener {
-                if (benchmark ==
-                    null
-                ) {
-                    run(Request(bundle, null, File(root, "runs/${bundle.name}"), Options(where = where)))
-                }
-            }
+            button.setOnClickListener { if (benchmark == null) run(request) }
             page.addView(button)
         }
     }
