@@ -108,8 +108,8 @@ def presets_page() -> str:
         [
             "# Presets",
             "",
-            "A preset holds every setting of a training run: a file in `rdd_edge/distillation/presets/`, in the form of "
-            "`rdd-edge distill --config`. `rdd-edge distill --preset NAME` chooses one, and "
+            "A preset holds every setting of a training run: a file in `rdd_edge/distillation/presets/`, of the form "
+            "that `--config` takes. `rdd-edge distill --preset NAME` chooses one, and "
             "`--set KEY=VALUE` changes a setting; the value is JSON or a word. A part that is absent in a preset "
             "is empty here.",
             "",

@@ -201,8 +201,14 @@ class Sync:
         self.stream.write(b"DONE" + bytes(16))
 
     def receive(self, argument: str) -> None:
-        path = self.device.path(argument.rpartition(",")[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
+        name, _, mode = argument.rpartition(",")
+        path = self.device.path(name)
+        if "/Android/data/" in name:  # as on some phones, a Pixel 6 Pro with Android 13 among them
+            self.fail("secure_mkdirs failed: Operation not permitted")
+        for folder in reversed(path.parents):
+            if not folder.exists():
+                folder.mkdir()
+                folder.chmod(0o775)
         left = self.device.free_bytes
         with path.open("wb") as file:
             while True:
@@ -215,10 +221,14 @@ class Sync:
                     file.write(data)
         if left < 0:
             path.unlink()
-            reason = b"couldn't write file: No space left on device"
-            self.stream.write(struct.pack("<4sI", b"FAIL", len(reason)) + reason)
-            raise ConnectionError
+            self.fail("couldn't write file: No space left on device")
+        user = int(mode) & 0o700
+        path.chmod(user | user >> 3 | user >> 6)  # as adbd does
         self.stream.write(struct.pack("<4sI", b"OKAY", 0))
+
+    def fail(self, reason: str) -> None:
+        self.stream.write(struct.pack("<4sI", b"FAIL", len(reason)) + reason.encode())
+        raise ConnectionError
 
     def send(self, path: str) -> None:
         with self.device.path(path).open("rb") as file:
@@ -240,7 +250,7 @@ class AdbDevice:
         for name in ("log/main", "log/crash"):
             (folder / name).touch()
         self.set_app(app or ["true"])
-        self.set(installed="1", airplane="1", level="80", temperature="281", boot_reason="reboot")
+        self.set(installed="2", airplane="1", level="80", temperature="281", boot_reason="reboot")
         self.environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # of its programs
         self.commands: list[str] = []  # that the host has sent
         self.answer: Callable[[str], bytes | None] = lambda command: None  # in place of running a command
@@ -267,17 +277,24 @@ class AdbDevice:
     @property
     def home(self) -> Path:
         """The app's own folder."""
-        return self.folder / "sdcard/Android/data/org.rddedge.harness/files"
+        return self.folder / "sdcard/Android/media/org.rddedge.harness"
+
+    @property
+    def inbox(self) -> Path:
+        """Adb's own folder."""
+        return self.folder / "data/local/tmp/rdd-edge"
 
     def left(self, name: str) -> list[str]:
-        return sorted(os.listdir(self.home / name))
+        """What is left of "bundles", "plans" or "runs"."""
+        folder = (self.home if name == "runs" else self.inbox) / name
+        return sorted(os.listdir(folder)) if folder.exists() else []
 
     def execute(self, command: str, stream: Stream) -> None:
         self.commands.append(command)
         if (answer := self.answer(command)) is not None:
             stream.write(answer)
             return
-        mapped = re.sub(r"(?<![\w.-])/(sdcard|data)/", rf"{self.folder}/\1/", command)
+        mapped = "umask 077; " + re.sub(r"(?<![\w.-])/(sdcard|data)/", rf"{self.folder}/\1/", command)
         environment = {**self.environment, "PATH": f"{self.folder}/bin:/usr/bin:/bin", "DEVICE": str(self.folder)}
         process = subprocess.Popen(
             ["/bin/sh", "-c", mapped], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -307,13 +324,19 @@ class AdbDevice:
         pid = int(path.read_text()) if path.exists() else 0
         return pid if pid and Path(f"/proc/{pid}").exists() else None
 
-    def kill_app(self, crash: str = "") -> None:
-        """End the app as the system does, with these lines in the crash log."""
+    def kill_app(self, crash: str = "", again: bool = False) -> None:
+        """End the app as the system does, with these lines in the crash log.
+
+        again: the system starts it once more, as it does when the user comes back to it.
+        """
         pid = self.app_pid()
         assert pid is not None
         with (self.folder / "log/crash").open("a") as log:
             log.write(crash.replace("PID", str(pid)))
         os.killpg(pid, signal.SIGKILL)
+        if again:
+            idle = subprocess.Popen(["sleep", "600"], start_new_session=True)
+            (self.folder / "state/pid").write_text(f"{idle.pid}\n")
 
     def unplug(self) -> None:
         """Cut the cable; `plug_in` is not possible."""

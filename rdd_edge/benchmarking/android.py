@@ -1,9 +1,13 @@
 """A benchmark run on an Android device: the harness app runs the bundle there, and its run is fetched.
 
-    /sdcard/Android/data/org.rddedge.harness/files/    the app's own folder
+    /data/local/tmp/rdd-edge/                     adb's own folder, which apps can read
         bundles/<sha256>/    the bundle, kept for later runs
         plans/adb-<random>   plan.json of one run
+    /sdcard/Android/media/org.rddedge.harness/    the app's own folder, which adb can read
         runs/adb-<random>/   the run, or error.json; removed once it was fetched
+
+Not below Android/data, where some phones refuse adb ("fchown failed", "secure_mkdirs failed": ecmdroid/ecmdroid#7,
+mrrfv/open-android-backup#30): androidx.benchmark's Outputs.kt takes Android/media for that reason.
 
 The app's log shows the progress and nothing else: the outcome is what the app leaves in the run's folder.
 """
@@ -21,7 +25,7 @@ from ..bundle import Bundle, Plan
 from ..console import reporter, show_stage
 from ..errors import ArtifactError, CorruptError, DeviceError, MissingError, RddEdgeError, UsageError, printable
 from ..files import sha256_of
-from .adb import Android, serial_of
+from .adb import MOST_OUTPUT_BYTES, Android, serial_of
 from .harness_app import MOST_ERROR_BYTES, STALL_SECONDS, Progress, least_psnr, read_failure
 from .processes import last_line, lines_of
 from .record import RunRecord
@@ -30,20 +34,25 @@ from .returned import most_archive_bytes, receive
 TARGET, BACKEND = "android", "xnnpack"
 PACKAGE = "org.rddedge.harness"
 ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
-HOME = f"/sdcard/Android/data/{PACKAGE}/files"
+INBOX = "/data/local/tmp/rdd-edge"
+HOME = f"/sdcard/Android/media/{PACKAGE}"
 TAG = "rdd-edge"
 POLL_SECONDS = 5.0  # without a line of the log, before a command asks for the app: each one disturbs what is timed
-# Names are arguments of a script, never part of it.
+# Scripts with the arguments INBOX, HOME, the run's name and one more, which are never part of them. The app is another
+# user, and has to be able to read what they write.
 PREPARE = (
-    'cd "$1" && mkdir -p bundles plans runs && rm -rf bundles/adb-* plans/adb-* runs/adb-* runs/.adb-* && '
-    'printf %s "$3" > "plans/$2"'
+    'umask 022; mkdir -p "$1/bundles" "$1/plans" && '
+    'rm -rf "$1"/*/adb-* "$2"/runs/adb-* "$2"/runs/.adb-* && printf %s "$4" > "$1/plans/$3"'
 )
-CLEAN = 'cd "$1" && rm -rf "bundles/$3" "plans/$2" "runs/$2" "runs/.$2".*'
-PLACE = 'cd "$1/bundles" && rm -rf "$3" && mv "$2" "$3"'
-STATE = (  # the process first, since it may end as soon as the run is there
-    'pid=$(pidof "$3"); if [ -e "$1/runs/$2" ]; then echo finished; elif [ "$pid" ]; then echo running; '
-    "else echo dead; fi"
+CLEAN = 'rm -rf "$1/bundles/$4" "$1/plans/$3" "$2/runs/$3" "$2/runs/.$3".*'
+KNOWN = '[ ! -f "$1/bundles/$4/manifest.json" ] || echo there'
+PLACE = 'cd "$1/bundles" && rm -rf "$4" && mv "$3" "$4"'
+STATE = (  # The process first: it may end as soon as the run is there. Another process is idle: the system started it.
+    f'pid=$(pidof {PACKAGE}); if [ -e "$2/runs/$3" ]; then echo finished; '
+    'elif [ "$pid" ] && [ "$pid" = "${4:-$pid}" ]; then echo running; else echo dead; fi'
 )
+ERROR = '[ ! -f "$2/runs/$3/error.json" ] || head -c "$4" "$2/runs/$3/error.json"'
+FETCH = 'tar -C "$2/runs/$3" -cf - . 2>/dev/null'
 HINTS = "dumpsys battery; settings get global airplane_mode_on; getprop sys.boot.reason"
 
 
@@ -63,11 +72,10 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     _give_hints(phone)
     name = f"adb-{secrets.token_hex(8)}"
     try:
-        phone.shell("sh", "-c", PREPARE, "sh", HOME, name, plan.model_dump_json())
+        _run(phone, PREPARE, name, plan.model_dump_json())
         _send(phone, bundle, name)
         _raise_failure(phone, name, _follow(phone, name, _start(phone, bundle, name)))
-        tar = ["sh", "-c", 'tar -C "$1" -cf - . 2>/dev/null', "sh", f"{HOME}/runs/{name}"]
-        archive = phone.shell(*tar, most=most_archive_bytes(bundle, plan))
+        archive = _run(phone, FETCH, name, most=most_archive_bytes(bundle, plan))
         record, test = receive(archive, out, bundle, plan, phone)
     except BaseException as error:  # Ctrl-C too
         with suppress(RddEdgeError):  # a device that was lost has been reported already
@@ -79,9 +87,14 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     return record
 
 
+def _run(phone: Android, script: str, name: str, argument: str = "", most: int = MOST_OUTPUT_BYTES) -> bytes:
+    """The output of one of the scripts above."""
+    return phone.shell("sh", "-c", script, "sh", INBOX, HOME, name, argument, most=most)
+
+
 def _clean(phone: Android, name: str, bundle: str = "") -> None:
     """Remove a run from the device, and a bundle that was not copied or kept as it should be."""
-    phone.shell("sh", "-c", CLEAN, "sh", HOME, name, bundle or name)
+    _run(phone, CLEAN, name, bundle or name)
 
 
 def _version() -> str:
@@ -107,8 +120,6 @@ def _install(phone: Android, apk: Path | None) -> None:
         raise DeviceError(f"the harness app is not installed on {phone}: {how}")
     if found[1].decode() != _version():
         raise DeviceError(f"{phone} has version {found[1].decode()} of the harness app, not {_version()}: {how}")
-    if phone.shell("sh", "-c", '[ -d "$1" ] || echo none', "sh", HOME):
-        phone.shell("am", "start", "-W", "-n", ACTIVITY)  # makes the folder, which is its own
 
 
 def _give_hints(phone: Android) -> None:
@@ -130,18 +141,17 @@ def _give_hints(phone: Android) -> None:
 
 def _send(phone: Android, bundle: Bundle, name: str) -> None:
     """Copy the bundle unless it is there; it appears under its name only when it is complete."""
-    place = f"{HOME}/bundles/{bundle.sha256}"
-    if phone.shell("sh", "-c", '[ -f "$1/manifest.json" ] && echo there || true', "sh", place):
+    if _run(phone, KNOWN, name, bundle.sha256):
         return
     show_stage("copy", 0)
-    phone.push(bundle.folder, f"{HOME}/bundles/{name}")
-    phone.shell("sh", "-c", PLACE, "sh", HOME, name, bundle.sha256)
+    phone.push(bundle.folder, f"{INBOX}/bundles/{name}")
+    _run(phone, PLACE, name, bundle.sha256)
 
 
 def _start(phone: Android, bundle: Bundle, name: str) -> str:
     """Start the app. Returns its process id, or nothing where it has ended already."""
     extras = {
-        "bundle": f"bundles/{bundle.sha256}", "bundle_sha256": bundle.sha256, "plan": f"plans/{name}",
+        "bundle": f"{INBOX}/bundles/{bundle.sha256}", "bundle_sha256": bundle.sha256, "plan": f"{INBOX}/plans/{name}",
         "out": f"runs/{name}", "stall_seconds": f"{STALL_SECONDS:g}",
     }  # fmt: skip
     if least := least_psnr(bundle):
@@ -161,7 +171,7 @@ def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
     with closing(_log_lines(phone, name)) as lines:
         for line in lines:
             if line is None:
-                state = phone.shell("sh", "-c", STATE, "sh", HOME, name, PACKAGE).strip()
+                state = _run(phone, STATE, name, pid).strip()
                 if state == b"dead":
                     stage = reporter().stage
                     raise ArtifactError(f"the harness app on {phone} died in stage {stage}: {_crash(phone, pid)}")
@@ -194,9 +204,7 @@ def _crash(phone: Android, pid: str) -> str:
 
 def _raise_failure(phone: Android, name: str, logged: RddEdgeError | None) -> None:
     """Raise what error.json says, or the log where the app could not write that file."""
-    path = f"{HOME}/runs/{name}/error.json"
-    script = '[ ! -f "$1" ] || head -c "$2" "$1"'
-    if text := phone.shell("sh", "-c", script, "sh", path, str(MOST_ERROR_BYTES)):
+    if text := _run(phone, ERROR, name, str(MOST_ERROR_BYTES)):
         raise read_failure(text, phone)
     if logged is not None:
         raise logged

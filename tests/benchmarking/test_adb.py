@@ -180,6 +180,15 @@ def test_a_crash_is_shown_with_its_log(tmp_path: Path, phone: AdbDevice) -> None
 
 
 @needs_app
+def test_an_app_that_the_system_starts_again_is_not_waited_for(tmp_path: Path, phone: AdbDevice) -> None:
+    kill = WhileTimed(lambda: phone.kill_app(again=True))
+    with reporting_to(kill), pytest.raises(ArtifactError, match="died in stage time") as error:
+        bench(write_bundle(tmp_path), "adb://", tmp_path / "run", LONG)
+    sentence(error)
+    assert phone.app_pid() is None
+
+
+@needs_app
 def test_a_cable_that_is_cut_leaves_the_old_run(tmp_path: Path, phone: AdbDevice) -> None:
     bundle = write_bundle(tmp_path)
     record = bench(bundle, "adb://", tmp_path / "run", PLAN)
@@ -219,7 +228,7 @@ def test_a_phone_that_is_full_is_a_sentence(tmp_path: Path, phone: AdbDevice) ->
 def test_a_damaged_copy_is_refused_and_sent_anew(tmp_path: Path, phone: AdbDevice) -> None:
     bundle = write_bundle(tmp_path)
     record = bench(bundle, "adb://", tmp_path / "run", PLAN)
-    (phone.home / "bundles" / str(record.bundle_sha256) / "model.fake").write_bytes(b"gone")
+    (phone.inbox / "bundles" / str(record.bundle_sha256) / "model.fake").write_bytes(b"gone")
     with pytest.raises(CorruptError, match=r"model\.fake"):
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     bench(bundle, "adb://", tmp_path / "run", PLAN)
@@ -257,14 +266,14 @@ def test_the_app_is_installed_where_it_differs(tmp_path: Path, phone: AdbDevice)
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     phone.set(installed="0.9")
-    with pytest.raises(DeviceError, match=r"has version 0\.9 of the harness app, not 1") as error:
+    with pytest.raises(DeviceError, match=r"has version 0\.9 of the harness app, not 2") as error:
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     apk = tmp_path / "app.apk"
     with pytest.raises(MissingError, match=r"there is no .*app\.apk"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
-    apk.write_text("2")
-    with pytest.raises(DeviceError, match="has version 2 of the harness app, not 1"):
+    apk.write_text("3")
+    with pytest.raises(DeviceError, match="has version 3 of the harness app, not 2"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
     apk.write_text("FAIL")
     with pytest.raises(DeviceError, match=r"was not installed: .*INSTALL_FAILED_UPDATE_INCOMPATIBLE") as error:
@@ -288,7 +297,7 @@ def test_hints_are_printed_once(phone: AdbDevice) -> None:
 def test_the_app_is_installed_once(tmp_path: Path, phone: AdbDevice) -> None:
     phone.set(installed="")
     apk = tmp_path / "app.apk"
-    apk.write_text("1")
+    apk.write_text("2")
     bench(write_bundle(tmp_path), "adb://", tmp_path / "run", PLAN, apk=apk)
     bench(tmp_path / "bundle", "adb://", tmp_path / "run", PLAN, apk=apk)
     assert len([command for command in phone.commands if "pm 'install'" in command]) == 1

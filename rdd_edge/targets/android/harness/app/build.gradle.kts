@@ -11,8 +11,8 @@ android {
         applicationId = "org.rddedge.harness"
         minSdk = 23 // the runtime's
         targetSdk = 36
-        versionCode = 1
-        versionName = "1"
+        versionCode = 2
+        versionName = "2"
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64") // those that the runtime is built for
         }

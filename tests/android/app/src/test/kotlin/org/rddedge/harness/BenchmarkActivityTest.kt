@@ -1,6 +1,7 @@
 package org.rddedge.harness
 
 import android.content.Intent
+import android.os.Bundle
 import android.os.Looper
 import android.view.View
 import android.view.ViewGroup
@@ -9,6 +10,7 @@ import android.widget.Button
 import android.widget.ImageView
 import android.widget.TextView
 import org.junit.Assert.assertEquals
+import org.junit.Assert.assertFalse
 import org.junit.Assert.assertTrue
 import org.junit.Rule
 import org.junit.Test
@@ -18,6 +20,7 @@ import org.rddedge.core.writeBundle
 import org.robolectric.Robolectric
 import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
+import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
 import org.robolectric.shadows.ShadowLog
 import java.io.File
@@ -31,13 +34,15 @@ class BenchmarkActivityTest {
 
     private val phone get() = Phone(listOf(temporary.root.path))
 
-    private fun start(vararg extras: Pair<String, String>): PhoneActivity {
+    private fun start(vararg extras: Pair<String, String>): PhoneActivity = controller(*extras).setup().get()
+
+    private fun controller(vararg extras: Pair<String, String>): ActivityController<PhoneActivity> {
         System.setProperty("phone", temporary.root.path)
         File(temporary.root, "log").mkdirs()
         phone.root.mkdirs()
         val intent = Intent(Intent.ACTION_MAIN)
         extras.forEach { (key, value) -> intent.putExtra(key, value) }
-        return Robolectric.buildActivity(PhoneActivity::class.java, intent).setup().get()
+        return Robolectric.buildActivity(PhoneActivity::class.java, intent)
     }
 
     private inline fun <reified T : View> views(view: View): List<T> {
@@ -84,6 +89,16 @@ class BenchmarkActivityTest {
     }
 
     @Test
+    fun `an activity that the system restores does not run its bundle again`() {
+        writeBundle(File(phone.root, "bundles/tanh"))
+        val activity = controller("bundle" to "bundles/tanh", "out" to "runs/one").setup(Bundle()).get()
+        shadowOf(Looper.getMainLooper()).idle()
+        assertEquals("Tap a bundle to run it.", text(activity))
+        assertEquals(emptyList<String>(), ShadowLog.getLogsForTag("rdd-edge").map { it.msg })
+        assertFalse(File(phone.root, "runs").exists())
+    }
+
+    @Test
     fun `without bundles it says where to push one`() {
         assertTrue(text(start()).startsWith("Push a bundle to ${phone.root}"))
     }
@@ -95,6 +110,10 @@ class BenchmarkActivityTest {
         val before = temporary.root.walk().filter { it.isFile }.toSet()
         for ((key, value) in listOf(
             "bundle" to "../../secret",
+            "bundle" to "/sdcard",
+            "bundle" to phone.inbox.path,
+            "plan" to "${phone.inbox}/../x",
+            "out" to "${phone.inbox}/runs",
             "out" to "runs/../../../x",
             "out" to "",
             "plan" to "..",

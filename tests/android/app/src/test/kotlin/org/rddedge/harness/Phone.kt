@@ -83,7 +83,8 @@ class FaultyRuntime(private val inner: Runtime, private val fault: String, priva
 /** A simulated phone as tests/adb_device.py lays it out, seen from the app: [arguments] are FOLDER and those of `am`. */
 class Phone(arguments: List<String>) {
     val folder = File(arguments[0])
-    val root = File(folder, "sdcard/Android/data/org.rddedge.harness/files")
+    val root = File(folder, "sdcard/Android/media/org.rddedge.harness")
+    val inbox = File(folder, "data/local/tmp/rdd-edge")
     val extras = arguments.windowed(3).filter { it[0] == "--es" }.associate { it[1] to it[2] }
 
     fun log(line: String) = File(folder, "log/main").appendText("$line\n")
@@ -100,7 +101,7 @@ class Phone(arguments: List<String>) {
 /** What `am start` runs without Android: FOLDER, then am's own arguments. */
 fun main(arguments: Array<String>) {
     val phone = Phone(arguments.toList())
-    val request = Request.of(phone.root, "device") { phone.extras[it] }
+    val request = Request.of(phone.root, phone.inbox, "device") { phone.extras[it] }
     var last = 0L
     val benchmark = Benchmark(phone.runtime(), FakeDevice(), request.options) { stage, done ->
         if (done == 0 || System.nanoTime() - last > 50_000_000) {

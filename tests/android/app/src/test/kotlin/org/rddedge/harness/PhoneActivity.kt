@@ -21,7 +21,9 @@ import kotlin.system.exitProcess
 class PhoneActivity : BenchmarkActivity() {
     private val phone = Phone(System.getProperty("phone").split('\n'))
 
-    override fun getExternalFilesDir(type: String?) = phone.root
+    override val root get() = phone.root
+
+    override val inbox get() = phone.inbox
 
     override fun runtime() = phone.runtime()
 }

@@ -18,6 +18,7 @@ import org.rddedge.core.HarnessException
 import org.rddedge.core.Options
 import org.rddedge.core.Outcome
 import org.rddedge.core.Runtime
+import java.io.DataInputStream
 import java.io.File
 import java.util.Locale
 import kotlin.concurrent.thread
@@ -27,8 +28,8 @@ private const val TAG = "rdd-edge" // of the lines in the log by which a driver 
 private const val COLUMNS = 8
 
 /**
- * Runs one bundle in the foreground and shows its images and median. The extras of the intent are those of [Request],
- * below this app's external files folder. Without extras it lists the bundles to be tapped.
+ * Runs one bundle in the foreground and shows its images and median. The extras of the intent are those of [Request].
+ * Without extras it lists the bundles in the app's own folder, to be tapped.
  */
 open class BenchmarkActivity : Activity() {
     private lateinit var text: TextView
@@ -38,7 +39,14 @@ open class BenchmarkActivity : Activity() {
 
     private val system = AndroidDevice(this)
     private val where get() = if (system.isEmulator) "simulator" else "device"
-    private val root: File get() = checkNotNull(getExternalFilesDir(null)) { "there is no external storage" }
+
+    /** This app's own folder, the one that adb can read on every phone: some close Android/data to it. */
+    @Suppress("DEPRECATION") // in favour of MediaStore, which is for media
+    protected open val root: File
+        get() = checkNotNull(externalMediaDirs.firstOrNull()) { "there is no external storage" }
+
+    /** Adb's own folder, which apps can read. */
+    protected open val inbox = File("/data/local/tmp/rdd-edge")
 
     /** The runtime that executes the artifact. */
     protected open fun runtime(): Runtime = ExecuTorchRuntime()
@@ -53,7 +61,7 @@ open class BenchmarkActivity : Activity() {
             addView(text)
         }
         setContentView(ScrollView(this).apply { addView(page) })
-        start(intent)
+        if (savedInstanceState == null) start(intent) else offerBundles() // what the system restores asks for no run
     }
 
     override fun onNewIntent(intent: Intent) {
@@ -69,7 +77,7 @@ open class BenchmarkActivity : Activity() {
     private fun start(intent: Intent) {
         if (!intent.hasExtra("bundle")) return offerBundles()
         try {
-            run(Request.of(root, where, intent::getStringExtra))
+            run(Request.of(root, inbox, where, intent::getStringExtra))
         } catch (error: HarnessException) {
             finished("error ${error.kind.wireName} ${error.sentence}")
         }
@@ -136,7 +144,7 @@ open class BenchmarkActivity : Activity() {
         val count = minOf(COLUMNS * COLUMNS, (file.length() / size).toInt())
         if (count == 0 || channels !in listOf(1, 3)) return null
         val bytes = ByteArray(count * size)
-        file.inputStream().use { stream -> java.io.DataInputStream(stream).readFully(bytes) }
+        DataInputStream(file.inputStream()).use { it.readFully(bytes) }
         val rows = (count + COLUMNS - 1) / COLUMNS
         val bitmap = Bitmap.createBitmap(COLUMNS * width, rows * height, Bitmap.Config.ARGB_8888)
         for (pixel in 0 until count * height * width) {
