@@ -89,6 +89,19 @@ class BenchmarkActivityTest {
     }
 
     @Test
+    fun `a second start and a second run leave one button and one picture`() {
+        writeBundle(File(phone.root, "bundles/tanh"))
+        val controller = controller().setup()
+        repeat(2) {
+            ShadowLog.clear()
+            controller.newIntent(Intent(Intent.ACTION_MAIN))
+            views<Button>(content(controller.get())).single().performClick()
+            assertTrue(lastLine().startsWith("done "))
+        }
+        assertEquals(1, views<ImageView>(content(controller.get())).size)
+    }
+
+    @Test
     fun `an activity that the system restores does not run its bundle again`() {
         writeBundle(File(phone.root, "bundles/tanh"))
         val activity = controller("bundle" to "bundles/tanh", "out" to "runs/one").setup(Bundle()).get()

@@ -14,6 +14,7 @@ import android.widget.LinearLayout
 import android.widget.ScrollView
 import android.widget.TextView
 import org.rddedge.core.Benchmark
+import org.rddedge.core.ErrorKind
 import org.rddedge.core.HarnessException
 import org.rddedge.core.Options
 import org.rddedge.core.Outcome
@@ -34,6 +35,7 @@ private const val COLUMNS = 8
 open class BenchmarkActivity : Activity() {
     private lateinit var text: TextView
     private lateinit var page: LinearLayout
+    private var image: ImageView? = null
     private var benchmark: Benchmark? = null
     private var lastLine = 0L
 
@@ -43,7 +45,8 @@ open class BenchmarkActivity : Activity() {
     /** This app's own folder, the one that adb can read on every phone: some close Android/data to it. */
     @Suppress("DEPRECATION") // in favour of MediaStore, which is for media
     protected open val root: File
-        get() = checkNotNull(externalMediaDirs.firstOrNull()) { "there is no external storage" }
+        get() = externalMediaDirs.firstOrNull()
+            ?: throw HarnessException(ErrorKind.STORAGE, "there is no external storage: unlock the phone")
 
     /** Adb's own folder, which apps can read. */
     protected open val inbox = File("/data/local/tmp/rdd-edge")
@@ -61,7 +64,7 @@ open class BenchmarkActivity : Activity() {
             addView(text)
         }
         setContentView(ScrollView(this).apply { addView(page) })
-        if (savedInstanceState == null) start(intent) else offerBundles() // what the system restores asks for no run
+        start(if (savedInstanceState == null) intent else Intent()) // an activity that the system restores runs nothing
     }
 
     override fun onNewIntent(intent: Intent) {
@@ -75,8 +78,8 @@ open class BenchmarkActivity : Activity() {
     }
 
     private fun start(intent: Intent) {
-        if (!intent.hasExtra("bundle")) return offerBundles()
         try {
+            if (!intent.hasExtra("bundle")) return offerBundles()
             run(Request.of(root, inbox, where, intent::getStringExtra))
         } catch (error: HarnessException) {
             finished("error ${error.kind.wireName} ${error.sentence}")
@@ -86,6 +89,7 @@ open class BenchmarkActivity : Activity() {
     private fun offerBundles() {
         val bundles = File(root, "bundles").listFiles { file -> file.isDirectory }.orEmpty().sorted()
         text.text = if (bundles.isEmpty()) "Push a bundle to ${File(root, "bundles")}." else "Tap a bundle to run it."
+        page.removeViews(1, page.childCount - 1) // those of an earlier start
         for (bundle in bundles) {
             val request = Request(bundle, null, File(root, "runs/${bundle.name}"), Options(where = where))
             val button = Button(this).apply { text = bundle.name }
@@ -124,8 +128,9 @@ open class BenchmarkActivity : Activity() {
                 finished("done %.3f ms median, %.1f dB from the student".format(Locale.ROOT, median, psnr))
             }
         }
+        image?.let(page::removeView)
         if (grid == null) return
-        val image = ImageView(this).apply {
+        image = ImageView(this).apply {
             setImageDrawable(BitmapDrawable(resources, grid).apply { isFilterBitmap = false }) // pixels as they are
             adjustViewBounds = true
         }
