@@ -151,11 +151,13 @@ open class BenchmarkActivity : Activity() {
         val bytes = ByteArray(count * size)
         DataInputStream(file.inputStream()).use { it.readFully(bytes) }
         val rows = (count + COLUMNS - 1) / COLUMNS
-        val bitmap = Bitmap.createBitmap(COLUMNS * width, rows * height, Bitmap.Config.ARGB_8888)
+        val (right, down) = width + 1 to height + 1 // from one image to the next, with a line between them
+        val bitmap = Bitmap.createBitmap(COLUMNS * right - 1, rows * down - 1, Bitmap.Config.ARGB_8888)
+        bitmap.eraseColor(Color.GRAY)
         for (pixel in 0 until count * height * width) {
             val (image, at) = pixel / (height * width) to pixel % (height * width)
             val (red, green, blue) = List(3) { bytes[pixel * channels + minOf(it, channels - 1)].toInt() and 0xFF }
-            val (x, y) = image % COLUMNS * width + at % width to image / COLUMNS * height + at / width
+            val (x, y) = image % COLUMNS * right + at % width to image / COLUMNS * down + at / width
             bitmap.setPixel(x, y, Color.rgb(red, green, blue))
         }
         return bitmap
