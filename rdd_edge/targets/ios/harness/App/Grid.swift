@@ -1,7 +1,7 @@
 import CoreGraphics
 import Foundation
 
-/// The first images of a run, eight to a row.
+/// The first images of a run, eight to a row, with a grey line between them.
 struct Grid: Sendable, Equatable {
     static let columns = 8
 
@@ -20,13 +20,14 @@ struct Grid: Sendable, Equatable {
         let bytes = [UInt8](data)
         let count = bytes.count / size
         let rows = (count + Self.columns - 1) / Self.columns
-        self.width = Self.columns * width
-        self.height = rows * height
-        var pixels = [UInt8](repeating: 0, count: 4 * self.width * self.height)
+        let (right, down) = (width + 1, height + 1)  // from one image to the next
+        self.width = Self.columns * right - 1
+        self.height = rows * down - 1
+        var pixels = [UInt8](repeating: 128, count: 4 * self.width * self.height)
         for pixel in 0..<count * height * width {
             let (image, at) = pixel.quotientAndRemainder(dividingBy: height * width)
-            let x = image % Self.columns * width + at % width
-            let y = image / Self.columns * height + at / width
+            let x = image % Self.columns * right + at % width
+            let y = image / Self.columns * down + at / width
             for colour in 0..<3 {
                 pixels[4 * (y * self.width + x) + colour] = bytes[pixel * channels + min(colour, channels - 1)]
             }

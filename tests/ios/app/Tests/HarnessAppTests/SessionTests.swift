@@ -70,9 +70,9 @@ final class SessionTests: XCTestCase {
         XCTAssertEqual(buttons(session).keys.sorted(), ["tanh"])
         let samples = [UInt8](try Data(contentsOf: root.appendingPathComponent("runs/tanh/samples.u8")))
         let image = try XCTUnwrap(images(session).first)
-        XCTAssertEqual([image.width, image.height], [64, 64])  // 8 × 8 images of 8 × 8 pixels
+        XCTAssertEqual([image.width, image.height], [71, 71])  // 8 × 8 images of 8 × 8 pixels and the lines between them
         XCTAssertEqual(image.bytes[0], samples[0])
-        XCTAssertEqual(image.bytes[4 * 8], samples[64])
+        XCTAssertEqual(image.bytes[4 * 9], samples[64])
         let record = try String(
             decoding: Data(contentsOf: root.appendingPathComponent("runs/tanh/record.json")), as: UTF8.self)
         for fact in ["iOS 18.1", "all compute units", "Apple ", "nominal"] {
