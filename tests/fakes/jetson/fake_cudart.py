@@ -51,6 +51,7 @@ class Cudart:
         self._handles = itertools.count(0x7F00_0000_1000, 0x1000)
         self.device: dict[int, bytearray] = {}
         self.host: dict[int, Any] = {}
+        self.freed: list[Any] = []
         self.objects: dict[int, Any] = {}
 
     def __getattr__(self, name: str) -> Function:
@@ -140,7 +141,9 @@ class Cudart:
         return 0
 
     def do_cudaFreeHost(self, pointer: int) -> int:
-        return 0 if self.host.pop(pointer, None) is not None else INVALID_VALUE
+        memory = self.host.pop(pointer, None)
+        self.freed.append(memory)  # and kept: a program that writes there would die before a copy can tell it
+        return INVALID_VALUE if memory is None else 0
 
     def do_cudaMemcpyAsync(self, target: int, source: int, size: int, kind: int, stream: int) -> int:
         ends = {1: (self.device, self.host), 2: (self.host, self.device)}.get(kind)
