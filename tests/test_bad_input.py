@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple, get_args
 
 import pytest
 from bundles import add_fake_target, write_fake_bundle
@@ -60,10 +61,8 @@ class Parameter(NamedTuple):
 
 def parameters(command: Callable[..., None]) -> list[Parameter]:
     found: list[Parameter] = []
-    for name, hint in get_type_hints(command, include_extras=True).items():
-        if name == "return":
-            continue
-        annotated, info = get_args(hint)[:2]
+    for name, given in inspect.signature(command, eval_str=True).parameters.items():
+        annotated, info = get_args(given.annotation)[:2]
         kinds = [kind for kind in (int, float, Path, str) if kind in flat(annotated)]
         if type(info).__name__ == "ArgumentInfo":
             position = sum(parameter.position is not None for parameter in found)
