@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -241,6 +242,10 @@ def test_samples_are_those_of_nodes_run_one_by_one(
     make_case: Callable[..., Any], tmp_path: Path, precision: str
 ) -> None:
     """Each node in a session of its own takes and gives real float16, which a session of all of them does not."""
+    if precision == "int8" and sys.version_info < (3, 11):
+        pytest.skip(
+            "onnxruntime 1.23.2, the last for Python 3.10, rounds half of QuantizeLinear's float16 values wrongly"
+        )
     case = make_case(TARGET.precision("fp32").rewrites)
     path = lowered(case, precision, tmp_path).path
     runner, one_by_one = OnnxRunner(path, 1), nodes_one_by_one(onnx.load(path))
