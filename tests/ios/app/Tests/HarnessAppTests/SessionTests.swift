@@ -70,7 +70,7 @@ final class SessionTests: XCTestCase {
         XCTAssertEqual(buttons(session).keys.sorted(), ["tanh"])
         let samples = [UInt8](try Data(contentsOf: root.appendingPathComponent("runs/tanh/samples.u8")))
         let image = try XCTUnwrap(images(session).first)
-        XCTAssertEqual([image.width, image.height], [71, 71])  // 8 × 8 images of 8 × 8 pixels and the lines between them
+        XCTAssertEqual([image.width, image.height], [71, 71])  // 8 × 8 images, 7 lines
         XCTAssertEqual(image.bytes[0], samples[0])
         XCTAssertEqual(image.bytes[4 * 9], samples[64])
         let record = try String(
