@@ -20,6 +20,7 @@ from bundles import write_fake_bundle
 from devices import tanh
 
 import rdd_edge
+from rdd_edge.benchmarking import android
 from rdd_edge.benchmarking.run import read_bench_run
 from rdd_edge.bundle import MANIFEST, AccuracyPlan, Manifest, PerformancePlan, Plan, read_bundle
 from rdd_edge.exporting.harness import add_harness
@@ -82,6 +83,14 @@ def test_the_core_uses_nothing_of_android() -> None:
     assert len(sources) >= 5
     imported = {name for text in sources for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
     assert {name.split(".")[0] for name in imported} <= {"java", "kotlin", "kotlinx"}
+
+
+def test_the_driver_and_the_app_name_the_same_folders() -> None:
+    """The tests that run the app give it the simulated phone's; BenchmarkActivityTest has one with the app's own."""
+    activity = next(HARNESS.rglob("BenchmarkActivity.kt")).read_text()
+    assert f'val inbox = File("{android.INBOX}")' in activity
+    assert f'const val TAG = "{android.TAG}"' in activity
+    assert f'applicationId = "{android.PACKAGE}"' in (HARNESS / "app" / "build.gradle.kts").read_text()
 
 
 def test_a_bundle_does_not_carry_the_app(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ import org.robolectric.RobolectricTestRunner
 import org.robolectric.Shadows.shadowOf
 import org.robolectric.android.controller.ActivityController
 import org.robolectric.annotation.Config
+import org.robolectric.shadows.ShadowEnvironment
 import org.robolectric.shadows.ShadowLog
 import java.io.File
 
@@ -140,6 +141,20 @@ class BenchmarkActivityTest {
             assertTrue("$key $value: $line", line.startsWith("error UsageError $key is not "))
         }
         assertEquals(before, temporary.root.walk().filter { it.isFile }.toSet())
+    }
+
+    @Test
+    fun `its folders on a phone are those of the media and of adb`() {
+        val intent = Intent(Intent.ACTION_MAIN).putExtra("bundle", "/data/local/tmp/rdd-edge-not")
+        Robolectric.buildActivity(BenchmarkActivity::class.java, intent).setup() // no storage is mounted yet
+        assertEquals("error StorageError there is no external storage: unlock the phone", lastLine())
+        ShadowEnvironment.addExternalDir("storage")
+        Robolectric.buildActivity(BenchmarkActivity::class.java, intent).setup()
+        val line = lastLine()
+        val pattern = Regex(
+            "error UsageError bundle is not a path below /\\S+/Android/media/[\\w.]+ or /data/local/tmp/rdd-edge",
+        )
+        assertTrue(line, pattern.matches(line))
     }
 
     @Test

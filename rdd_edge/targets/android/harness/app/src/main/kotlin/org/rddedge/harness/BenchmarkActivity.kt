@@ -35,7 +35,7 @@ private const val COLUMNS = 8
 open class BenchmarkActivity : Activity() {
     private lateinit var text: TextView
     private lateinit var page: LinearLayout
-    private var image: ImageView? = null
+    private var picture: ImageView? = null // of the last run
     private var benchmark: Benchmark? = null
     private var lastLine = 0L
 
@@ -128,13 +128,13 @@ open class BenchmarkActivity : Activity() {
                 finished("done %.3f ms median, %.1f dB from the student".format(Locale.ROOT, median, psnr))
             }
         }
-        image?.let(page::removeView)
+        picture?.let(page::removeView)
         if (grid == null) return
-        image = ImageView(this).apply {
+        picture = ImageView(this).apply {
             setImageDrawable(BitmapDrawable(resources, grid).apply { isFilterBitmap = false }) // pixels as they are
             adjustViewBounds = true
         }
-        page.addView(image, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 1000))
+        page.addView(picture, LinearLayout.LayoutParams(LinearLayout.LayoutParams.MATCH_PARENT, 1000))
     }
 
     private fun finished(line: String) {
