@@ -9,7 +9,9 @@
 Not below Android/data, where some phones refuse adb ("fchown failed", "secure_mkdirs failed": ecmdroid/ecmdroid#7,
 mrrfv/open-android-backup#30): androidx.benchmark's Outputs.kt takes Android/media for that reason.
 
-The app's log shows the progress and nothing else: the outcome is what the app leaves in the run's folder.
+The app's log shows the progress and nothing else: the outcome is what the app leaves in the run's folder. Some phones
+hide the logs of apps (rovo89/XposedInstaller#415, XposedBridge#176): there the time on the processor that the app has
+spent shows that it is at work.
 """
 
 from __future__ import annotations
@@ -49,7 +51,8 @@ KNOWN = '[ ! -f "$1/bundles/$4/manifest.json" ] || echo there'
 PLACE = 'cd "$1/bundles" && rm -rf "$4" && mv "$3" "$4"'
 STATE = (  # The process first: it may end as soon as the run is there. Another process is idle: the system started it.
     f'pid=$(pidof {PACKAGE}); if [ -e "$2/runs/$3" ]; then echo finished; '
-    'elif [ "$pid" ] && [ "$pid" = "${4:-$pid}" ]; then echo running; else echo dead; fi'
+    'elif [ "$pid" ] && [ "$pid" = "${4:-$pid}" ]; then echo running; cut -d " " -f 14,15 "/proc/$pid/stat"; '
+    "else echo dead; fi"
 )
 ERROR = '[ ! -f "$2/runs/$3/error.json" ] || head -c "$4" "$2/runs/$3/error.json"'
 FETCH = 'tar -C "$2/runs/$3" -cf - . 2>/dev/null'
@@ -167,16 +170,19 @@ def _start(phone: Android, bundle: Bundle, name: str) -> str:
 
 def _follow(phone: Android, name: str, pid: str) -> RddEdgeError | None:
     """Report the app's progress until it has ended. Returns the failure that its log reports, if any."""
-    progress = Progress(phone, STALL_SECONDS)
+    progress, spent = Progress(phone, STALL_SECONDS), b""
     with closing(_log_lines(phone, name)) as lines:
         for line in lines:
             if line is None:
-                state = _run(phone, STATE, name, pid).strip()
+                state, _, processor_time = _run(phone, STATE, name, pid).strip().partition(b"\n")
                 if state == b"dead":
                     stage = reporter().stage
                     raise ArtifactError(f"the harness app on {phone} died in stage {stage}: {_crash(phone, pid)}")
                 if state == b"finished":
                     return None
+                if processor_time != spent:
+                    progress.see_work()
+                spent = processor_time
             elif progress.take(line):
                 break
             progress.check()

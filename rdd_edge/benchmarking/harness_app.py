@@ -18,7 +18,8 @@ from ..reading.documents import parse_model
 from ..targets import load_target
 from .returned import Failure
 
-STALL_SECONDS = 600.0  # without progress; the app gives up by itself, the driver a minute later
+STALL_SECONDS = 600.0  # without progress, after which the app gives up by itself
+GRACE_SECONDS = 60.0  # after which the driver gives up the app
 MOST_ERROR_BYTES = 1 << 14
 ERROR = "error.json"
 
@@ -30,19 +31,26 @@ class Progress:
         self.phone, self.stall_seconds = phone, stall_seconds
         self.failure: RddEdgeError | None = None  # that the app reported
         self._last = time.monotonic()
+        self._shown = False  # whether a person knows what to expect: progress, or none
 
     def take(self, line: str) -> bool:
         """Report a line's progress; whether it was the run's last one. A line of another form is skipped."""
         if match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", line, re.ASCII):
-            self._last = time.monotonic()
+            self._last, self._shown = time.monotonic(), True
             show_stage(match[1], int(match[2]))
         elif match := re.fullmatch(r"error (\w{1,40}) (.*)", line):
             self.failure = failure_of(match[1], f"{self.phone}: {printable(match[2], 1000)}")
         return self.failure is not None or line.startswith("done ")
 
+    def see_work(self) -> None:
+        """The app computes without a line: whether that leads anywhere is for the app to judge."""
+        if not self._shown:
+            reporter().note(f"{self.phone} hides what apps log: the run shows no progress before its end")
+        self._last, self._shown = time.monotonic(), True
+
     def check(self) -> None:
         """Raise ArtifactError where the app has made no progress for too long."""
-        if time.monotonic() - self._last > self.stall_seconds + 60:
+        if time.monotonic() - self._last > self.stall_seconds + GRACE_SECONDS:
             stage = reporter().stage
             raise ArtifactError(f"{self.phone} made no progress for {self.stall_seconds:g} s in stage {stage}")
 

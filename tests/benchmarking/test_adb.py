@@ -18,7 +18,7 @@ from devices import WhileTimed, tanh, wait_for
 from records import REAL, Means
 from tiny import Recorder
 
-from rdd_edge.benchmarking import adb, android
+from rdd_edge.benchmarking import adb, android, harness_app
 from rdd_edge.benchmarking.adb import Android, list_adb_devices, serial_of
 from rdd_edge.benchmarking.bench import bench
 from rdd_edge.benchmarking.devices import list_devices
@@ -186,6 +186,34 @@ def test_an_app_that_the_system_starts_again_is_not_waited_for(tmp_path: Path, p
         bench(write_bundle(tmp_path), "adb://", tmp_path / "run", LONG)
     sentence(error)
     assert phone.app_pid() is None
+
+
+@needs_app
+def test_a_phone_that_hides_the_logs_of_apps_is_waited_for(
+    tmp_path: Path, phone: AdbDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(android, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(harness_app, "GRACE_SECONDS", 0.0)
+    phone.set(hides_logs="1")
+    recorder = Recorder()
+    with reporting_to(recorder):
+        record = bench(write_bundle(tmp_path), "adb://", tmp_path / "run", PLAN.changed(seconds=9))
+    assert record.latency_ms and sum(record.latency_ms) < 20_000
+    assert recorder.stages[-1][0] == "start"
+    assert len([note for note in recorder.notes if "hides what apps log" in note]) == 1
+
+
+@needs_app
+def test_an_app_that_does_nothing_is_given_up(
+    tmp_path: Path, phone: AdbDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(android, "STALL_SECONDS", 3.0)
+    monkeypatch.setattr(harness_app, "GRACE_SECONDS", 0.0)
+    freeze = WhileTimed(lambda: os.killpg(phone.app_pid() or 0, signal.SIGSTOP))
+    with reporting_to(freeze), pytest.raises(ArtifactError, match=r"made no progress for 3 s in stage time") as error:
+        bench(write_bundle(tmp_path), "adb://", tmp_path / "run", LONG)
+    sentence(error)
+    assert (phone.left("runs"), phone.app_pid()) == ([], None)
 
 
 @needs_app
