@@ -250,7 +250,7 @@ class AdbDevice:
         for name in ("log/main", "log/crash"):
             (folder / name).touch()
         self.set_app(app or ["true"])
-        self.set(installed="2", airplane="1", level="80", temperature="281", boot_reason="reboot")
+        self.set(installed="3", airplane="1", level="80", temperature="281", boot_reason="reboot")
         self.environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # of its programs
         self.commands: list[str] = []  # that the host has sent
         self.answer: Callable[[str], bytes | None] = lambda command: None  # in place of running a command

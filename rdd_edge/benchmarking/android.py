@@ -33,7 +33,7 @@ from .processes import last_line, lines_of
 from .record import RunRecord
 from .returned import most_archive_bytes, receive
 
-TARGET, BACKEND = "android", "xnnpack"
+TARGET = "android"
 PACKAGE = "org.rddedge.harness"
 ACTIVITY = f"{PACKAGE}/.BenchmarkActivity"
 INBOX = "/data/local/tmp/rdd-edge"
@@ -68,8 +68,6 @@ def bench_over_adb(bundle: Bundle, url: str, out: Path, plan: Plan | None, apk: 
     """
     if bundle.manifest.target != TARGET:
         raise UsageError(f"{bundle.folder} is for {bundle.manifest.target}, and adb:// devices run {TARGET} bundles")
-    if (backend := bundle.manifest.needs.backend) != BACKEND:
-        raise UsageError(f"{bundle.folder} is for {backend}, and the harness app has {BACKEND} alone")
     phone, plan = Android(serial_of(url)), plan or bundle.manifest.default_plan
     _install(phone, apk)
     _give_hints(phone)

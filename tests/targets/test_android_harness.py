@@ -75,7 +75,7 @@ def test_the_app_takes_what_a_manifest_promises() -> None:
     build = (HARNESS / "app" / "build.gradle.kts").read_text()
     assert re.search(rf"minSdk = {LEAST_API}\b", build)
     assert re.search(r"abiFilters \+= listOf\((.*)\)", build)[1] == ", ".join(f'"{name}"' for name in ARCHITECTURES)  # type: ignore[index]
-    assert f'module = "{LIBRARIES["xnnpack"]}"' in (HARNESS / "gradle" / "libs.versions.toml").read_text()
+    assert f'module = "{LIBRARIES["vulkan"]}"' in (HARNESS / "gradle" / "libs.versions.toml").read_text()
 
 
 def test_the_core_uses_nothing_of_android() -> None:
@@ -83,6 +83,14 @@ def test_the_core_uses_nothing_of_android() -> None:
     assert len(sources) >= 5
     imported = {name for text in sources for name in re.findall(r"^import (\S+)", text, re.MULTILINE)}
     assert {name.split(".")[0] for name in imported} <= {"java", "kotlin", "kotlinx"}
+
+
+@pytest.mark.parametrize(("module", "most"), [("core", 800), ("app", 500)])
+def test_it_stays_small_enough_to_be_copied(module: str, most: int) -> None:
+    """In lines of code: neither blank lines nor comments count, so that nobody saves on those."""
+    text = "".join(path.read_text() for path in (HARNESS / module / "src").rglob("*.kt"))
+    code = [line for line in re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL).splitlines() if line.strip()]
+    assert 100 < sum(not line.lstrip().startswith("//") for line in code) <= most
 
 
 def test_the_driver_and_the_app_name_the_same_folders() -> None:

@@ -11,8 +11,8 @@ android {
         applicationId = "org.rddedge.harness"
         minSdk = 23 // the runtime's
         targetSdk = 36
-        versionCode = 2
-        versionName = "2"
+        versionCode = 3
+        versionName = "3"
         ndk {
             abiFilters += listOf("arm64-v8a", "x86_64") // those that the runtime is built for
         }
@@ -41,5 +41,5 @@ kotlin {
 
 dependencies {
     implementation(project(":core"))
-    implementation(libs.executorch.android)
+    implementation(libs.executorch.android.vulkan)
 }

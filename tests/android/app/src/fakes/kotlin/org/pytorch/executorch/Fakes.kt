@@ -51,6 +51,16 @@ class Module private constructor(val threads: Int) {
     }
 }
 
+/** What the library of the app's own Gradle project registers. */
+val BACKENDS = listOf("XnnpackBackend", "VulkanBackend")
+
+object ExecuTorchRuntime {
+    var backends = BACKENDS
+
+    @JvmStatic
+    fun getRegisteredBackends(): Array<String> = backends.toTypedArray()
+}
+
 class Tensor internal constructor(private val data: FloatArray, val shape: LongArray, val labels: List<Number>?) {
     val dataAsFloatArray: FloatArray get() = data.copyOf()
 

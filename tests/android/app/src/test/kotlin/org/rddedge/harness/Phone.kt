@@ -17,7 +17,7 @@ import kotlin.system.exitProcess
 class ChildRuntime(private val command: List<String>) : Runtime {
     private var child: Process? = null
 
-    override fun describe() = RuntimeInfo("executorch", "host", "xnnpack")
+    override fun describe() = RuntimeInfo("executorch", "host")
 
     override fun load(bundle: Bundle, threads: Int) {
         val (shape, classes) = bundle.manifest.shape to bundle.manifest.classes

@@ -269,16 +269,6 @@ class BenchmarkTest {
     }
 
     @Test
-    fun `a bundle for another backend is refused before it is loaded`() {
-        val runtime = TanhRuntime()
-        val folder = bundle { Json.parseToJsonElement("$it".replace("\"xnnpack\"", "\"vulkan\"")).jsonObject }
-        val error = failed(Benchmark(runtime, FakeDevice()).run(folder, null, out))
-        assertEquals(ErrorKind.ARTIFACT, error.kind)
-        assertEquals("fakert 7.0 has the backend xnnpack, and the bundle is for vulkan", error.sentence)
-        assertEquals(listOf("close"), runtime.calls)
-    }
-
-    @Test
     fun `outputs that are no images are refused`() {
         for ((word, change) in mapOf<String, (FloatArray) -> FloatArray>(
             "not finite, first in image 3" to { x -> x.also { it[7] = Float.NaN } },
@@ -385,7 +375,7 @@ class BenchmarkTest {
     @Test
     fun `a record's text is printable whatever the system says`() {
         val runtime = object : TanhRuntime() {
-            override fun describe() = RuntimeInfo("evil\u001b[2J", "\u202e7\n", null)
+            override fun describe() = RuntimeInfo("evil\u001b[2J", "\u202e7\n")
         }
         finished(Benchmark(runtime, FakeDevice()).run(bundle(), null, out))
         fun check(value: Any) {

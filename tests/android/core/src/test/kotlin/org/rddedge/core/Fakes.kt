@@ -17,7 +17,7 @@ open class TanhRuntime(private val before: (Int) -> Unit = {}) : Runtime {
     val calls = mutableListOf<String>()
     private var runs = 0
 
-    override fun describe() = RuntimeInfo("fakert", "7.0", "xnnpack")
+    override fun describe() = RuntimeInfo("fakert", "7.0")
 
     override fun load(bundle: Bundle, threads: Int) {
         calls += "load"

@@ -4,6 +4,7 @@ import android.app.ActivityManager
 import android.content.Context
 import android.content.Intent
 import android.content.IntentFilter
+import android.content.pm.PackageManager
 import android.os.BatteryManager
 import android.os.Build
 import android.os.PowerManager
@@ -15,6 +16,9 @@ import kotlin.math.abs
 
 /** PowerManager.THERMAL_STATUS_NONE, … in their order. */
 private val STATES = listOf("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+
+private const val VULKAN = PackageManager.FEATURE_VULKAN_HARDWARE_VERSION
+private const val VULKAN_1_1 = 0x401000 // major version in the bits from 22 on, minor in those from 12 on
 
 private val CPUS = File("/sys/devices/system/cpu")
 
@@ -42,6 +46,11 @@ class AndroidDevice(private val context: Context) : Device {
     /** Whether the system can hold a clock that it does not have to lower again after minutes. */
     val hasSustainedMode: Boolean
         get() = Build.VERSION.SDK_INT >= Build.VERSION_CODES.N && power.isSustainedPerformanceModeSupported
+
+    /** Whether there is a GPU with Vulkan 1.1, the least that ExecuTorch takes. */
+    val hasVulkan: Boolean
+        get() = Build.VERSION.SDK_INT >= Build.VERSION_CODES.N &&
+            context.packageManager.systemAvailableFeatures.any { it.name == VULKAN && it.version >= VULKAN_1_1 }
 
     override fun info() = DeviceInfo(
         name = "${Build.MANUFACTURER} ${Build.MODEL}",

@@ -52,7 +52,7 @@ open class BenchmarkActivity : Activity() {
     protected open val inbox = File("/data/local/tmp/rdd-edge")
 
     /** The runtime that executes the artifact. */
-    protected open fun runtime(): Runtime = ExecuTorchRuntime()
+    protected open fun runtime(): Runtime = ExecuTorchRuntime(system.hasVulkan)
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)

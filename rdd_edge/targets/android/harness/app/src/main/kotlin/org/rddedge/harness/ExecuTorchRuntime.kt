@@ -7,23 +7,31 @@ import org.rddedge.core.Bundle
 import org.rddedge.core.Manifest
 import org.rddedge.core.Runtime
 import org.rddedge.core.RuntimeInfo
+import org.pytorch.executorch.ExecuTorchRuntime as Library
 
-/** A `.pte` file in ExecuTorch with XNNPACK. */
-class ExecuTorchRuntime : Runtime {
+/** A `.pte` file in ExecuTorch, on the CPU or, where [hasVulkan], on the GPU: as its bundle says. */
+class ExecuTorchRuntime(private val hasVulkan: Boolean) : Runtime {
     private var module: Module? = null
     private lateinit var manifest: Manifest
 
-    override fun describe() = RuntimeInfo("executorch", BuildConfig.EXECUTORCH_VERSION, "xnnpack")
+    override fun describe() = RuntimeInfo("executorch", BuildConfig.EXECUTORCH_VERSION)
 
     /** Loads the program and its method, which the library would otherwise put off until the first run. */
     override fun load(bundle: Bundle, threads: Int) {
         close() // a second load must not find the first in memory
         manifest = bundle.manifest
-        val least = manifest.needs.runtime.least
+        val (least, backend) = manifest.needs.let { it.runtime.least to it.backend }
         check(release(least) <= release(BuildConfig.EXECUTORCH_VERSION)) {
             "the bundle needs executorch $least: build a newer app"
         }
+        check(backend in backends()) { "the bundle needs $backend, which this app or this device does not have" }
         module = Module.load(bundle.artifact.path, Module.LOAD_MODE_MMAP, threads).apply { loadMethod("forward") }
+    }
+
+    /** Those of the library that this device can use, by the names that bundles give them. */
+    private fun backends(): List<String> {
+        val names = Library.getRegisteredBackends().map { it.removeSuffix("Backend").lowercase() }
+        return if (hasVulkan) names else names - "vulkan"
     }
 
     /** Major and minor version as one number: a program runs on the release that made it and on later ones. */

@@ -1,13 +1,13 @@
 package org.rddedge.core
 
-/** Name and version of what executes an artifact, and its backend where it has several. */
-data class RuntimeInfo(val name: String, val version: String, val backend: String?)
+/** Name and version of what executes an artifact. */
+data class RuntimeInfo(val name: String, val version: String)
 
 /** Loads and runs an artifact, from one thread. Whatever it throws is reported as a sentence that names the artifact. */
 interface Runtime {
     fun describe(): RuntimeInfo
 
-    /** Loads the artifact, in place of the one loaded before. */
+    /** Loads the artifact, in place of the one loaded before. Throws where it has not what the manifest's `needs` name. */
     fun load(bundle: Bundle, threads: Int)
 
     /** One batch: x (N, C, H, W) for z (N, C, H, W) and, for a conditional model, its N class labels. */

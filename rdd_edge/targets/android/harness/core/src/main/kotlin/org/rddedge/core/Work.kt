@@ -43,8 +43,6 @@ internal class Work(
     /** Proves the device before it is timed: its noise, labels and rounding, then the artifact's images. */
     fun prove(device: Device, minPsnrDb: Double?): SelfTest {
         report("verify", 0)
-        val (needed, present) = manifest.needs.backend to runtime.describe().backend
-        if (present != null && needed != present) fail("has the backend $present, and the bundle is for $needed")
         Golden.difference(File(bundle.folder, "contract"))?.let { fail("was not run: this device computes other $it") }
         val (own, labels) = inputs(manifest.paritySeed, IntArray(manifest.paritySamples) { it })
         val golden = bundle.parityFloats("z.f32")
@@ -104,7 +102,7 @@ internal class Work(
 
     /** One benchmark run as record.json holds it: [measured] by field, and in `missing` the reason of each null. */
     fun record(device: Device, measured: Map<String, Any?>): JsonObject {
-        val (name, version, backend) = runtime.describe()
+        val (name, version) = runtime.describe()
         val info = device.info()
         val reasons = mapOf(
             "build_ms" to "$name loads the artifact without a build",
@@ -133,7 +131,7 @@ internal class Work(
                 "cores" to info.cores,
                 "memory_bytes" to info.memoryBytes,
             ),
-            "runtime" to obj("name" to name, "version" to version, "backend" to backend),
+            "runtime" to obj("name" to name, "version" to version, "backend" to manifest.needs.backend),
             "power_mode" to info.powerMode,
             "threads" to plan.threads,
             "batch" to bundle.manifest.batch,
