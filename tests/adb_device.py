@@ -32,6 +32,7 @@ SYNC, CNXN, AUTH, OPEN, OKAY, CLSE, WRTE = (
 )
 VERSION, MOST_DATA = 0x01000001, 1 << 18
 ADB = shutil.which("adb")
+APP_VERSION = "3"  # of the app that belongs to this rdd-edge
 
 
 class AdbServer:
@@ -250,7 +251,7 @@ class AdbDevice:
         for name in ("log/main", "log/crash"):
             (folder / name).touch()
         self.set_app(app or ["true"])
-        self.set(installed="3", airplane="1", level="80", temperature="281", boot_reason="reboot")
+        self.set(installed=APP_VERSION, airplane="1", level="80", temperature="281", boot_reason="reboot")
         self.environment = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}  # of its programs
         self.commands: list[str] = []  # that the host has sent
         self.answer: Callable[[str], bytes | None] = lambda command: None  # in place of running a command

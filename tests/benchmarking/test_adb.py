@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from adb_device import ADB, AdbDevice, AdbServer
+from adb_device import ADB, APP_VERSION, AdbDevice, AdbServer
 from bundles import write_fake_bundle
 from devices import WhileTimed, tanh, wait_for
 from records import REAL, Means
@@ -294,14 +294,14 @@ def test_the_app_is_installed_where_it_differs(tmp_path: Path, phone: AdbDevice)
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     phone.set(installed="0.9")
-    with pytest.raises(DeviceError, match=r"has version 0\.9 of the harness app, not 2") as error:
+    with pytest.raises(DeviceError, match=r"has version 0\.9 of the harness app, not 3") as error:
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     apk = tmp_path / "app.apk"
     with pytest.raises(MissingError, match=r"there is no .*app\.apk"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
-    apk.write_text("3")
-    with pytest.raises(DeviceError, match="has version 3 of the harness app, not 2"):
+    apk.write_text("99")
+    with pytest.raises(DeviceError, match="has version 99 of the harness app, not 3"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
     apk.write_text("FAIL")
     with pytest.raises(DeviceError, match=r"was not installed: .*INSTALL_FAILED_UPDATE_INCOMPATIBLE") as error:
@@ -325,7 +325,7 @@ def test_hints_are_printed_once(phone: AdbDevice) -> None:
 def test_the_app_is_installed_once(tmp_path: Path, phone: AdbDevice) -> None:
     phone.set(installed="")
     apk = tmp_path / "app.apk"
-    apk.write_text("3")
+    apk.write_text(APP_VERSION)
     bench(write_bundle(tmp_path), "adb://", tmp_path / "run", PLAN, apk=apk)
     bench(tmp_path / "bundle", "adb://", tmp_path / "run", PLAN, apk=apk)
     assert len([command for command in phone.commands if "pm 'install'" in command]) == 1
@@ -432,7 +432,8 @@ def test_an_adb_server_that_hangs_is_a_sentence(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_bundle_for_another_platform_is_refused(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    bundle = make_bundle()
     with pytest.raises(UsageError, match="is for fake, and adb:// devices run android bundles"):
-        bench(make_bundle(), "adb://", tmp_path / "run")
+        bench(bundle, "adb://", tmp_path / "run")
     with pytest.raises(UsageError, match="--apk goes with adb://"):
-        bench(make_bundle(), "host", tmp_path / "run", apk=tmp_path / "app.apk")
+        bench(bundle, "host", tmp_path / "run", apk=tmp_path / "app.apk")
