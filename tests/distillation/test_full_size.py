@@ -56,7 +56,7 @@ def test_every_stage_runs_at_full_size(tmp_path, data, name):
     assert read_checkpoint(run).image_shape == (3, 32, 32)
     assert all(last_line(run, "student-1")[term] is not None for term in ("cfd", "is_p2p", "m_p2p"))
     features = load_feature_network(run / "extractor")[1]
-    widths = {"cifar10": 1920, "cifar10-edge": 312}
+    widths = {"cifar10": 1920, "cifar10-edge": 276}
     assert features(torch.zeros(1, 3, 32, 32)).shape == (1, widths[name], 4, 4)
 
 
