@@ -267,7 +267,7 @@ def export(
     targets: Sequence[str],
     out: AnyPath,
     *,
-    precision: str | None = None,
+    precision: str | Sequence[str] | None = None,
     backend: str | None = None,
     min_psnr: float | None = None,
     max_fd_rise: float | None = None,
@@ -286,7 +286,7 @@ def export(
         checkpoint: Training run, diffusers folder, name of a shipped model, or Hugging Face Hub id.
         targets: Names of targets: android, ios, jetson.
         out: Folder that gets one bundle per target and precision.
-        precision: One that every target has, or "all"; by default each target's own.
+        precision: One or several that every target has, or "all"; by default each target's own.
         backend: Backend of the target, e.g. "vulkan" for an Android GPU; by default its first.
         min_psnr: Mixed precision: median PSNR to the student that must be kept, in dB.
         max_fd_rise: Mixed precision: largest relative rise of the Fréchet distance over the student's, e.g. 0.02.
@@ -297,7 +297,7 @@ def export(
         timestep: At which timestep of its own schedule; by default the last.
 
     Returns:
-        The bundles, in the order of the targets.
+        The bundles, in the order of the targets and, within one, of the precisions.
     """
     from .dependencies import import_or_explain
 

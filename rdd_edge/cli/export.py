@@ -20,8 +20,11 @@ def export(
     target: Annotated[list[str], Option(help="android, ios or jetson; may be repeated.")],
     out: Annotated[Path, Option(file_okay=False, help="Folder that gets one bundle per target and precision.")],
     precision: Annotated[
-        str | None,
-        Option(help="A precision that every target has, or all.  Default: fp32 for android, fp16 for ios and jetson."),
+        list[str] | None,
+        Option(
+            help="A precision that every target has, or all; may be repeated.  "
+            "Default: fp32 for android, fp16 for ios and jetson."
+        ),
     ] = None,
     backend: Annotated[
         str | None, Option(help="Backend of the target, e.g. vulkan for an Android GPU.  Default: its first.")
@@ -48,7 +51,7 @@ def export(
     \b
     Examples:
       rdd-edge export runs/digits --target android --target ios --target jetson --out bundles
-      rdd-edge export runs/digits --target android --precision int8 --out bundles
+      rdd-edge export runs/digits --target android --precision fp32 --precision int8 --out bundles
       rdd-edge export runs/digits --target android --min-psnr 45 --out bundles
     """
     from ..api import export as run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
@@ -56,7 +56,7 @@ from .selection import plan_bundles
 def export_bundles(
     checkpoint: Path,
     targets: tuple[str, ...],
-    precision: str | None,
+    precision: str | Sequence[str] | None,
     out: Path,
     batch: int = 1,
     budget: Budget | None = None,
@@ -65,7 +65,7 @@ def export_bundles(
     prediction: str | None = None,
     timestep: int | None = None,
 ) -> list[Bundle]:
-    """Build out/<target>-<precision> for each target: one precision, all of its backend, or its default.
+    """Build out/<target>-<precision> for each target: the precisions given, all of its backend, or its default.
 
     budget: required for mixed precision.  precision, backend: as in `plan_bundles`.
     prediction, timestep: of a foreign one-step student, as in `one_step_student`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..bundle import MANIFEST
@@ -15,19 +16,25 @@ EVERY = "all"
 
 
 def plan_bundles(
-    targets: tuple[str, ...], precision: str | None, out: Path, budget: Budget | None = None, backend: str | None = None
+    targets: tuple[str, ...],
+    precision: str | Sequence[str] | None,
+    out: Path,
+    budget: Budget | None = None,
+    backend: str | None = None,
 ) -> list[tuple[Target, str]]:
     """Each target and precision to build. Raises UsageError for one that does not exist.
 
-    precision: one that every target has, or EVERY; None for mixed where there is a budget, else each target's default.
+    precision: one or several that every target has, or EVERY; None for mixed where there is a budget, else each
+    target's default.
     """
     if not targets:
         raise UsageError("name at least one target to export for")
-    if precision is None and budget is not None:
-        precision = MIXED
+    asked = (precision,) if isinstance(precision, str) else tuple(precision or ())
+    if not asked and budget is not None:
+        asked = (MIXED,)
     loaded = [load_target(name) for name in dict.fromkeys(targets)]
-    chosen = [(target, name) for target in loaded for name in _precisions(target, precision, backend)]
-    if precision == MIXED and budget is None:
+    chosen = [(target, name) for target in loaded for name in _precisions(target, asked, backend)]
+    if MIXED in asked and budget is None:
         raise UsageError("mixed precision needs a quality budget: give --min-psnr, in dB, or --max-fd-rise")
     if budget is not None and all(name != MIXED for _, name in chosen):
         raise UsageError("--min-psnr and --max-fd-rise apply to mixed precision only: use --precision mixed")
@@ -39,19 +46,21 @@ def plan_bundles(
     return wanted
 
 
-def _precisions(target: Target, precision: str | None, backend: str | None) -> tuple[str, ...]:
-    """One precision, or all of a backend; "fp16" of the backend vulkan is vulkan-fp16."""
+def _precisions(target: Target, asked: tuple[str, ...], backend: str | None) -> list[str]:
+    """The precisions asked for, each once, or a backend's default; "fp16" of the backend vulkan is vulkan-fp16."""
     backends = list(dict.fromkeys(row.backend for row in target.precisions))
     if backend is not None and backend not in backends:
         raise UsageError(f"the {target.name} target has no backend {backend!r}: it has {', '.join(backends)}")
     names = [row.name for row in target.precisions if row.backend == (backend or backends[0])]
-    if precision is None:
-        return (names[0],)
-    if precision == EVERY:
-        return tuple(names)
-    if backend is None:
-        return (target.precision(precision).name,)
-    for name in (precision, f"{backend}-{precision}"):
-        if name in names:
-            return (name,)
-    raise UsageError(f"the {target.name} target has no precision {precision!r} on {backend}: it has {', '.join(names)}")
+    found: list[str] = []
+    for precision in asked or names[:1]:
+        if precision == EVERY:
+            found += names
+        elif backend is None:
+            found.append(target.precision(precision).name)
+        elif name := next((name for name in (precision, f"{backend}-{precision}") if name in names), None):
+            found.append(name)
+        else:
+            has = f"it has {', '.join(names)}"
+            raise UsageError(f"the {target.name} target has no precision {precision!r} on {backend}: {has}")
+    return list(dict.fromkeys(found))

@@ -82,7 +82,7 @@ def check_rdd_edge(arguments: list[str]) -> None:
     targets = values.get("target") or ()
     for target in [targets] if isinstance(targets, str) else targets:
         precisions = {getattr(precision, "name", precision) for precision in load_target(target).precisions}
-        assert values.get("precision") in {None, "all", *precisions}
+        assert set(values.get("precision") or ()) <= {"all", *precisions}
 
 
 def check_make(arguments: list[str]) -> None:

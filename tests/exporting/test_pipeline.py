@@ -154,11 +154,17 @@ def test_without_a_precision_each_target_has_a_default_and_a_budget_means_mixed(
 
 
 def test_a_backend_has_precisions_of_its_own(tmp_path: Path) -> None:
-    def names(precision: str | None, backend: str | None) -> list[str]:
+    def names(precision: str | tuple[str, ...] | None, backend: str | None) -> list[str]:
         return [name for _, name in plan_bundles(("android",), precision, tmp_path, backend=backend)]
 
     assert names("all", None) == names("all", "xnnpack") == ["fp32", "fp16", "int8"]
     assert names("all", "vulkan") == ["vulkan-fp32", "vulkan-fp16"]
+    assert names(("int8", "fp32", "int8"), None) == ["int8", "fp32"]
+    assert names(("fp16", "all"), "vulkan") == ["vulkan-fp16", "vulkan-fp32"]
+    with pytest.raises(UsageError, match="no precision 'int3'"):
+        names(("fp32", "int3"), None)
+    with pytest.raises(UsageError, match="mixed precision needs a quality budget"):
+        names(("fp32", "mixed"), None)
     assert names(None, "vulkan") == ["vulkan-fp32"]
     assert names("fp16", "vulkan") == names("vulkan-fp16", None) == ["vulkan-fp16"]
     with pytest.raises(UsageError, match="no precision 'int8' on vulkan: it has vulkan-fp32, vulkan-fp16"):
