@@ -188,12 +188,15 @@ def test_an_app_that_the_system_starts_again_is_not_waited_for(tmp_path: Path, p
     assert phone.app_pid() is None
 
 
-@needs_app
-def test_a_phone_that_hides_the_logs_of_apps_is_waited_for(
-    tmp_path: Path, phone: AdbDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """App and driver give up after three seconds."""
     monkeypatch.setattr(android, "STALL_SECONDS", 3.0)
     monkeypatch.setattr(harness_app, "GRACE_SECONDS", 0.0)
+
+
+@needs_app
+def test_a_phone_that_hides_the_logs_of_apps_is_waited_for(tmp_path: Path, phone: AdbDevice, impatient: None) -> None:
     phone.set(hides_logs="1")
     recorder = Recorder()
     with reporting_to(recorder):
@@ -204,11 +207,7 @@ def test_a_phone_that_hides_the_logs_of_apps_is_waited_for(
 
 
 @needs_app
-def test_an_app_that_does_nothing_is_given_up(
-    tmp_path: Path, phone: AdbDevice, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(android, "STALL_SECONDS", 3.0)
-    monkeypatch.setattr(harness_app, "GRACE_SECONDS", 0.0)
+def test_an_app_that_does_nothing_is_given_up(tmp_path: Path, phone: AdbDevice, impatient: None) -> None:
     freeze = WhileTimed(lambda: os.killpg(phone.app_pid() or 0, signal.SIGSTOP))
     with reporting_to(freeze), pytest.raises(ArtifactError, match=r"made no progress for 3 s in stage time") as error:
         bench(write_bundle(tmp_path), "adb://", tmp_path / "run", LONG)
