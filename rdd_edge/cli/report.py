@@ -30,7 +30,7 @@ def report(
     from ..api import report as run
 
     run(benches, out, baseline=baseline, scores=scores or (), format=cast("Any", form))
-    typer.echo(f"{out}: {len(benches)} benchmark runs")
+    typer.echo(f"{out}: {len(benches)} benchmark run{'s' * (len(benches) > 1)}")
 
 
 COMMANDS = (report,)
