@@ -31,22 +31,24 @@ class Progress:
         self.phone, self.stall_seconds = phone, stall_seconds
         self.failure: RddEdgeError | None = None  # that the app reported
         self._last = time.monotonic()
-        self._shown = False  # whether a person knows what to expect: progress, or none
+        self._logs: bool | None = None  # whether this phone shows what its app logs; None: not known yet
 
     def take(self, line: str) -> bool:
         """Report a line's progress; whether it was the run's last one. A line of another form is skipped."""
         if match := re.fullmatch(r"([a-z]{1,20}) (\d{1,9})", line, re.ASCII):
-            self._last, self._shown = time.monotonic(), True
+            self._last, self._logs = time.monotonic(), True
             show_stage(match[1], int(match[2]))
         elif match := re.fullmatch(r"error (\w{1,40}) (.*)", line):
             self.failure = failure_of(match[1], f"{self.phone}: {printable(match[2], 1000)}")
         return self.failure is not None or line.startswith("done ")
 
     def see_work(self) -> None:
-        """The app computes without a line: whether that leads anywhere is for the app to judge."""
-        if not self._shown:
+        """The app computes: progress where its log is hidden. Whether it leads anywhere is for the app to judge."""
+        if self._logs is None:
             reporter().note(f"{self.phone} hides what apps log: the run shows no progress before its end")
-        self._last, self._shown = time.monotonic(), True
+            self._logs = False
+        if not self._logs:
+            self._last = time.monotonic()
 
     def check(self) -> None:
         """Raise ArtifactError where the app has made no progress for too long."""
