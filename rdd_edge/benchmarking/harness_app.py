@@ -20,6 +20,7 @@ from .returned import Failure
 
 STALL_SECONDS = 600.0  # without progress, after which the app gives up by itself
 GRACE_SECONDS = 60.0  # after which the driver gives up the app
+HIDDEN_SECONDS = 30.0  # without a first line, after which a phone is taken for one that hides what apps log
 MOST_ERROR_BYTES = 1 << 14
 ERROR = "error.json"
 
@@ -44,10 +45,10 @@ class Progress:
 
     def see_work(self) -> None:
         """The app computes: progress where its log is hidden. Whether it leads anywhere is for the app to judge."""
-        if self._logs is None:
+        if self._logs is None and time.monotonic() - self._last > HIDDEN_SECONDS:
             reporter().note(f"{self.phone} hides what apps log: the run shows no progress before its end")
             self._logs = False
-        if not self._logs:
+        if self._logs is False:
             self._last = time.monotonic()
 
     def check(self) -> None:

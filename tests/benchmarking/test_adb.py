@@ -99,6 +99,7 @@ def test_a_bundle_goes_there_and_its_run_comes_back(tmp_path: Path, phone: AdbDe
     assert (tmp_path / "run/samples.u8").read_bytes() == noise.to_uint8(x).tobytes()
     stages = [stage for stage, _ in recorder.stages]
     assert stages[0] == "copy"
+    assert not [note for note in recorder.notes if "hides" in note]
     assert {"check", "verify", "load", "time", "samples"} <= set(stages)
     assert [note for note in recorder.notes if "dB from the student on the device" in note]
     assert (phone.left("runs"), phone.left("plans")) == ([], [])
@@ -193,6 +194,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """App and driver give up after three seconds."""
     monkeypatch.setattr(android, "STALL_SECONDS", 3.0)
     monkeypatch.setattr(harness_app, "GRACE_SECONDS", 0.0)
+    monkeypatch.setattr(harness_app, "HIDDEN_SECONDS", 1.0)
 
 
 @needs_app
