@@ -295,14 +295,14 @@ def test_the_app_is_installed_where_it_differs(tmp_path: Path, phone: AdbDevice)
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     phone.set(installed="0.9")
-    with pytest.raises(DeviceError, match=r"has version 0\.9 of the harness app, not 3") as error:
+    with pytest.raises(DeviceError, match=rf"has version 0\.9 of the harness app, not {APP_VERSION}:") as error:
         bench(bundle, "adb://", tmp_path / "run", PLAN)
     sentence(error)
     apk = tmp_path / "app.apk"
     with pytest.raises(MissingError, match=r"there is no .*app\.apk"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
     apk.write_text("99")
-    with pytest.raises(DeviceError, match="has version 99 of the harness app, not 3"):
+    with pytest.raises(DeviceError, match=f"has version 99 of the harness app, not {APP_VERSION}:"):
         bench(bundle, "adb://", tmp_path / "run", PLAN, apk=apk)
     apk.write_text("FAIL")
     with pytest.raises(DeviceError, match=r"was not installed: .*INSTALL_FAILED_UPDATE_INCOMPATIBLE") as error:
